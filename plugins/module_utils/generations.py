@@ -1,0 +1,157 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The generations of an instance on a router's disk: /etc/softwire/<instance>/generations/<number>-<digest>/."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+ROOT = Path("/etc/softwire")
+KEEP = 5  # generations, the running one among them
+# What softwire.py reload applies without touching a link, an address or a route; the others are not applied at all.
+RELOADABLE = (".nft", "jool.json", "parameters.json", "softwire.py")
+
+
+def decoded(files):
+    """{path: bytes} of {path: {"text": str} or {"base64": str}}."""
+    return {
+        path: base64.b64decode(content["base64"]) if "base64" in content else content["text"].encode()
+        for path, content in files.items()
+    }
+
+
+def encoded(files):
+    """The way back of decoded(): bytes that are no text travel as base64."""
+    result = {}
+    for path, content in files.items():
+        try:
+            result[path] = {"text": content.decode()}
+        except UnicodeDecodeError:
+            result[path] = {"base64": base64.b64encode(content).decode()}
+    return result
+
+
+def digest(files):
+    """A short name for a set of files; equal files have equal names."""
+    total = hashlib.sha256()
+    for path in sorted(files):
+        total.update(b"%s\0%d\0" % (path.encode(), len(files[path])))
+        total.update(files[path])
+    return binascii.hexlify(total.digest()[:5]).decode()
+
+
+def read(directory):
+    """The files below a generation directory as {path: bytes}; {} where it does not exist."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*")) if path.is_file()
+    }
+
+
+def differences(before, after, directory):
+    """Ansible's diff of two sets of files, one entry per file that differs."""
+    result = []
+    for path in sorted(set(before) | set(after)):
+        old, new = before.get(path), after.get(path)
+        if old == new:
+            continue
+        header = str(directory / path)
+        result.append({
+            "before": shown(old), "after": shown(new),
+            "before_header": header if old is not None else "/dev/null",
+            "after_header": header if new is not None else "/dev/null",
+        })
+    return result
+
+
+def shown(content):
+    if content is None:
+        return ""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return "binary, sha256 %s\n" % hashlib.sha256(content).hexdigest()
+
+
+def reload_suffices(before, after):
+    """Whether going from one set of files to another leaves links, addresses and routes as they are."""
+    changed = [path for path in set(before) | set(after) if before.get(path) != after.get(path)]
+    return set(before) == set(after) and all(path.endswith(RELOADABLE) for path in changed)
+
+
+class Instance:
+    """The directory of one instance."""
+
+    def __init__(self, name, root=ROOT):
+        self.directory = root / name
+        self.generations = self.directory / "generations"
+        self.current = self.directory / "current"
+
+    def running(self):
+        """The name of the generation that "current" points at, or None."""
+        return os.path.basename(os.readlink(str(self.current))) if self.current.is_symlink() else None
+
+    def files(self):
+        return read(self.current) if self.running() else {}
+
+    def next_name(self, files):
+        numbers = [int(path.name.split("-")[0]) for path in self._finished()]
+        return "%04d-%s" % (max(numbers, default=0) + 1, digest(files))
+
+    def stage(self, files, name):
+        """Writes the files beside the generations and returns the directory; a reader never sees it half-written."""
+        staging = self.generations / (".staging-" + name)
+        self._clear_staging()
+        self.generations.mkdir(parents=True, exist_ok=True)
+        for directory in (self.directory, self.generations):
+            directory.chmod(0o755)
+        for path, content in files.items():
+            target = staging / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            target.chmod(0o644)
+        return staging
+
+    def discard(self, staging):
+        shutil.rmtree(str(staging), ignore_errors=True)
+
+    def finish(self, staging, name):
+        os.rename(str(staging), str(self.generations / name))
+
+    def switch(self, name):
+        """Lets "current" point at a generation, in one atomic step; None takes the link away."""
+        if name is None:
+            if self.current.is_symlink():
+                self.current.unlink()
+            return
+        link = self.directory / ".current"
+        if link.is_symlink():
+            link.unlink()
+        link.symlink_to(os.path.join("generations", name))
+        os.rename(str(link), str(self.current))
+
+    def prune(self):
+        """Removes the oldest generations beyond KEEP, never the running one."""
+        finished = sorted(self._finished(), key=lambda path: int(path.name.split("-")[0]))
+        for path in finished[:-KEEP]:
+            if path.name != self.running():
+                shutil.rmtree(str(path))
+
+    def remove(self):
+        shutil.rmtree(str(self.directory))
+
+    def _finished(self):
+        return [path for path in self.generations.glob("*-*") if not path.name.startswith(".")]
+
+    def _clear_staging(self):
+        for path in self.generations.glob(".staging-*"):
+            shutil.rmtree(str(path))

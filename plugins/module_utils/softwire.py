@@ -1,0 +1,285 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings one generation of a softwire instance up, takes it down, or reloads it.
+
+A copy of this file lies in every generation, beside the plain files that it applies:
+
+    instance.json          name, namespaces, interfaces, kernel modules, Jool tool
+    <namespace>/*.nft      nftables rules, loaded before any link comes up
+    <namespace>/ip         lines of "ip -batch"
+    <namespace>/sysctl     lines "key = value", keys with slashes
+    <namespace>/bpftool    lines of "bpftool batch"
+    <namespace>/tc         lines of "tc -batch"
+    <namespace>/jool.json  one Jool instance, loaded last
+
+The directory "main" stands for the main network namespace; the others are namespaces of our own.
+Each step that changed something outside our own namespaces leaves the step that takes it back in a
+journal under /run/softwire: "down" replays the journal backwards, so it removes what "up" made and
+nothing else, whatever happened to the generation in between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RUN_DIRECTORY = Path("/run/softwire")
+INTERFACE_TIMEOUT = 60  # seconds that a boot waits for a network interface to appear
+
+
+class StepError(Exception):
+    """A step of bringing an instance up failed; the text is for a person."""
+
+
+def run(argv, cwd=None):
+    """Runs a command and returns its standard output; raises StepError with what it printed."""
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, cwd=cwd)
+    if done.returncode:
+        message = (done.stderr or done.stdout).strip()
+        raise StepError("%s: exit code %d: %s" % (" ".join(map(str, argv)), done.returncode, message))
+    return done.stdout
+
+
+class Journal:
+    """The steps that take back what was done, in the order in which it was done.
+
+    An entry is {"run": argv} or {"write": [path, text]}.
+    """
+
+    def __init__(self, path):
+        self.path = path
+
+    def entries(self):
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def add(self, **entry):
+        if entry in self.entries():
+            return  # a reload repeats steps that the first load has journalled
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as stream:
+            stream.write(json.dumps(entry) + "\n")
+
+    def undo(self):
+        """Replays the journal backwards; returns what could not be taken back."""
+        faults = []
+        for entry in reversed(self.entries()):
+            try:
+                if "run" in entry:
+                    run(entry["run"])
+                else:
+                    path, text = entry["write"]
+                    Path(path).write_text(text)
+            except (StepError, OSError) as exc:
+                faults.append(str(exc))
+        if self.path.exists():
+            self.path.unlink()
+        return faults
+
+
+def batch(path):
+    """The lines of a batch file as argument lists, without comments and empty lines."""
+    if not path.exists():
+        return []
+    lines = (shlex.split(line, comments=True) for line in path.read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def in_namespace(namespace, argv):
+    return argv if namespace == "main" else ["ip", "netns", "exec", namespace] + argv
+
+
+class Generation:
+    """One generation directory and the journal of its instance."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.settings = json.loads((directory / "instance.json").read_text())
+        self.name = self.settings["instance"]
+        self.state = RUN_DIRECTORY / self.name
+        self.journal = Journal(self.state / "journal")
+        self.namespaces = ["main"] + self.settings["namespaces"]
+
+    def up(self):
+        self._wait_for_interfaces()
+        self._load_kernel_modules()
+        for namespace in self.settings["namespaces"]:
+            run(["ip", "netns", "add", namespace])
+            self.journal.add(run=["ip", "netns", "delete", namespace])
+        # Rules first: no packet may pass a link that they do not guard yet.
+        self._each(self._nft, self._ip, self._sysctl, self._bpf, self._tc, self._jool)
+
+    def down(self):
+        return self.journal.undo()
+
+    def reload(self):
+        """Applies what replaces itself in one transaction; the links, addresses and routes stay."""
+        self._each(self._nft, self._jool)
+
+    def _each(self, *steps):
+        for step in steps:
+            for namespace in self.namespaces:
+                step(namespace, self.directory / namespace)
+
+    def _wait_for_interfaces(self):
+        deadline = time.monotonic() + INTERFACE_TIMEOUT
+        for interface in self.settings["interfaces"]:
+            while not Path("/sys/class/net", interface).exists():
+                if time.monotonic() > deadline:
+                    raise StepError("network interface %s did not appear within %d s" % (interface, INTERFACE_TIMEOUT))
+                time.sleep(0.5)
+
+    def _load_kernel_modules(self):
+        for module in self.settings["kernel_modules"]:
+            # A container sees the modules of its host but cannot load any.
+            if not Path("/sys/module", module).exists():
+                run(["modprobe", module])
+
+    def _nft(self, namespace, directory):
+        for path in sorted(directory.glob("*.nft")):
+            run(in_namespace(namespace, ["nft", "-f", str(path)]))
+            if namespace == "main":
+                for family, table in tables(path.read_text()):
+                    self.journal.add(run=["nft", "delete", "table", family, table])
+
+    def _ip(self, namespace, directory):
+        prefix = ["ip"] if namespace == "main" else ["ip", "-n", namespace]
+        for line in batch(directory / "ip"):
+            if line[:2] == ["link", "set"] and line[3:4] == ["netns"]:
+                self._move(line[2], line[4])
+                continue
+            run(prefix + line)
+            if namespace == "main" and "add" in line:
+                self.journal.add(run=prefix + inverse(line))
+
+    def _move(self, interface, namespace):
+        """Moves an interface; the way back restores the addresses and routes that a move takes away."""
+        inside = ["ip", "-n", namespace]
+        link = json.loads(run(["ip", "-j", "addr", "show", "dev", interface]))[0]
+        routes = [
+            (family, route.split())
+            for family in ("-4", "-6")
+            for route in run(["ip", family, "route", "show", "dev", interface]).splitlines()
+            if "proto kernel" not in route and "proto ra" not in route
+        ]
+        run(["ip", "link", "set", interface, "netns", namespace])
+        restore = []
+        if "UP" in link["flags"]:
+            restore.append(["ip", "link", "set", interface, "up"])
+        for address in link["addr_info"]:
+            if address["scope"] == "global" and not address.get("dynamic"):
+                with_length = "%s/%d" % (address["local"], address["prefixlen"])
+                restore.append(["ip", "addr", "add", with_length, "dev", interface])
+        restore += [["ip", family, "route", "add"] + route + ["dev", interface] for family, route in routes]
+        for argv in reversed(restore):
+            self.journal.add(run=argv)
+        # Process 1 lives in the main namespace, in a container as well.
+        self.journal.add(run=inside + ["link", "set", interface, "netns", "1"])
+        self.journal.add(run=inside + ["addr", "flush", "dev", interface])
+
+    def _sysctl(self, namespace, directory):
+        path = directory / "sysctl"
+        if namespace != "main":
+            if path.exists():
+                run(in_namespace(namespace, ["sysctl", "-q", "-p", str(path)]))
+            return
+        for line in batch(path):
+            key, value = line[0], line[2]
+            node = Path("/proc/sys", key)
+            before = node.read_text().strip()
+            if before == value or (key.endswith("/accept_ra") and before == "0"):
+                continue  # accept_ra 0: router advertisements are handled in user space (systemd-networkd)
+            node.write_text(value)
+            self.journal.add(write=[str(node), before])
+
+    def _bpf(self, namespace, directory):
+        path = directory / "bpftool"
+        if not path.exists():
+            return
+        # Not /sys/fs/bpf: "ip netns exec" mounts another /sys over it.
+        pins = self.state / "bpf"
+        pins.mkdir(parents=True, exist_ok=True)
+        run(["mount", "-t", "bpf", "bpf", str(pins)])
+        self.journal.add(run=["umount", str(pins)])
+        run(["bpftool", "batch", "file", path.name], cwd=str(directory))
+
+    def _tc(self, namespace, directory):
+        for line in batch(directory / "tc"):
+            try:
+                run(["tc"] + line)
+            except StepError:
+                if line[0] == "qdisc" and has_clsact(line[line.index("dev") + 1]):
+                    continue  # somebody else's clsact serves as well, and stays
+                raise
+            self.journal.add(run=["tc"] + inverse(line))
+
+    def _jool(self, namespace, directory):
+        path = directory / "jool.json"
+        if not path.exists():
+            return
+        tool = self.settings["jool"]
+        run(in_namespace(namespace, [tool, "file", "handle", str(path)]))
+        name = json.loads(path.read_text())["instance"]
+        if namespace == "main":
+            self.journal.add(run=[tool, "instance", "remove", name])
+
+
+def tables(rules):
+    """The (family, name) of the tables that an nftables file makes."""
+    made = []
+    for line in rules.splitlines():
+        words = line.split()
+        if len(words) >= 3 and words[0] == "table" and tuple(words[1:3]) not in made:
+            made.append(tuple(words[1:3]))
+    return made
+
+
+def inverse(line):
+    """The "del" that takes back an "add" line of "ip -batch" or "tc -batch"."""
+    add = line.index("add")
+    kind, arguments = line[add - 1], line[add + 1:]
+    if kind == "link":
+        arguments = arguments[:1]
+    elif kind == "filter":
+        arguments = arguments[: arguments.index("pref") + 2]
+    return line[:add] + ["del"] + arguments
+
+
+def has_clsact(interface):
+    return any(qdisc["kind"] == "clsact" for qdisc in json.loads(run(["tc", "-j", "qdisc", "show", "dev", interface])))
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Bring a softwire instance up, take it down, or reload it.")
+    parser.add_argument("action", choices=["up", "down", "reload"])
+    action = parser.parse_args().action
+    generation = Generation(Path(os.path.realpath(__file__)).parent)
+    try:
+        if action == "up":
+            for fault in generation.down():  # what a killed "up" left behind
+                print("softwire: %s" % fault, file=sys.stderr)
+            generation.up()
+        elif action == "reload":
+            generation.reload()
+        else:
+            for fault in generation.down():
+                print("softwire: %s" % fault, file=sys.stderr)
+    except (StepError, OSError) as exc:
+        print("softwire: %s" % exc, file=sys.stderr)
+        if action == "up":
+            generation.down()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

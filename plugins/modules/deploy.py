@@ -1,0 +1,321 @@
+#!/usr/bin/python
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: deploy
+short_description: Deploy a generation of a softwire instance on a router
+version_added: 0.1.0
+author:
+  - softwire.map contributors (@softwire-map)
+description:
+  - Turns the variables of a customer edge or a border relay into a directory of plain files (a I(generation)), brings it
+    to the router, checks it there, switches to it and reports the difference.
+  - All files are made on the controller; one call of the module on the router does the rest, and a second one follows only
+    where packages had to be installed.
+  - The roles P(softwire.map.map_ce#role) and P(softwire.map.map_br#role) call this module; their documentation explains the variables.
+options:
+  instance:
+    description:
+      - Name of the instance, at most 10 characters of V(a-z), V(0-9) and V(_), starting with a letter.
+      - Its files are in C(/etc/softwire/INSTANCE), its unit is C(softwire@INSTANCE.service).
+    type: str
+    required: true
+  state:
+    description:
+      - With V(absent) the instance is taken down and its files are removed; packages stay.
+    type: str
+    choices: [present, absent]
+    default: present
+  customer_edge:
+    description:
+      - Variables of a customer edge, as the role P(softwire.map.map_ce#role) documents them, without the prefix C(map_ce_).
+      - Used on the controller.
+    type: dict
+  border_relay:
+    description:
+      - Variables of a border relay, as the role P(softwire.map.map_br#role) documents them, without the prefix C(map_br_).
+      - Used on the controller.
+    type: dict
+  templates:
+    description:
+      - Directory of the role's templates. Used on the controller.
+    type: path
+  install_packages:
+    description:
+      - Whether packages that are missing on the router are installed.
+    type: bool
+    default: true
+  alternatives:
+    description:
+      - Generations in order of preference; the first that the machine can run is taken. Made by the action plugin.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: What tells this alternative from the others, such as V(jool_siit).
+        type: str
+        required: true
+      files:
+        description: Content of each file by its path below the generation's directory.
+        type: dict
+        required: true
+  unit:
+    description:
+      - Content of C(/etc/systemd/system/softwire@.service). Made by the action plugin.
+    type: str
+attributes:
+  check_mode:
+    support: full
+    description: Checks everything that can be checked without a change and returns what would change.
+  diff_mode:
+    support: full
+    description: Shows each file of the generation that differs.
+seealso:
+  - name: RFC 7597
+    description: Mapping of Address and Port with Encapsulation (MAP-E).
+    link: https://www.rfc-editor.org/rfc/rfc7597
+  - name: RFC 7599
+    description: Mapping of Address and Port using Translation (MAP-T).
+    link: https://www.rfc-editor.org/rfc/rfc7599
+"""
+
+EXAMPLES = r"""
+- name: Take the instance down, remove its files
+  softwire.map.deploy:
+    instance: ce
+    state: absent
+"""
+
+RETURN = r"""
+generation:
+  description: Name of the generation that runs (in check mode, that would run).
+  type: str
+  returned: when O(state=present)
+  sample: 0001-3f2a9c01de
+alternative:
+  description: Name of the alternative that was taken.
+  type: str
+  returned: when O(state=present)
+  sample: jool_siit
+applied:
+  description: How the change was applied, V(restart), V(reload), V(start) or V(nothing).
+  type: str
+  returned: when O(state=present)
+  sample: reload
+missing_packages:
+  description: Packages that have to be installed first; nothing was changed.
+  type: list
+  elements: str
+  returned: when packages are missing
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.softwire.map.plugins.module_utils import generations, preflight
+
+UNIT = Path("/etc/systemd/system/softwire@.service")
+WANTS = Path("/etc/systemd/system/multi-user.target.wants")
+RUN_DIRECTORY = Path("/run/softwire")
+
+
+class Deployment:
+    """One run of the module."""
+
+    def __init__(self, module):
+        self.module = module
+        self.name = module.params["instance"]
+        self.instance = generations.Instance(self.name)
+        self.unit = "softwire@%s.service" % self.name
+        self.diff = []
+
+    def fail(self, message, **result):
+        self.module.fail_json(msg="instance %s: %s" % (self.name, message), **result)
+
+    def systemctl(self, *arguments):
+        return self.module.run_command(["systemctl"] + list(arguments))
+
+    def active(self):
+        return self.systemctl("is-active", "--quiet", self.unit)[0] == 0
+
+    def enabled(self):
+        return (WANTS / self.unit).is_symlink()
+
+    # present
+
+    def present(self):
+        if not Path("/run/systemd/system").is_dir():
+            self.fail("systemd is not running on this machine; it is needed to bring the softwire up at boot")
+        machine = preflight.Machine()
+        alternative, packages = self.choose(machine)
+        files = generations.decoded(alternative["files"])
+        before = self.instance.files()
+        unit_text = self.module.params["unit"]
+        unit_before = UNIT.read_text() if UNIT.exists() else ""
+        self.diff = generations.differences(before, files, self.instance.current)
+        self.diff += generations.differences(
+            {UNIT.name: unit_before.encode()} if unit_before else {}, {UNIT.name: unit_text.encode()}, UNIT.parent)
+        new_files, new_unit = before != files, unit_before != unit_text
+        changed = new_files or new_unit or not self.enabled() or not self.active()
+        name = self.instance.next_name(files) if new_files else self.instance.running()
+        result = {"changed": changed, "generation": name, "alternative": alternative["name"],
+                  "applied": "nothing", "diff": self.diff}
+        if packages:
+            self.module.exit_json(missing_packages=packages, **result)
+        if self.module.check_mode or not changed:
+            if new_files and not packages:
+                self.check_only(files, name)
+            self.module.exit_json(**result)
+        if new_files:
+            staging = self.staged(files, name)
+            self.instance.finish(staging, name)
+        if new_unit:
+            self.write_unit(unit_text)
+        result["applied"] = self.apply(name, before, files)
+        self.instance.prune()
+        self.module.exit_json(**result)
+
+    def choose(self, machine):
+        """The first alternative that this machine can run as it is, else the last one with what it lacks."""
+        offered = self.module.params["alternatives"]
+        for alternative in offered:
+            settings = json.loads(alternative["files"]["instance.json"]["text"])
+            packages, faults = preflight.missing(machine, settings)
+            if not packages and not faults:
+                break
+        ours = json.loads(self.instance.files().get("instance.json", b"{}")).get("namespaces", []) if self.active() else []
+        faults = preflight.interface_faults(machine, settings) + preflight.namespace_faults(machine, settings, ours) + faults
+        old = preflight.kernel_fault(machine, settings["minimum_kernel"])
+        unsupported = preflight.distribution_fault(machine) if packages else None
+        faults = [fault for fault in (unsupported, old) if fault] + faults
+        if packages and not self.module.params["install_packages"]:
+            faults.append("missing packages: %s; install them, or let the role do it (install_packages)" % ", ".join(packages))
+        if faults:
+            self.fail("nothing was changed: " + "; ".join(faults), faults=faults)
+        return alternative, packages
+
+    def check_only(self, files, name):
+        """Validates in a directory that goes again: check mode leaves nothing behind."""
+        probe = generations.Instance(self.name, Path(self.module.tmpdir))
+        staging = probe.stage(files, name)
+        self.validate(staging)
+
+    def staged(self, files, name):
+        try:
+            staging = self.instance.stage(files, name)
+        except OSError as exc:
+            self.fail("cannot write the new generation, the old one keeps running: %s" % exc)
+        self.validate(staging)
+        return staging
+
+    def validate(self, staging):
+        """Lets the tools read what they can read without applying it."""
+        for path in sorted(staging.rglob("*.nft")):
+            code, out, err = self.module.run_command(["nft", "-c", "-f", str(path)])
+            if code:
+                self.instance.discard(staging)
+                self.fail("nft refuses %s, nothing was changed: %s" % (path.relative_to(staging), (err or out).strip()))
+
+    def write_unit(self, text):
+        temporary = Path(self.module.tmpdir, UNIT.name)
+        temporary.write_text(text)
+        temporary.chmod(0o644)
+        self.module.atomic_move(str(temporary), str(UNIT))
+        self.systemctl("daemon-reload")
+
+    def apply(self, name, before, files):
+        """Switches to a generation; when that fails, back to the one before."""
+        previous = self.instance.running()
+        was_active = self.active()
+        how = "nothing"
+        if not was_active:
+            how = "start"
+        elif previous != name:
+            how = "reload" if generations.reload_suffices(before, files) else "restart"
+        self.instance.switch(name)
+        if how != "nothing":
+            # systemd goes on with a restart even when this connection breaks in the middle of it.
+            self.systemctl("reset-failed", self.unit)
+            code = self.systemctl(how, self.unit)[0]
+            if code:
+                self.fall_back(previous, was_active, how)
+        self.systemctl("--quiet", "enable", self.unit)
+        return how
+
+    def fall_back(self, previous, was_active, how):
+        reason = self.journal()
+        self.instance.switch(previous)
+        back = "the unit is stopped, as it was before"
+        if was_active and previous:
+            code = self.systemctl(how, self.unit)[0]
+            back = "generation %s runs again" % previous if not code else "generation %s does not start again either" % previous
+        self.fail("the new generation does not %s; %s: %s" % (how, back, reason), diff=self.diff)
+
+    def journal(self):
+        """What softwire.py said when it failed last."""
+        code, out, err = self.module.run_command(["journalctl", "-u", self.unit, "-n", "20", "-o", "cat", "--no-pager"])
+        said = [line for line in out.splitlines() if line.startswith("softwire: ")]
+        return said[-1] if said else (out or err).strip()
+
+    # absent
+
+    def absent(self):
+        others = [
+            path for path in generations.ROOT.glob("*/current") if path.parent.name != self.name
+        ] if generations.ROOT.is_dir() else []
+        exists = self.instance.directory.exists()
+        last_unit = UNIT.exists() and not others
+        changed = exists or last_unit or self.enabled()
+        self.diff = generations.differences(self.instance.files(), {}, self.instance.current)
+        if changed and not self.module.check_mode:
+            code, out, err = self.systemctl("disable", "--now", "--quiet", self.unit) if UNIT.exists() else (0, "", "")
+            if code:
+                self.fail("cannot be stopped, nothing was removed: %s" % (err or out).strip())
+            if exists:
+                self.instance.remove()
+            if last_unit:
+                UNIT.unlink()
+                self.systemctl("daemon-reload")
+            self.remove_empty()
+        self.module.exit_json(changed=changed, diff=self.diff)
+
+    def remove_empty(self):
+        for directory in (RUN_DIRECTORY / self.name / "bpf", RUN_DIRECTORY / self.name, RUN_DIRECTORY, generations.ROOT):
+            if directory.is_dir() and not any(directory.iterdir()):
+                directory.rmdir()
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "instance": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "customer_edge": {"type": "dict"},
+            "border_relay": {"type": "dict"},
+            "templates": {"type": "path"},
+            "install_packages": {"type": "bool", "default": True},
+            "alternatives": {
+                "type": "list", "elements": "dict",
+                "options": {"name": {"type": "str", "required": True}, "files": {"type": "dict", "required": True}},
+            },
+            "unit": {"type": "str"},
+        },
+        required_if=[("state", "present", ["alternatives", "unit"])],
+        supports_check_mode=True,
+    )
+    deployment = Deployment(module)
+    try:
+        getattr(deployment, module.params["state"])()
+    except (OSError, subprocess.SubprocessError) as exc:
+        deployment.fail("%s" % exc)
+
+
+if __name__ == "__main__":
+    main()
