@@ -1,0 +1,302 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From what people write in an inventory to a valid domain, and on to CEs.
+
+The arithmetic itself, and the form of a valid domain, are in module_utils/arithmetic.py.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.softwire.map.plugins.module_utils.arithmetic import Domain, port_ranges, psid_length_of
+from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError, join_path
+
+try:
+    import netaddr
+except ImportError:
+    netaddr = None
+
+DEFAULT_PSID_OFFSET = {"rfc7597": 6, "draft03": 4}
+DMR_LENGTHS = (32, 40, 48, 56, 64, 96)
+
+DOMAIN_KEYS = ("transport", "interface_id", "br_address", "dmr", "rules")
+RULE_KEYS = ("ipv6_prefix", "ipv4_prefix", "ea_length", "psid_offset", "psid_length", "psid", "fmr")
+
+ALGORITHM = "RFC 7597 section 5"
+PORTS = "RFC 7597 section 5.1"
+BMR = "RFC 7597 section 5.2"
+BR_ADDRESS = "RFC 7597 section 5.4"
+DMR = "RFC 7599 section 5.1"
+IPV4_EMBEDDED = "RFC 6052 section 2.2"
+EXPLICIT_PSID = "RFC 7598 section 4.5"
+
+
+def parse_domain(value: Any, path: str = "") -> dict[str, Any]:
+    """The domain a person wrote, checked, with every default filled in and addresses in canonical form.
+
+    path: where the domain stands, such as "map_domain"; it precedes the paths in errors.
+    Keys that are null count as not set, so a result of this function passes through it unchanged.
+    Raises MapError.
+    """
+    fields = _dict(value, path, DOMAIN_KEYS, "a MAP domain")
+    transport = _choice(fields, "transport", path, ("map-e", "map-t"))
+    interface_id = _choice(fields, "interface_id", path, ("rfc7597", "draft03"), default="rfc7597")
+    br_address, dmr = (_br_address(fields, path), None) if transport == "map-e" else (None, _dmr(fields, path))
+    rules_path = join_path(path, "rules")
+    written = fields.get("rules")
+    if not _is_list(written) or not written:
+        raise MapError(rules_path, written, "must be a list of at least one rule", ALGORITHM)
+    offset = DEFAULT_PSID_OFFSET[interface_id]
+    rules = [_rule(rule, f"{rules_path}[{index}]", offset) for index, rule in enumerate(written)]
+    _refuse_one_ipv6_prefix_twice(rules, rules_path)
+    _refuse_ipv4_conflicts(rules, rules_path)
+    return {"transport": transport, "interface_id": interface_id, "br_address": br_address, "dmr": dmr, "rules": rules}
+
+
+def ce(domain: Any, end_user_prefix: Any, path: str = "end_user_prefix", domain_path: str = "") -> dict[str, Any]:
+    """The parameters of one CE of a domain as people write it. Raises MapError."""
+    return Domain(parse_domain(domain, domain_path)).ce(end_user_prefix, path)
+
+
+def ces(domain: Any, prefixes: Any, path: str = "prefixes", domain_path: str = "") -> list[dict[str, Any]]:
+    """The parameters of many CEs of one domain, in order. Raises MapError, also where two prefixes give one CE."""
+    prepared = Domain(parse_domain(domain, domain_path))
+    if not _is_list(prefixes):
+        raise MapError(path, prefixes, "must be a list of end-user IPv6 prefixes")
+    results = []
+    first_index = {}
+    for index, prefix in enumerate(prefixes):
+        result = prepared.ce(prefix, f"{path}[{index}]")
+        other = first_index.setdefault(result["end_user_prefix"], index)
+        if other != index:
+            raise MapError(
+                f"{path}[{index}]", prefix,
+                f"gives the same CE as {path}[{other}] ({results[other]['delegated_prefix']}): both are "
+                f"{result['end_user_prefix']} after rule and EA bits; a CE is listed once, and two CEs "
+                "differ within these bits", ALGORITHM,
+            )
+        results.append(result)
+    return results
+
+
+def port_set(psid: Any, psid_length: Any, psid_offset: Any) -> list[list[int]]:
+    """The port set of a PSID as [[low, high], ...]. Raises MapError."""
+    length = integer(psid_length, "psid_length", 0, 16, PORTS)
+    offset = integer(psid_offset, "psid_offset", 0, 15, PORTS)
+    _refuse_no_port(offset, length, "psid_offset")
+    return port_ranges(integer(psid, "psid", 0, (1 << length) - 1, PORTS), length, offset)
+
+
+def integer(value: Any, path: str, low: int, high: int, reference: str | None = None) -> int:
+    """An integer from low to high. A string of decimal digits counts, since templates make them. Raises MapError."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        number = int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = int(value)
+    else:
+        number = None
+    if number is None or not low <= number <= high:
+        raise MapError(path, value, f"must be an integer between {low} and {high}", reference)
+    return number
+
+
+def prefix(value: Any, path: str, version: int, reference: str | None = None) -> netaddr.IPNetwork:
+    """A prefix of IP version 4 or 6 with its length and without host bits. Raises MapError."""
+    _require_netaddr()
+    example = "192.0.2.0/24" if version == 4 else "2001:db8::/40"
+    try:
+        # A mask, or an address that leaves octets out, would pass netaddr.
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9A-Fa-f.:]+/[0-9]{1,3}", value):
+            raise ValueError
+        address = netaddr.IPAddress(value.partition("/")[0], version, flags=netaddr.INET_PTON)
+        network = netaddr.IPNetwork(f"{address}/{value.partition('/')[2]}", version=version)
+    except (ValueError, netaddr.AddrFormatError) as exc:
+        reason = f"must be an IPv{version} prefix with its length, such as {example}"
+        raise MapError(path, value, reason, reference) from exc
+    if address != network.network:
+        reason = f"has bits set after its first {network.prefixlen}: write {network.cidr}, or the length that is meant"
+        raise MapError(path, value, reason, reference)
+    return network.cidr
+
+
+def ipv6_address(value: Any, path: str, reference: str | None = None) -> netaddr.IPAddress:
+    """A unicast IPv6 address. Raises MapError."""
+    _require_netaddr()
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        address = netaddr.IPAddress(value, 6, flags=netaddr.INET_PTON)
+        if address.is_multicast() or not int(address):
+            raise ValueError
+    except (ValueError, netaddr.AddrFormatError) as exc:
+        reason = "must be a unicast IPv6 address without length, such as 2001:db8:ffff::1"
+        raise MapError(path, value, reason, reference) from exc
+    return address
+
+
+def _require_netaddr() -> None:
+    if netaddr is None:
+        reason = "this Python lacks the library netaddr: install it on the controller (pip install netaddr)"
+        raise MapError("netaddr", sys.executable, reason)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _dict(value: Any, path: str, keys: tuple[str, ...], what: str) -> dict[str, Any]:
+    """The dict without its null values; any other key than `keys` is refused, since it is a typing error."""
+    if not isinstance(value, Mapping):
+        raise MapError(path or "domain", value, f"must be {what}, a dict with some of the keys {', '.join(keys)}")
+    for key in value:
+        if key not in keys:
+            raise MapError(join_path(path, str(key)), value[key], f"is not a key of {what}; there are {', '.join(keys)}")
+    return {key: value[key] for key in keys if value.get(key) is not None}
+
+
+def _choice(fields: dict, key: str, path: str, choices: tuple[str, ...], default: str | None = None) -> str:
+    value = fields.get(key, default)
+    if not isinstance(value, str) or value not in choices:
+        raise MapError(join_path(path, key), value, f"must be one of {', '.join(choices)}")
+    return str(value)
+
+
+def _br_address(fields: dict, path: str) -> list[str]:
+    """The BR addresses of a MAP-E domain; people write one as a string or several as a list."""
+    if "dmr" in fields:
+        reason = "is for transport map-t only: remove it, or set transport to map-t"
+        raise MapError(join_path(path, "dmr"), fields["dmr"], reason, DMR)
+    path = join_path(path, "br_address")
+    written = fields.get("br_address")
+    if not written:
+        raise MapError(path, written, "is required for transport map-e: the IPv6 address of the BR", BR_ADDRESS)
+    if not _is_list(written):
+        return [str(ipv6_address(written, path, BR_ADDRESS))]
+    addresses = [str(ipv6_address(item, f"{path}[{index}]", BR_ADDRESS)) for index, item in enumerate(written)]
+    for index, address in enumerate(addresses):
+        if address in addresses[:index]:
+            raise MapError(f"{path}[{index}]", address, f"is the same address as {path}[{addresses.index(address)}]")
+    return addresses
+
+
+def _dmr(fields: dict, path: str) -> str:
+    """The DMR prefix of a MAP-T domain."""
+    if "br_address" in fields:
+        reason = "is for transport map-e only: a MAP-T domain reaches its BR through dmr"
+        raise MapError(join_path(path, "br_address"), fields["br_address"], reason, DMR)
+    path = join_path(path, "dmr")
+    written = fields.get("dmr")
+    if written is None:
+        raise MapError(path, written, "is required for transport map-t: the IPv6 prefix of the BR", DMR)
+    dmr = prefix(written, path, 6, DMR)
+    if dmr.prefixlen not in DMR_LENGTHS:
+        lengths = ", ".join(str(length) for length in DMR_LENGTHS)
+        raise MapError(path, written, f"must have one of the lengths {lengths}", IPV4_EMBEDDED)
+    if dmr.first >> 56 & 0xFF:
+        raise MapError(path, written, "must have zero in its bits 64 to 71 (the ninth byte)", IPV4_EMBEDDED)
+    return str(dmr)
+
+
+def _rule(value: Any, path: str, default_psid_offset: int) -> dict[str, Any]:
+    """One rule, checked by itself."""
+    fields = _dict(value, path, RULE_KEYS, "a rule")
+    ipv6 = prefix(fields.get("ipv6_prefix"), f"{path}.ipv6_prefix", 6, ALGORITHM)
+    ipv4 = prefix(fields.get("ipv4_prefix"), f"{path}.ipv4_prefix", 4, ALGORITHM)
+    ea_length = integer(fields.get("ea_length"), f"{path}.ea_length", 0, 48, ALGORITHM)
+    if ipv6.prefixlen + ea_length > 128:
+        reason = f"is more than {ipv6} leaves: prefix length and EA bits are at most 128 together"
+        raise MapError(f"{path}.ea_length", fields["ea_length"], reason, ALGORITHM)
+    psid_offset = integer(fields.get("psid_offset", default_psid_offset), f"{path}.psid_offset", 0, 15, PORTS)
+    psid_length, psid = _psid(fields, path, ea_length, ipv4)
+    _refuse_no_port(psid_offset, psid_length, f"{path}.psid_offset")
+    fmr = fields.get("fmr", False)
+    if not isinstance(fmr, bool):
+        raise MapError(f"{path}.fmr", fmr, "must be true or false")
+    return {
+        "ipv6_prefix": str(ipv6),
+        "ipv4_prefix": str(ipv4),
+        "ea_length": ea_length,
+        "psid_offset": psid_offset,
+        "psid_length": psid_length,
+        "psid": psid,
+        "fmr": bool(fmr),
+    }
+
+
+def _psid(fields: dict, path: str, ea_length: int, ipv4: netaddr.IPNetwork) -> tuple[int, int | None]:
+    """The PSID length of a rule, and its PSID where that is explicit."""
+    implied = psid_length_of(ea_length, ipv4.prefixlen)
+    written = fields.get("psid_length")
+    if implied > 16:
+        reason = f"gives a PSID of {implied} bits with {ipv4}; a port has 16: at most {48 - ipv4.prefixlen} EA bits"
+        raise MapError(f"{path}.ea_length", fields["ea_length"], reason, PORTS)
+    length = None if written is None else integer(written, f"{path}.psid_length", 0, 16, PORTS)
+    if "psid" not in fields:
+        if ea_length == 0 and length:
+            reason = "is required with a psid_length and no EA bits: the explicit PSID of the CE"
+            raise MapError(f"{path}.psid", None, reason, EXPLICIT_PSID)
+        if length not in (None, implied):
+            reason = f"contradicts the EA bits: {ea_length} with {ipv4} give {implied}; remove it or correct ea_length"
+            raise MapError(f"{path}.psid_length", written, reason, BMR)
+        return implied, None
+    if ea_length or ipv4.prefixlen != 32:
+        reason = f"an explicit PSID needs ea_length 0 and an IPv4 prefix of /32, not {ea_length} and {ipv4}"
+        raise MapError(f"{path}.psid", fields["psid"], reason, EXPLICIT_PSID)
+    if not length:
+        reason = "an explicit PSID needs its length, an integer between 1 and 16"
+        raise MapError(f"{path}.psid_length", written, reason, EXPLICIT_PSID)
+    psid = integer(fields["psid"], f"{path}.psid", 0, 65535, EXPLICIT_PSID)
+    if psid >> length:
+        reason = f"is wider than its psid_length of {length}: at most {(1 << length) - 1}"
+        raise MapError(f"{path}.psid", fields["psid"], reason, EXPLICIT_PSID)
+    return length, psid
+
+
+def _refuse_no_port(psid_offset: int, psid_length: int, path: str) -> None:
+    if psid_offset + psid_length > 16:
+        reason = f"leaves no port: with the PSID length {psid_length} it must be at most {16 - psid_length}"
+        raise MapError(path, psid_offset, reason, PORTS)
+
+
+def _refuse_one_ipv6_prefix_twice(rules: list[dict], path: str) -> None:
+    first_index = {}
+    for index, rule in enumerate(rules):
+        other = first_index.setdefault(rule["ipv6_prefix"], index)
+        if other != index:
+            reason = f"is the prefix of {path}[{other}] too: an end-user prefix below it would match two rules"
+            raise MapError(f"{path}[{index}].ipv6_prefix", rule["ipv6_prefix"], reason, BMR)
+
+
+def _refuse_ipv4_conflicts(rules: list[dict], path: str) -> None:
+    """Refuse rules that map one address and port two ways.
+
+    Every rule maps all of its IPv4 prefix, so two rules must not overlap; only explicit PSIDs divide one address.
+    """
+    networks = [netaddr.IPNetwork(rule["ipv4_prefix"]) for rule in rules]
+    # In this order a prefix comes right before the first one that it contains.
+    order = sorted(range(len(rules)), key=lambda index: (networks[index].first, networks[index].prefixlen, index))
+    explicit_psids = {}
+    for pair in zip(order, order[1:]):
+        if networks[pair[1]].first > networks[pair[0]].last:
+            continue
+        one, two = sorted(pair)
+        where, other = f"{path}[{two}]", f"{path}[{one}]"
+        first, second = rules[one], rules[two]
+        if first["psid"] is None or second["psid"] is None:
+            reason = f"overlaps {first['ipv4_prefix']} of {other}: one IPv4 address would belong to two rules"
+            raise MapError(f"{where}.ipv4_prefix", second["ipv4_prefix"], reason, BMR)
+        for key in ("psid_offset", "psid_length"):
+            if first[key] != second[key]:
+                reason = f"differs from {first[key]} in {other}: all CEs of {first['ipv4_prefix']} need the same"
+                raise MapError(f"{where}.{key}", second[key], reason, PORTS)
+        taken = explicit_psids.setdefault(first["ipv4_prefix"], {first["psid"]: one})
+        if second["psid"] in taken:
+            reason = f"is the PSID of {path}[{taken[second['psid']]}] too: both would have the same ports of {first['ipv4_prefix']}"
+            raise MapError(f"{where}.psid", second["psid"], reason, PORTS)
+        taken[second["psid"]] = two
