@@ -1,0 +1,103 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The map entries of the border relay's BPF programs, as bpftool takes them, and the names of their counters.
+
+The bytes are those of struct map_key, struct map_rule (roles/map_br/files/bpf/map.h) and struct config
+(mapt.bpf.c), for a little-endian router.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+
+# enum map_rule_flag
+DRAFT03 = 1
+FULL_ADDRESS = 2
+EXPLICIT_PSID = 4
+
+# enum map_counter, in its order and without the MAP_
+REASONS = (
+    "passed",
+    "passed_later_fragment",
+    "passed_router_error",
+    "passed_to_stack",
+    "dropped_no_rule",
+    "dropped_no_port",
+    "dropped_tiny",
+    "dropped_port_zero",
+    "dropped_excluded_port",
+    "dropped_other_psid",
+    "dropped_spoofed",
+    "dropped_wrong_quote",
+    "dropped_internal",
+    "dropped_mixed_fragment",
+    "dropped_lost_fragment",
+    "dropped_failed",
+)
+# index in the map `counters` -> name; "in" is from the CEs, "out" to them
+COUNTERS = {
+    number * len(REASONS) + index: f"{direction}_{reason}"
+    for number, direction in enumerate(("in", "out"))
+    for index, reason in enumerate(REASONS)
+}
+
+
+def rule_entry(rule: dict, domain: dict, internal_prefix: str) -> dict[str, str]:
+    """The entry of the map `rules` for one rule of a checked domain.
+
+    rule: one of domain["rules"]; ipv6_prefix and ea_length together at most 64 bits.
+    internal_prefix: the /96 that stands for the CEs' IPv4 addresses between the programs and the translator.
+    Several explicit PSID rules may share an IPv4 address: the first has the address as its key, the others
+    the address and their PSID.
+    Returns key and value, each hexadecimal bytes with spaces, and a comment for people.
+    Raises ValueError for a rule that the programs cannot serve.
+    """
+    ipv6 = ipaddress.IPv6Network(rule["ipv6_prefix"])
+    ipv4 = ipaddress.IPv4Network(rule["ipv4_prefix"])
+    ea_length, explicit = rule["ea_length"], rule["psid"] is not None
+    if ipv6.prefixlen + ea_length > 64:
+        raise ValueError(
+            f"the rule's IPv6 prefix ({ipv6.prefixlen} bits) and its {ea_length} EA bits make end-user prefixes of "
+            f"/{ipv6.prefixlen + ea_length}: this border relay serves prefixes of at most /64; "
+            "use a shorter prefix or fewer EA bits (RFC 7597 section 5.2)"
+        )
+    flags = DRAFT03 if domain["interface_id"] == "draft03" else 0
+    if domain["transport"] == "map-t" and ea_length + ipv4.prefixlen < 32:
+        flags |= FULL_ADDRESS
+    key_length, key_psid, psid = ipv4.prefixlen, 0, 0
+    if explicit:
+        flags |= EXPLICIT_PSID
+        psid = rule["psid"]
+        first = next(other for other in domain["rules"] if other["ipv4_prefix"] == rule["ipv4_prefix"])
+        if first["psid"] != psid:
+            key_length, key_psid = 48, psid
+    key = struct.pack("<I", key_length) + struct.pack(">4sHH", ipv4.network_address.packed, key_psid, 0)
+    value = struct.pack(
+        ">8s16s6BH",
+        ipv6.network_address.packed[:8],
+        ipaddress.IPv6Network(internal_prefix).network_address.packed,
+        ipv6.prefixlen,
+        ipv4.prefixlen,
+        ea_length,
+        rule["psid_offset"],
+        rule["psid_length"],
+        flags,
+        psid,
+    )
+    shared = f", PSID {'' if not explicit else f'{psid} '}of {rule['psid_length']} bits, offset {rule['psid_offset']}"
+    comment = f"{ipv4} at {ipv6}, {ea_length} EA bits{shared if rule['psid_length'] else ''}, {domain['interface_id']}"
+    return {"key": key.hex(" "), "value": value.hex(" "), "comment": comment}
+
+
+def config_value(dmr: str, internal_prefix: str, check_only: bool) -> str:
+    """The only entry (key 00 00 00 00) of the map `config`, as hexadecimal bytes with spaces.
+
+    dmr: an IPv6 prefix of 32 to 96 bits (RFC 6052 section 2.2); internal_prefix: a /96.
+    check_only: the programs check sources and change nothing; internal_prefix is then not looked at.
+    """
+    network = ipaddress.IPv6Network(dmr)
+    internal = ipaddress.IPv6Network(internal_prefix).network_address.packed[:12]
+    return (network.network_address.packed + network.netmask.packed + internal + bytes([check_only, 0, 0, 0])).hex(" ")

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (c) 2026 softwire.map contributors */
+/*
+ * What every transport's border relay programs share: the rules, the arithmetic of RFC 7597 section 5
+ * (port -> PSID, IPv4 address + PSID -> MAP address) and the counters.
+ *
+ * plugins/plugin_utils/bpf_rule.py writes the map entries and names the counters; tests/unit/bpf keeps
+ * both sides equal. Everything wider than a byte is in network byte order, except the length of the key.
+ */
+#ifndef SOFTWIRE_MAP_H
+#define SOFTWIRE_MAP_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+/* ---- rules: the longest match of an IPv4 address ---- */
+
+/*
+ * Several explicit PSID rules may share one IPv4 address. The first of them has the /32 as its key, the
+ * others the address and their PSID (length 48): psid_offset and psid_length are equal for all of them
+ * (RFC 7597 section 5.1), so the /32 says how to get the PSID from a port, and the PSID finds the rule.
+ */
+struct map_key {
+	__u32 length; /* of what follows, in bits: the rule's IPv4 prefix length, or 48 */
+	__be32 address;
+	__be16 psid;
+	__u16 zero;
+};
+
+enum map_rule_flag {
+	MAP_DRAFT03 = 1,	/* interface id of draft-ietf-softwire-map-03, not of RFC 7597 section 6 */
+	MAP_FULL_ADDRESS = 2,	/* an IPv4-prefix CE's interface id holds the complete address (RFC 7599 erratum 5225) */
+	MAP_EXPLICIT_PSID = 4,	/* only `psid` belongs to this rule */
+};
+
+struct map_rule {
+	__be64 prefix;		/* the rule IPv6 prefix, its first 64 bits */
+	__be32 peer[4];		/* the BR's side: MAP-E the BR address, MAP-T the internal /96 */
+	__u8 prefix_length;	/* n, of the rule IPv6 prefix; n + o <= 64 */
+	__u8 ipv4_length;	/* r */
+	__u8 ea_length;		/* o */
+	__u8 psid_offset;	/* a */
+	__u8 psid_length;	/* k; 0: the address is not shared and its ports do not matter */
+	__u8 flags;		/* enum map_rule_flag */
+	__be16 psid;		/* of an explicit PSID rule */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct map_key);
+	__type(value, struct map_rule);
+} rules SEC(".maps");
+
+/* ---- counters: [direction][what happened] ---- */
+
+enum map_direction {
+	MAP_IN,		/* from the CEs */
+	MAP_OUT,	/* to the CEs */
+};
+
+enum map_counter {
+	MAP_PASSED,			/* checked, or mapped, and let through */
+	MAP_PASSED_LATER_FRAGMENT,	/* the same, a fragment without ports */
+	MAP_PASSED_ROUTER_ERROR,	/* an ICMPv6 error of a router about a packet to a MAP address */
+	MAP_PASSED_TO_STACK,		/* mapped, but routed by the stack: no route, or packet too big */
+	MAP_DROPPED_NO_RULE,		/* the address is in no rule */
+	MAP_DROPPED_NO_PORT,		/* a shared address, and no port in the packet; or extension headers */
+	MAP_DROPPED_TINY,		/* cut off before the ports or the checksum */
+	MAP_DROPPED_PORT_ZERO,
+	MAP_DROPPED_EXCLUDED_PORT,	/* a port below 2^(16 - a): A = 0, nobody's */
+	MAP_DROPPED_OTHER_PSID,		/* no explicit PSID rule has this PSID */
+	MAP_DROPPED_SPOOFED,		/* the source is not the MAP address of its IPv4 address and port */
+	MAP_DROPPED_WRONG_QUOTE,	/* an ICMP error that quotes the packet of somebody else */
+	MAP_DROPPED_INTERNAL,		/* an internal address on the wire */
+	MAP_DROPPED_MIXED_FRAGMENT,	/* its datagram belongs to another CE */
+	MAP_DROPPED_LOST_FRAGMENT,	/* the first fragment has not been seen */
+	MAP_DROPPED_FAILED,		/* the packet could not be changed */
+	MAP_COUNTERS
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2 * MAP_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+static __always_inline void map_count(enum map_direction direction, enum map_counter counter)
+{
+	__u32 index = direction * MAP_COUNTERS + counter;
+	__u64 *value = bpf_map_lookup_elem(&counters, &index);
+
+	if (value)
+		++*value;
+}
+
+/* ---- fragments: what is needed to give a fragment without ports to the right CE ---- */
+
+/*
+ * A datagram as an IPv4 host sees it. An IPv6 fragment's id is cut to its low 16 bits, as the translation to
+ * IPv4 does: what will share a reassembly queue in the IPv4 Internet shares an entry here.
+ */
+struct map_datagram {
+	__be32 ce;	/* the IPv4 address of the CE's side */
+	__be32 peer[4];	/* the other side: IPv6, or IPv4 and three zeros */
+	__be16 id;
+	__u8 protocol;
+	__u8 zero;
+};
+
+struct map_binding {
+	__u64 seen;	/* ns, when its last fragment passed */
+	__u32 psid;
+	__u32 zero;
+};
+
+#define MAP_REASSEMBLY_NS 30000000000ull /* how long Linux holds a fragment: net.ipv4.ipfrag_time */
+
+/* from the CEs: the first fragment seen, in any order, binds the datagram to its CE */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct map_datagram);
+	__type(value, struct map_binding);
+} bindings SEC(".maps");
+
+/* to the CEs: the BR's own fragments leave first one first, so this is a hand-over to the later ones */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct map_datagram);
+	__type(value, __u32);
+} first_fragments SEC(".maps");
+
+/* Binds a datagram to a PSID, or says that another PSID has it (-1). */
+static __always_inline int map_bind(const struct map_datagram *datagram, __u32 psid)
+{
+	struct map_binding fresh = { .seen = bpf_ktime_get_ns(), .psid = psid };
+	struct map_binding *binding = bpf_map_lookup_elem(&bindings, datagram);
+
+	if (!binding) {
+		if (!bpf_map_update_elem(&bindings, datagram, &fresh, BPF_NOEXIST))
+			return 0;
+		binding = bpf_map_lookup_elem(&bindings, datagram); /* another CPU was faster */
+		if (!binding)
+			return -1;
+	}
+	if (binding->psid != psid && fresh.seen - binding->seen < MAP_REASSEMBLY_NS)
+		return -1;
+	binding->psid = psid;
+	binding->seen = fresh.seen;
+	return 0;
+}
+
+/* ---- the arithmetic of RFC 7597 section 5 ---- */
+
+/* The rule of an IPv4 address, or NULL. Of explicit PSID rules that share the address: the first. */
+static __always_inline struct map_rule *map_rule_of(__be32 address)
+{
+	struct map_key key = { .length = 32, .address = address };
+
+	return bpf_map_lookup_elem(&rules, &key);
+}
+
+/* The rule of an IPv4 address and a PSID, `rule` being that of the address; NULL when the PSID is in none. */
+static __always_inline struct map_rule *map_rule_of_psid(struct map_rule *rule, __be32 address, __u32 psid)
+{
+	struct map_key key = { .length = 48, .address = address, .psid = bpf_htons(psid) };
+
+	if (!(rule->flags & MAP_EXPLICIT_PSID) || rule->psid == key.psid)
+		return rule;
+	rule = bpf_map_lookup_elem(&rules, &key);
+	return rule && rule->psid == key.psid ? rule : NULL;
+}
+
+/* The PSID of a port of a shared address (section 5.1). Returns MAP_PASSED or why there is none. */
+static __always_inline enum map_counter map_psid(const struct map_rule *rule, __u16 port, __u32 *psid)
+{
+	__u32 a = rule->psid_offset & 15, k = rule->psid_length & 31;
+
+	if (!port)
+		return MAP_DROPPED_PORT_ZERO;
+	if (a && !((__u32)port >> (16 - a)))
+		return MAP_DROPPED_EXCLUDED_PORT;
+	*psid = ((__u32)port >> ((16 - a - k) & 31)) & ((1u << k) - 1);
+	return MAP_PASSED;
+}
+
+/* The MAP address of the CE with this IPv4 address and PSID (sections 5.2, 6), 128 bits. */
+static __always_inline void map_address(const struct map_rule *rule, __be32 ipv4, __u32 psid, __be32 *to)
+{
+	__u32 n = rule->prefix_length, o = rule->ea_length, r = rule->ipv4_length, k = rule->psid_length;
+	__u64 address = bpf_ntohl(ipv4), high = bpf_be64_to_cpu(rule->prefix), low;
+	__u64 ea = address & (0xffffffffull >> (r & 63)); /* the IPv4 suffix, p = 32 - r bits */
+
+	if (o + r < 32) { /* the CE has an IPv4 prefix: the first o bits of the suffix are its own */
+		__u32 host = (32 - r - o) & 31;
+
+		ea >>= host;
+		if (!(rule->flags & MAP_FULL_ADDRESS))
+			address = address >> host << host;
+	}
+	if (o) /* an explicit PSID is not in the prefix */
+		high |= (ea << (k & 31) | psid) << ((64 - n - o) & 63);
+	low = rule->flags & MAP_DRAFT03 ? address << 24 | psid << 8 : address << 16 | psid;
+	to[0] = bpf_htonl(high >> 32);
+	to[1] = bpf_htonl(high);
+	to[2] = bpf_htonl(low >> 32);
+	to[3] = bpf_htonl(low);
+}
+
+/* The IPv4 address in the interface id of a MAP address. */
+static __always_inline __be32 map_embedded(const __be32 *map_address, int draft03)
+{
+	__u64 low = (__u64)bpf_ntohl(map_address[2]) << 32 | bpf_ntohl(map_address[3]);
+
+	return bpf_htonl(low >> (draft03 ? 24 : 16));
+}
+
+/* The PSID in the interface id of a MAP address. */
+static __always_inline __u32 map_embedded_psid(const struct map_rule *rule, const __be32 *map_address)
+{
+	__u32 low = bpf_ntohl(map_address[3]);
+
+	return (rule->flags & MAP_DRAFT03 ? low >> 8 : low) & ((1u << (rule->psid_length & 31)) - 1);
+}
+
+/* Whether an address is inside the rule IPv6 prefix. */
+static __always_inline int map_is_inside(const struct map_rule *rule, const __be32 *address)
+{
+	__u32 n = rule->prefix_length;
+	__u64 high = (__u64)bpf_ntohl(address[0]) << 32 | bpf_ntohl(address[1]);
+
+	return !n || !((high ^ bpf_be64_to_cpu(rule->prefix)) >> ((64 - n) & 63));
+}
+
+/*
+ * The rule of an address that claims to be a MAP address, by the IPv4 address in its interface id, which is
+ * returned too. Only the form, the prefix and the IPv4 address are looked at: the caller compares all bits.
+ */
+static __always_inline struct map_rule *map_rule_of_map_address(const __be32 *claimed, __be32 *ipv4)
+{
+	for (int draft03 = 0; draft03 < 2; draft03++) {
+		*ipv4 = map_embedded(claimed, draft03);
+		struct map_rule *rule = map_rule_of(*ipv4);
+
+		if (!rule || !!(rule->flags & MAP_DRAFT03) != draft03)
+			continue;
+		/* explicit PSID rules of one address have prefixes of their own */
+		if (rule->flags & MAP_EXPLICIT_PSID || map_is_inside(rule, claimed))
+			return rule;
+	}
+	return NULL;
+}
+
+#endif
