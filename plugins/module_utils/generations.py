@@ -27,14 +27,11 @@ def decoded(files):
 
 
 def encoded(files):
-    """The way back of decoded(): bytes that are no text travel as base64."""
-    result = {}
-    for path, content in files.items():
-        try:
-            result[path] = {"text": content.decode()}
-        except UnicodeDecodeError:
-            result[path] = {"base64": base64.b64encode(content).decode()}
-    return result
+    """The way back of decoded(), from {path: str or bytes}: bytes travel as base64."""
+    return {
+        path: {"text": content} if isinstance(content, str) else {"base64": base64.b64encode(content).decode()}
+        for path, content in files.items()
+    }
 
 
 def digest(files):

@@ -1,0 +1,101 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The controller's part of softwire.map.deploy: makes every file, calls the module, installs packages it asks for."""
+
+from __future__ import annotations
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.softwire.map.plugins.module_utils.generations import encoded
+from ansible_collections.softwire.map.plugins.plugin_utils import border_relay, checks, customer_edge, render
+from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+
+MODULE = "softwire.map.deploy"
+APT_CACHE_SECONDS = 3600
+DEVICES = {"customer_edge": customer_edge.alternatives, "border_relay": border_relay.alternatives}
+
+
+class ActionModule(ActionBase):
+    """One transaction per router: one module call where packages are in place."""
+
+    _requires_connection = True
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        _unused, args = self.validate_argument_spec(
+            argument_spec={
+                "instance": {"type": "str", "required": True},
+                "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                "customer_edge": {"type": "dict"},
+                "border_relay": {"type": "dict"},
+                "templates": {"type": "path"},
+                "install_packages": {"type": "bool", "default": True},
+            },
+            mutually_exclusive=[("customer_edge", "border_relay")],
+        )
+        call = {"instance": args["instance"], "state": args["state"], "install_packages": args["install_packages"]}
+        try:
+            checks.instance(args["instance"], "instance")
+            if args["state"] == "present":
+                call["alternatives"] = self._alternatives(args)
+                call["unit"] = render.UNIT.read_text()
+        except MapError as exc:
+            raise AnsibleActionFail(f"{exc} (nothing was changed)") from exc
+        result = self._deploy(call, task_vars)
+        if result.get("missing_packages") and not result.get("failed"):
+            result = self._with_packages(call, result, task_vars)
+        return result
+
+    def _alternatives(self, args):
+        device = next((key for key in DEVICES if args[key] is not None), None)
+        if device is None:
+            raise AnsibleActionFail("one of customer_edge and border_relay is required with state present")
+        return [
+            {"name": name, "files": encoded(files)}
+            for name, files in DEVICES[device](args[device], args["templates"])
+        ]
+
+    def _deploy(self, call, task_vars):
+        return self._execute_module(module_name=MODULE, module_args=call, task_vars=task_vars)
+
+    def _with_packages(self, call, wanted, task_vars):
+        """Installs what the router lacks and deploys; in check mode the packages are only looked up."""
+        packages = wanted["missing_packages"]
+        installed = self._execute_module(
+            module_name="ansible.builtin.apt",
+            module_args={
+                "name": packages,
+                "state": "present",
+                "install_recommends": False,
+                "update_cache": True,
+                "cache_valid_time": APT_CACHE_SECONDS,
+            },
+            task_vars=task_vars,
+        )
+        if installed.get("failed"):
+            raise AnsibleActionFail(
+                f"packages {', '.join(packages)} cannot be installed; the running configuration was not touched: "
+                f"{installed.get('msg', 'apt failed')}{self._hint(packages)}"
+            )
+        if self._task.check_mode:
+            return dict(wanted, changed=True)
+        result = self._deploy(call, task_vars)
+        still = result.get("missing_packages")
+        if still:
+            raise AnsibleActionFail(
+                f"packages {', '.join(still)} are installed but what they bring is not there; "
+                f"the running configuration was not touched{self._hint(still)}"
+            )
+        return dict(result, changed=True)
+
+    @staticmethod
+    def _hint(packages):
+        hints = []
+        if any(name.startswith("linux-headers-") for name in packages):
+            hints.append("DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for")
+        if "jool-dkms" in packages:
+            hints.append("what DKMS said is in /var/lib/dkms/jool/*/build/make.log on the router")
+        return "".join(f"; {hint}" for hint in hints)

@@ -1,0 +1,155 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From the variables of the role map_br to the generation of a border relay: it knows rules, never customer edges."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from ansible_collections.softwire.map.plugins.plugin_utils import bpf_object, bpf_rule, checks, jool, render
+from ansible_collections.softwire.map.plugins.plugin_utils.domain import parse_domain
+from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+
+TRANSLATORS = ("jool_mapt", "jool_siit")
+TC_PREFERENCE = 7599
+
+
+def alternatives(variables, templates):
+    """The generation of each way to run this border relay, the preferred one first.
+
+    variables: the role's variables without their prefix map_br_.
+    templates: the directory of the role's templates.
+    Returns a list of (name, {path: text or bytes}). Raises MapError.
+    """
+    domains = domains_of(variables)
+    wanted = checks.one_of(variables.get("translator"), "map_br_translator", ("auto",) + TRANSLATORS)
+    names = TRANSLATORS if wanted == "auto" else (wanted,)
+    if any(rule["psid"] is not None for domain in domains for rule in domain["rules"]):
+        if wanted == "jool_mapt":
+            raise MapError("map_br_translator", wanted, "jool_mapt has no explicit PSID (a rule with psid); use jool_siit")
+        names = ("jool_siit",)
+    common = parameters(variables, domains)
+    programs = bpf_object.build(variables.get("bpf_object"), "map_br_bpf_object", templates)
+    return [(name, generation(dict(common, translator=name), templates, programs)) for name in names]
+
+
+def domains_of(variables):
+    """The checked domains; all of one translator, so of one DMR."""
+    given = checks.required(checks.listed(variables.get("domains"), "map_br_domains"), "map_br_domains")
+    domains = []
+    for index, value in enumerate(given):
+        path = f"map_br_domains[{index}]"
+        domain = parse_domain(checks.required(value, path), path)
+        if domain["transport"] != "map-t":
+            raise MapError(f"{path}.transport", domain["transport"], "this role deploys map-t")
+        if domains and domain["dmr"] != domains[0]["dmr"]:
+            raise MapError(f"{path}.dmr", domain["dmr"],
+                           f"differs from map_br_domains[0].dmr, {domains[0]['dmr']}; a translator serves one DMR, so use one border relay for each")
+        domains.append(domain)
+    return domains
+
+
+def parameters(variables, domains):
+    """What the templates see, whichever the translator."""
+    instance = checks.instance(variables.get("instance"), "map_br_instance")
+    internal = checks.network(variables.get("internal_prefix"), "map_br_internal_prefix", 6)
+    dmr = domains[0]["dmr"]
+    if internal.prefixlen != 96 or internal.network_address.packed[8]:
+        raise MapError("map_br_internal_prefix", str(internal), "must be a /96 with bits 64 to 71 zero", "RFC 6052 section 2.2")
+    if internal.overlaps(ipaddress.ip_network(dmr)):
+        raise MapError("map_br_internal_prefix", str(internal), f"overlaps the DMR {dmr}; it must be a prefix that nobody uses")
+    rules = [dict(rule, index=index) for domain in domains for index, rule in enumerate(domain["rules"])]
+    for rule in rules:
+        if internal.overlaps(ipaddress.ip_network(rule["ipv6_prefix"])):
+            raise MapError("map_br_internal_prefix", str(internal), f"overlaps the rule {rule['ipv6_prefix']}; it must be a prefix that nobody uses")
+    ipv4_prefixes = sorted({rule["ipv4_prefix"] for rule in rules}, key=lambda text: ipaddress.ip_network(text))
+    interfaces = {
+        family: checks.interface(checks.required(variables.get(name), f"map_br_{name}"), f"map_br_{name}")
+        for family, name in (("ipv4", "ipv4_interface"), ("ipv6", "ipv6_interface"))
+    }
+    return {
+        "role": "br",
+        "instance": instance,
+        "dmr": dmr,
+        "domains": domains,
+        "interfaces": interfaces,
+        "ipv6_mtu": checks.integer(variables.get("ipv6_mtu"), "map_br_ipv6_mtu", 1280, 65535),
+        "internal_prefix": str(internal),
+        "ipv4_prefixes": [{"ipv4": text, "internal": inside(internal, text)} for text in ipv4_prefixes],
+        "loop": {
+            "out": f"{instance}-out", "in": f"{instance}-in",
+            "gateway": "fe80::99",
+            # Locally administered, fixed: the neighbour entry below names them.
+            "out_mac": "02:00:5e:75:97:01", "in_mac": "02:00:5e:75:97:02",
+        },
+        "bpf": bpf_parameters(instance, domains, dmr, str(internal)),
+        "tc_preference": TC_PREFERENCE,
+    }
+
+
+def inside(internal, ipv4_prefix):
+    """The prefix that stands for an IPv4 prefix inside the internal /96."""
+    prefix = ipaddress.ip_network(ipv4_prefix)
+    address = ipaddress.ip_address(int(internal.network_address) | int(prefix.network_address))
+    return f"{address}/{96 + prefix.prefixlen}"
+
+
+def bpf_parameters(instance, domains, dmr, internal):
+    entries = []
+    for number, domain in enumerate(domains):
+        for index, rule in enumerate(domain["rules"]):
+            try:
+                entries.append(bpf_rule.rule_entry(rule, domain, internal))
+            except ValueError as exc:
+                raise MapError(f"map_br_domains[{number}].rules[{index}]", rule["ipv6_prefix"], str(exc)) from exc
+    return {
+        "pins": f"/run/softwire/{instance}/bpf",
+        "rules": entries,
+        "config": {check_only: bpf_rule.config_value(dmr, internal, check_only) for check_only in (False, True)},
+    }
+
+
+def generation(relay, templates, programs):
+    """The files of a border relay with these parameters; programs: the compiled BPF object, bytes."""
+    plan = {
+        "main/ip": "main.ip.j2",
+        "main/sysctl": "main.sysctl.j2",
+        "main/guard.nft": "guard.nft.j2",
+        "main/bpftool": "main.bpftool.j2",
+        "main/tc": "main.tc.j2",
+    }
+    relay = dict(relay, bpf=dict(relay["bpf"], config=relay["bpf"]["config"][relay["translator"] == "jool_mapt"]))
+    files = render.generation(templates, plan, relay, settings(relay))
+    files["main/mapt.bpf.o"] = programs
+    files["main/jool.json"] = render.as_json(jool_configuration(relay))
+    return files
+
+
+def jool_configuration(relay):
+    if relay["translator"] == "jool_mapt":
+        rules = [rule for domain in relay["domains"] for rule in domain["rules"]]
+        return jool.mapt_br(relay["instance"], relay["dmr"], relay["ipv6_mtu"], rules)
+    eamt = [(entry["ipv4"], entry["internal"]) for entry in relay["ipv4_prefixes"]]
+    return jool.siit(relay["instance"], relay["dmr"], relay["ipv6_mtu"], eamt)
+
+
+def settings(relay):
+    """The content of instance.json: what the preflight and softwire.py want to know."""
+    return {
+        "role": "br",
+        "instance": relay["instance"],
+        "namespaces": [],
+        "namespace_variables": {},
+        "interfaces": {
+            relay["interfaces"]["ipv4"]: {"variable": "map_br_ipv4_interface"},
+            relay["interfaces"]["ipv6"]: {
+                "variable": "map_br_ipv6_interface", "mtu": relay["ipv6_mtu"], "mtu_variable": "map_br_ipv6_mtu",
+            },
+        },
+        "kernel_modules": [relay["translator"]],
+        "commands": ["ip", "nft", "tc", "bpftool", "modprobe", relay["translator"]],
+        "minimum_kernel": "5.19",
+        "jool": relay["translator"],
+    }

@@ -1,0 +1,107 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Checks of single role variables; each returns the checked value or raises a MapError with its path."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+
+INSTANCE = re.compile(r"[a-z][a-z0-9_]{0,9}")
+NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+INTERFACE = re.compile(r"[^\s/:\"']{1,15}")
+
+
+def required(value, path):
+    if value in (None, "", []):
+        raise MapError(path, value, "is required; set it in the inventory")
+    return value
+
+
+def one_of(value, path, choices):
+    if value not in choices:
+        raise MapError(path, value, "must be one of " + ", ".join(choices))
+    return value
+
+
+def integer(value, path, low, high):
+    """An integer, also written as a decimal string (as templating makes it)."""
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise MapError(path, value, f"must be an integer between {low} and {high}")
+    return int(value)
+
+
+def text_of(value, path, pattern, what):
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise MapError(path, value, f"must be {what}")
+    return str(value)
+
+
+def instance(value, path):
+    return text_of(value, path, INSTANCE, "at most 10 characters of a-z, 0-9 and _, starting with a letter")
+
+
+def interface(value, path):
+    return text_of(value, path, INTERFACE, "the name of a network interface, at most 15 characters")
+
+
+def namespace(value, path):
+    """The name of a network namespace; "main" stands for the machine's own."""
+    if value == "main":
+        raise MapError(path, value, "stands for the machine's own namespace; choose another name")
+    return text_of(value, path, NAMESPACE, "the name of a network namespace: letters, digits, _ . and -")
+
+
+def listed(value, path):
+    if not isinstance(value, (list, tuple)):
+        raise MapError(path, value, "must be a list")
+    return list(value)
+
+
+def keys(value, path, allowed, needed):
+    """A dict with no key but the allowed ones, and all needed ones."""
+    if not isinstance(value, dict):
+        raise MapError(path, value, "must be a dict with the keys " + ", ".join(allowed))
+    for key in value:
+        if key not in allowed:
+            raise MapError(f"{path}.{key}", value[key], "unknown key; the keys are " + ", ".join(allowed))
+    for key in needed:
+        required(value.get(key), f"{path}.{key}")
+    return value
+
+
+def address(value, path, version):
+    """An IP address without length, canonical."""
+    try:
+        parsed = ipaddress.ip_address(str(value))
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.version != version:
+        raise MapError(path, value, f"must be an IPv{version} address")
+    return parsed
+
+
+def interface_address(value, path):
+    """An address with its prefix length, such as 192.168.0.1/24."""
+    try:
+        if "/" not in str(value):
+            raise ValueError
+        return ipaddress.ip_interface(str(value))
+    except ValueError:
+        raise MapError(path, value, "must be an address with its prefix length, such as 192.168.0.1/24") from None
+
+
+def network(value, path, version):
+    try:
+        parsed = ipaddress.ip_network(str(value))
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.version != version:
+        raise MapError(path, value, f"must be an IPv{version} prefix without host bits")
+    return parsed

@@ -1,0 +1,268 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From the variables of the role map_ce to the parameters of a customer edge: one plain dict per alternative."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from ansible_collections.softwire.map.plugins.module_utils.port_index import nearest_ports, port_index
+from ansible_collections.softwire.map.plugins.plugin_utils import checks, jool, render
+from ansible_collections.softwire.map.plugins.plugin_utils.domain import ce as ce_of
+from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+
+TRANSLATORS = ("jool_mapt", "jool_siit")
+IPV6_HEADER, IPV4_HEADER, TCP_HEADER = 40, 20, 20
+FORWARD_KEYS = ("port", "protocol", "to_address", "to_port", "comment")
+
+
+def alternatives(variables, templates):
+    """The generation of each way to run this customer edge, the preferred one first.
+
+    variables: the role's variables without their prefix map_ce_.
+    templates: the directory of the role's templates.
+    Returns a list of (name, {path: text}). Raises MapError.
+    """
+    domain = checks.required(variables.get("domain"), "map_ce_domain")
+    ce = ce_of(domain, checks.required(variables.get("end_user_prefix"), "map_ce_end_user_prefix"),
+               path="map_ce_end_user_prefix", domain_path="map_ce_domain")
+    if ce["transport"] != "map-t":
+        raise MapError("map_ce_domain.transport", ce["transport"], "this role deploys map-t")
+    common = parameters(variables, ce)
+    return [(name, generation(dict(common, translator=name), templates)) for name in translators(variables, ce)]
+
+
+def generation(edge, templates):
+    """The files of a customer edge with these parameters."""
+    napt, translator = edge["layout"]["namespaces"]["napt"], edge["layout"]["namespaces"]["translator"]
+    layout = edge["layout"]["templates"]
+    plan = {
+        "main/ip": f"{layout}/main.ip.j2",
+        "main/sysctl": "main.sysctl.j2",
+        "main/guard.nft": "guard.nft.j2",
+        f"{napt}/napt.nft": "napt.nft.j2",
+    }
+    for namespace in edge["layout"]["own"]:
+        plan[f"{namespace}/ip"] = f"{layout}/other.ip.j2"
+        plan[f"{namespace}/sysctl"] = "forwarding.sysctl.j2"
+    files = render.generation(templates, plan, edge, settings(edge))
+    files[f"{translator}/jool.json"] = render.as_json(jool_configuration(edge))
+    return files
+
+
+def jool_configuration(edge):
+    ce = edge["ce"]
+    if edge["translator"] == "jool_mapt":
+        return jool.mapt_ce(edge["instance"], ce, edge["wan"]["mtu"])
+    ipv4_prefix = ce["ipv4_prefix"] or ce["ipv4_address"] + "/32"
+    return jool.siit(edge["instance"], ce["dmr"], edge["wan"]["mtu"], [(ipv4_prefix, edge["map_prefix"])])
+
+
+def settings(edge):
+    """The content of instance.json: what the preflight and softwire.py want to know."""
+    own = edge["layout"]["own"]
+    interfaces = {
+        edge["wan"]["interface"]: {
+            "variable": "map_ce_wan_interface", "mtu": edge["wan"]["mtu"], "mtu_variable": "map_ce_wan_mtu",
+        },
+    }
+    moved_to = edge["layout"]["namespaces"]["napt"]
+    for index, name in enumerate(edge["lan"]["interfaces"]):
+        interfaces[name] = {"variable": f"map_ce_lan_interfaces[{index}]"}
+        if moved_to in own:
+            addresses = [entry["address"] for entry in edge["lan"]["addresses"] if entry["interface"] == name]
+            interfaces[name].update(move=moved_to, addresses=addresses)
+    return {
+        "role": "ce",
+        "instance": edge["instance"],
+        "namespaces": sorted(own),
+        "namespace_variables": own,
+        "interfaces": interfaces,
+        "kernel_modules": [edge["translator"]],
+        "commands": ["ip", "nft", "sysctl", "modprobe", edge["translator"]],
+        "minimum_kernel": "5.10",
+        "jool": edge["translator"],
+    }
+
+
+def translators(variables, ce):
+    """The translators to try, in order."""
+    wanted = checks.one_of(variables.get("translator"), "map_ce_translator", ("auto",) + TRANSLATORS)
+    if ce["rule"]["ea_length"] == 0 and ce["psid"] is not None:
+        if wanted == "jool_mapt":
+            raise MapError("map_ce_translator", wanted, "jool_mapt has no explicit PSID (a rule with ea_length 0); use jool_siit")
+        return ("jool_siit",)
+    return TRANSLATORS if wanted == "auto" else (wanted,)
+
+
+def parameters(variables, ce):
+    """The parameters that do not depend on the translator."""
+    instance = checks.instance(variables.get("instance"), "map_ce_instance")
+    mtu = checks.integer(variables.get("wan_mtu"), "map_ce_wan_mtu", 1280, 65535)
+    ipv4_mtu = mtu - (IPV6_HEADER - IPV4_HEADER)
+    gateway = variables.get("wan_gateway")
+    layout = layout_of(variables)
+    lan = lan_of(variables, layout["namespaces"]["napt"] != "main")
+    veth = veth_of(variables, instance, layout)
+    sources = nat_sources(variables, lan, ce)
+    forwards = port_forwards(variables, ce)
+    reserved = [
+        in_port_set(port, f"map_ce_reserved_ports[{index}]", ce, [])
+        for index, port in enumerate(checks.listed(variables.get("reserved_ports"), "map_ce_reserved_ports"))
+    ]
+    return {
+        "role": "ce",
+        "instance": instance,
+        "ce": ce,
+        "wan": {
+            "interface": checks.interface(checks.required(variables.get("wan_interface"), "map_ce_wan_interface"), "map_ce_wan_interface"),
+            "gateway": str(checks.address(gateway, "map_ce_wan_gateway", 6)) if gateway else None,
+            "mtu": mtu,
+        },
+        "lan": lan,
+        "layout": layout,
+        "veth": veth,
+        "route_table": checks.integer(variables.get("route_table"), "map_ce_route_table", 1, 2**31 - 1),
+        "ipv4_mtu": ipv4_mtu,
+        "map_prefix": map_prefix(ce),
+        "napt": {
+            "device": veth["napt_device"],
+            "lan_interfaces": lan["interfaces"],
+            "sources": sources + [veth["network"]],
+            "router_networks": [veth["network"]] if layout["namespaces"]["napt"] != "main" else [],
+            "mss": ipv4_mtu - IPV4_HEADER - TCP_HEADER,
+            "port_forwards": forwards,
+            "reserved_ports": reserved,
+            "index": index_of(ce, [forward["port"] for forward in forwards] + reserved),
+        },
+    }
+
+
+def index_of(ce, static_ports):
+    """How the NAPT numbers the ports of the set; the static ones stay out of its pool."""
+    try:
+        return port_index(ce["port_ranges"], static_ports)
+    except ValueError as exc:
+        raise MapError("map_ce_port_forwards and map_ce_reserved_ports", sorted(static_ports), str(exc)) from exc
+
+
+def layout_of(variables):
+    """Which namespace does what, and the folder of templates that says how."""
+    napt = variables.get("napt_namespace")
+    if napt:
+        napt = checks.namespace(napt, "map_ce_napt_namespace")
+        return {
+            "templates": "napt_namespace",
+            "namespaces": {"napt": napt, "translator": "main"},
+            "own": {napt: "map_ce_napt_namespace"},
+        }
+    translator = checks.namespace(variables.get("translator_namespace"), "map_ce_translator_namespace")
+    return {
+        "templates": "translator_namespace",
+        "namespaces": {"napt": "main", "translator": translator},
+        "own": {translator: "map_ce_translator_namespace"},
+    }
+
+
+def lan_of(variables, moved):
+    """The LAN: its interfaces, and each address with the interface it belongs to."""
+    interfaces = [
+        checks.interface(name, f"map_ce_lan_interfaces[{index}]")
+        for index, name in enumerate(checks.listed(variables.get("lan_interfaces"), "map_ce_lan_interfaces"))
+    ]
+    checks.required(interfaces, "map_ce_lan_interfaces")
+    if variables.get("wan_interface") in interfaces:
+        raise MapError("map_ce_lan_interfaces", variables["wan_interface"], "is map_ce_wan_interface too; LAN and WAN need interfaces of their own")
+    addresses = []
+    for index, entry in enumerate(checks.listed(variables.get("lan_addresses"), "map_ce_lan_addresses")):
+        path = f"map_ce_lan_addresses[{index}]"
+        if isinstance(entry, dict):
+            checks.keys(entry, path, ("address", "interface"), ("address", "interface"))
+            interface = checks.one_of(entry["interface"], f"{path}.interface", interfaces)
+            address = checks.interface_address(entry["address"], f"{path}.address")
+        else:
+            interface, address = interfaces[0], checks.interface_address(entry, path)
+        addresses.append({"address": str(address), "version": address.version, "network": str(address.network), "interface": interface})
+    if moved and not any(entry["version"] == 4 for entry in addresses):
+        raise MapError("map_ce_lan_addresses", variables["lan_addresses"],
+                       "needs an IPv4 address for the LAN: its interface moves into map_ce_napt_namespace and loses the one it has")
+    return {"interfaces": interfaces, "addresses": addresses}
+
+
+def veth_of(variables, instance, layout):
+    """The veth pair between the main namespace and the other one."""
+    network = checks.network(variables.get("veth_network"), "map_ce_veth_network", 4)
+    if network.prefixlen > 30:
+        raise MapError("map_ce_veth_network", str(network), "needs room for two addresses: a /30 or shorter")
+    first, second = (str(network[index]) for index in (1, 2))
+    in_main, in_other = f"{instance}-veth", f"{instance}-main"
+    napt_in_main = layout["namespaces"]["napt"] == "main"
+    return {
+        "network": str(network),
+        "prefix_length": network.prefixlen,
+        "main": {"device": in_main, "ipv4": first, "ipv6": "fe80::1"},
+        "other": {"device": in_other, "ipv4": second, "ipv6": "fe80::2"},
+        "napt_device": in_main if napt_in_main else in_other,
+    }
+
+
+def nat_sources(variables, lan, ce):
+    """The IPv4 networks that may use the softwire: the LAN's, unless the variable names others."""
+    given = checks.listed(variables.get("nat_sources"), "map_ce_nat_sources")
+    if given:
+        sources = [str(checks.network(value, f"map_ce_nat_sources[{index}]", 4)) for index, value in enumerate(given)]
+    else:
+        sources = sorted({entry["network"] for entry in lan["addresses"] if entry["version"] == 4})
+    checks.required(sources, "map_ce_nat_sources (or map_ce_lan_addresses)")
+    own = ipaddress.ip_network(ce["ipv4_prefix"] or ce["ipv4_address"])
+    for source in sources:
+        if ipaddress.ip_network(source).overlaps(own):
+            raise MapError("map_ce_nat_sources", source, f"overlaps this CE's own {own}; a LAN needs addresses of its own")
+    return sources
+
+
+def port_forwards(variables, ce):
+    """The checked port forwards; none outside the port set, none twice."""
+    forwards, taken = [], {}
+    for index, entry in enumerate(checks.listed(variables.get("port_forwards"), "map_ce_port_forwards")):
+        path = f"map_ce_port_forwards[{index}]"
+        checks.keys(entry, path, FORWARD_KEYS, ("port", "to_address"))
+        protocol = checks.one_of(entry.get("protocol", "tcp_udp"), f"{path}.protocol", ("tcp", "udp", "tcp_udp"))
+        port = in_port_set(entry["port"], f"{path}.port", ce, [forward["port"] for forward in forwards])
+        for one in protocol.split("_"):
+            if (port, one) in taken:
+                raise MapError(f"{path}.port", port, f"is forwarded by {taken[port, one]} already ({one})")
+            taken[port, one] = path
+        forwards.append({
+            "port": port,
+            "protocol": protocol,
+            "to_address": str(checks.address(entry["to_address"], f"{path}.to_address", 4)),
+            "to_port": checks.integer(entry.get("to_port", port), f"{path}.to_port", 1, 65535),
+            "comment": comment_of(entry.get("comment", ""), f"{path}.comment"),
+        })
+    return forwards
+
+
+def comment_of(value, path):
+    if not isinstance(value, str) or len(value) > 100 or any(not char.isprintable() or char in "\"\\" for char in value):
+        raise MapError(path, value, "must be at most 100 printable characters without quotation marks and backslashes")
+    return str(value)
+
+
+def in_port_set(value, path, ce, taken):
+    port = checks.integer(value, path, 1, 65535)
+    if not any(low <= port <= high for low, high in ce["port_ranges"]):
+        free = ", ".join(map(str, nearest_ports(port, ce["port_ranges"], taken)))
+        raise MapError(path, port, f"is not in this CE's port set; the nearest free ports of the set are {free}", "RFC 7597 section 5.1")
+    return port
+
+
+def map_prefix(ce):
+    """What the translator maps the IPv4 address or prefix to, as RFC 7757 wants it: the bits follow the prefix at once."""
+    if ce["ipv4_address"]:
+        return ce["map_address"] + "/128"
+    ipv4_position = 80 if ce["interface_id"] == "rfc7597" else 72
+    length = ipv4_position + ipaddress.ip_network(ce["ipv4_prefix"]).prefixlen
+    return f"{ce['map_address']}/{length}"
