@@ -111,12 +111,12 @@ def split_prefix(text, path):
     except (AttributeError, TypeError, ValueError, OSError):
         value, bits = 0, -1
     if not 0 <= bits <= 128:
-        raise MapError(path, text, "must be an IPv6 prefix with its length, such as 2001:db8:12:3400::/56")
+        reason = "must be an IPv6 prefix with its length, such as 2001:db8:12:3400::/56"
+        raise MapError(path, text, reason, "RFC 4291 section 2.3")
     base = value >> (128 - bits) << (128 - bits)
     if value != base:
-        raise MapError(
-            path, text, f"has bits set after its first {bits}: write {ipv6_text(base)}/{bits}, or the length that is meant"
-        )
+        reason = f"has bits set after its first {bits}: write {ipv6_text(base)}/{bits}, or the length that is meant"
+        raise MapError(path, text, reason, "RFC 4291 section 2.3")
     return value, bits
 
 
