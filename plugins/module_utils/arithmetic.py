@@ -180,7 +180,7 @@ class Domain:
         """The parameters of the CE that has been delegated this IPv6 prefix, as one plain dict.
 
         A prefix longer than rule + EA bits is cut to that length: the BR takes the bits after
-        the EA bits as zero. The `rule`, `fmrs` and `port_ranges` of two CEs may be one object.
+        the EA bits as zero. The `fmrs` and `port_ranges` of two CEs may be one object: a mesh has many of both.
         Raises MapError for a prefix that is malformed, outside every rule or too short.
         """
         prefix, prefix_length = split_prefix(end_user_prefix, path)
@@ -204,7 +204,7 @@ class Domain:
         return {
             "delegated_prefix": end_user_prefix,
             "end_user_prefix": f"{ipv6_text(prefix)}/{length}",
-            "rule": rule.fields,
+            "rule": dict(rule.fields),
             "fmrs": self._fmrs,
             "transport": fields["transport"],
             "interface_id": fields["interface_id"],

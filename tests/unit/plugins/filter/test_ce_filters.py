@@ -40,7 +40,7 @@ PLAYBOOK = r"""
     - ansible.builtin.set_fact:
         one: "{{ map_domain | softwire.map.ce(prefixes[0]) }}"
         all: "{{ map_domain | softwire.map.ces(prefixes) }}"
-        yaml: "{{ map_domain | softwire.map.ces(prefixes) | to_nice_yaml }}"
+        yaml: "{{ map_domain | softwire.map.ce(prefixes[0]) | to_nice_yaml }}"
         ports: "{{ '52' | softwire.map.port_ranges(psid_length='8') }}"
     - ansible.builtin.set_fact:
         wrong: "{{ map_domain | softwire.map.ce('2001:db9::/56') }}"
@@ -69,6 +69,7 @@ def test_in_a_playbook(tmp_path):
     assert result["one"]["fmrs"] == [result["one"]["rule"]]
     assert [one["psid"] for one in result["all"]] == [0x34, 0x35]
     assert result["ports"] == result["one"]["port_ranges"]
+    # A rule that is also an FMR must not come out as a YAML anchor.
     assert "&id" not in result["yaml"]
     assert "softwire.map.ce: end_user_prefix: 2001:db9::/56: is outside every rule" in result["refused"]
 
