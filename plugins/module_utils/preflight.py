@@ -42,7 +42,7 @@ class Machine:
         if Path("/sys/module", name).exists():
             return True
         return self.has_command("modprobe") and not subprocess.run(
-            ["modprobe", "-n", "-q", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["modprobe", "-n", "-q", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
         ).returncode
 
     def has_namespace(self, name):
@@ -67,7 +67,7 @@ def links(prefix):
     """The network interfaces by name, as "ip -json -details address" gives them."""
     done = subprocess.run(
         ["ip"] + prefix + ["-json", "-details", "address"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True, check=False,
     )
     return {link["ifname"]: link for link in json.loads(done.stdout or "[]") if "ifname" in link}
 

@@ -41,7 +41,7 @@ class StepError(Exception):
 
 def run(argv, cwd=None):
     """Runs a command and returns its standard output; raises StepError with what it printed."""
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, cwd=cwd)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, cwd=cwd, check=False)
     if done.returncode:
         message = (done.stderr or done.stdout).strip()
         raise StepError("%s: exit code %d: %s" % (" ".join(map(str, argv)), done.returncode, message))
@@ -258,23 +258,25 @@ def has_clsact(interface):
     return any(qdisc["kind"] == "clsact" for qdisc in json.loads(run(["tc", "-j", "qdisc", "show", "dev", interface])))
 
 
+def report(fault):
+    sys.stderr.write("softwire: %s\n" % fault)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Bring a softwire instance up, take it down, or reload it.")
     parser.add_argument("action", choices=["up", "down", "reload"])
     action = parser.parse_args().action
     generation = Generation(Path(os.path.realpath(__file__)).parent)
     try:
+        if action != "reload":
+            for fault in generation.down():  # before "up": what a killed "up" left behind
+                report(fault)
         if action == "up":
-            for fault in generation.down():  # what a killed "up" left behind
-                print("softwire: %s" % fault, file=sys.stderr)
             generation.up()
         elif action == "reload":
             generation.reload()
-        else:
-            for fault in generation.down():
-                print("softwire: %s" % fault, file=sys.stderr)
     except (StepError, OSError) as exc:
-        print("softwire: %s" % exc, file=sys.stderr)
+        report(exc)
         if action == "up":
             generation.down()
         return 1
@@ -282,4 +284,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

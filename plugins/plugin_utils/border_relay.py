@@ -64,7 +64,7 @@ def parameters(variables, domains):
     for rule in rules:
         if internal.overlaps(ipaddress.ip_network(rule["ipv6_prefix"])):
             raise MapError("map_br_internal_prefix", str(internal), f"overlaps the rule {rule['ipv6_prefix']}; it must be a prefix that nobody uses")
-    ipv4_prefixes = sorted({rule["ipv4_prefix"] for rule in rules}, key=lambda text: ipaddress.ip_network(text))
+    ipv4_prefixes = sorted({rule["ipv4_prefix"] for rule in rules}, key=ipaddress.ip_network)
     interfaces = {
         family: checks.interface(checks.required(variables.get(name), f"map_br_{name}"), f"map_br_{name}")
         for family, name in (("ipv4", "ipv4_interface"), ("ipv6", "ipv6_interface"))
@@ -78,11 +78,11 @@ def parameters(variables, domains):
         "ipv6_mtu": checks.integer(variables.get("ipv6_mtu"), "map_br_ipv6_mtu", 1280, 65535),
         "internal_prefix": str(internal),
         "ipv4_prefixes": [{"ipv4": text, "internal": inside(internal, text)} for text in ipv4_prefixes],
-        "loop": {
-            "out": f"{instance}-out", "in": f"{instance}-in",
+        # A veth pair: what the translator sends into its first end, the programs take from the second.
+        "detour": {
+            "enter": f"{instance}-out", "enter_mac": "02:00:5e:75:97:01",
+            "leave": f"{instance}-in", "leave_mac": "02:00:5e:75:97:02",
             "gateway": "fe80::99",
-            # Locally administered, fixed: the neighbour entry below names them.
-            "out_mac": "02:00:5e:75:97:01", "in_mac": "02:00:5e:75:97:02",
         },
         "bpf": bpf_parameters(instance, domains, dmr, str(internal)),
         "tc_preference": TC_PREFERENCE,
