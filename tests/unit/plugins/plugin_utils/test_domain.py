@@ -113,47 +113,128 @@ def test_legal(domain):
     ("domain", "text"),
     [
         # The domain itself.
-        (None, "map_domain: not set: must be a MAP domain, a dict with some of the keys transport, interface_id, br_address, dmr, rules"),
+        (
+            None,
+            "map_domain: not set: must be a MAP domain, a dict with some of the keys transport, interface_id, "
+            "br_address, dmr, rules",
+        ),
         ("ocn", "map_domain: ocn: must be a MAP domain"),
         ([RULE], "map_domain: [{'ipv6_prefix': '2001:db8::/40', "),
-        ({**MAP_E, "ruels": 1}, "map_domain.ruels: 1: is not a key of a MAP domain; there are transport, interface_id, br_address, dmr, rules"),
+        (
+            {**MAP_E, "ruels": 1},
+            "map_domain.ruels: 1: is not a key of a MAP domain; there are transport, interface_id, br_address, dmr, "
+            "rules",
+        ),
         (without(MAP_E, "transport"), "map_domain.transport: not set: must be one of map-e, map-t"),
         ({**MAP_E, "transport": "lw4o6"}, "map_domain.transport: lw4o6: must be one of map-e, map-t"),
         ({**MAP_E, "transport": ["map-e"]}, "map_domain.transport: ['map-e']: must be one of map-e, map-t"),
         ({**MAP_E, "interface_id": "draft3"}, "map_domain.interface_id: draft3: must be one of rfc7597, draft03"),
         # BR address and DMR.
-        (without(MAP_E, "br_address"), f"map_domain.br_address: not set: is required for transport map-e: the IPv6 address of the BR {BR}"),
-        ({**MAP_E, "br_address": []}, f"map_domain.br_address: []: is required for transport map-e: the IPv6 address of the BR {BR}"),
-        ({**MAP_E, "br_address": "2001:db8::1/64"}, f"map_domain.br_address: 2001:db8::1/64: must be a unicast IPv6 address without length, such as 2001:db8:ffff::1 {BR}"),
-        ({**MAP_E, "br_address": ["2001:db8::1", "192.0.2.1"]}, "map_domain.br_address[1]: 192.0.2.1: must be a unicast IPv6 address"),
-        ({**MAP_E, "br_address": ["2001:db8::1", "2001:DB8::1"]}, "map_domain.br_address[1]: 2001:db8::1: is the same address as map_domain.br_address[0]"),
+        (
+            without(MAP_E, "br_address"),
+            f"map_domain.br_address: not set: is required for transport map-e: the IPv6 address of the BR {BR}",
+        ),
+        (
+            {**MAP_E, "br_address": []},
+            f"map_domain.br_address: []: is required for transport map-e: the IPv6 address of the BR {BR}",
+        ),
+        (
+            {**MAP_E, "br_address": "2001:db8::1/64"},
+            "map_domain.br_address: 2001:db8::1/64: must be a unicast IPv6 address without length, such as "
+            f"2001:db8:ffff::1 {BR}",
+        ),
+        (
+            {**MAP_E, "br_address": ["2001:db8::1", "192.0.2.1"]},
+            "map_domain.br_address[1]: 192.0.2.1: must be a unicast IPv6 address",
+        ),
+        (
+            {**MAP_E, "br_address": ["2001:db8::1", "2001:DB8::1"]},
+            "map_domain.br_address[1]: 2001:db8::1: is the same address as map_domain.br_address[0]",
+        ),
         ({**MAP_E, "br_address": "ff02::1"}, "map_domain.br_address: ff02::1: must be a unicast IPv6 address"),
         ({**MAP_E, "br_address": "::"}, "map_domain.br_address: ::: must be a unicast IPv6 address"),
         ({**MAP_E, "br_address": 1}, "map_domain.br_address: 1: must be a unicast IPv6 address"),
-        ({**MAP_E, "dmr": "64:ff9b::/96"}, f"map_domain.dmr: 64:ff9b::/96: is for transport map-t only: remove it, or set transport to map-t {DMR}"),
-        ({**MAP_T, "br_address": "2001:db8::1"}, f"map_domain.br_address: 2001:db8::1: is for transport map-e only: a MAP-T domain reaches its BR through dmr {DMR}"),
+        (
+            {**MAP_E, "dmr": "64:ff9b::/96"},
+            f"map_domain.dmr: 64:ff9b::/96: is for transport map-t only: remove it, or set transport to map-t {DMR}",
+        ),
+        (
+            {**MAP_T, "br_address": "2001:db8::1"},
+            "map_domain.br_address: 2001:db8::1: is for transport map-e only: a MAP-T domain reaches its BR through "
+            f"dmr {DMR}",
+        ),
         (without(MAP_T, "dmr"), f"map_domain.dmr: not set: is required for transport map-t: the IPv6 prefix of the BR {DMR}"),
-        ({**MAP_T, "dmr": "2001:db8::/65"}, f"map_domain.dmr: 2001:db8::/65: must have one of the lengths 32, 40, 48, 56, 64, 96 {EMBEDDED}"),
-        ({**MAP_T, "dmr": "2001:db8::/128"}, f"map_domain.dmr: 2001:db8::/128: must have one of the lengths 32, 40, 48, 56, 64, 96 {EMBEDDED}"),
-        ({**MAP_T, "dmr": "2001:db8:0:0:100::/96"}, f"map_domain.dmr: 2001:db8:0:0:100::/96: must have zero in its bits 64 to 71 (the ninth byte) {EMBEDDED}"),
-        ({**MAP_T, "dmr": "2001:db8::1/96"}, f"map_domain.dmr: 2001:db8::1/96: has bits set after its first 96: write 2001:db8::/96, or the length that is meant {DMR}"),
+        (
+            {**MAP_T, "dmr": "2001:db8::/65"},
+            f"map_domain.dmr: 2001:db8::/65: must have one of the lengths 32, 40, 48, 56, 64, 96 {EMBEDDED}",
+        ),
+        (
+            {**MAP_T, "dmr": "2001:db8::/128"},
+            f"map_domain.dmr: 2001:db8::/128: must have one of the lengths 32, 40, 48, 56, 64, 96 {EMBEDDED}",
+        ),
+        (
+            {**MAP_T, "dmr": "2001:db8:0:0:100::/96"},
+            f"map_domain.dmr: 2001:db8:0:0:100::/96: must have zero in its bits 64 to 71 (the ninth byte) {EMBEDDED}",
+        ),
+        (
+            {**MAP_T, "dmr": "2001:db8::1/96"},
+            "map_domain.dmr: 2001:db8::1/96: has bits set after its first 96: write 2001:db8::/96, or the length that "
+            f"is meant {DMR}",
+        ),
         # The list of rules and a rule's keys.
         (without(MAP_E, "rules"), f"map_domain.rules: not set: must be a list of at least one rule {ALGORITHM}"),
         ({**MAP_E, "rules": []}, f"map_domain.rules: []: must be a list of at least one rule {ALGORITHM}"),
         ({**MAP_E, "rules": RULE}, "map_domain.rules: {'ipv6_prefix': '2001:db8::/40', "),
-        ({**MAP_E, "rules": [RULE, "x"]}, "map_domain.rules[1]: x: must be a rule, a dict with some of the keys ipv6_prefix, ipv4_prefix, "),
+        (
+            {**MAP_E, "rules": [RULE, "x"]},
+            "map_domain.rules[1]: x: must be a rule, a dict with some of the keys ipv6_prefix, ipv4_prefix, ",
+        ),
         (with_rule(ea_len=16), "map_domain.rules[0].ea_len: 16: is not a key of a rule; there are ipv6_prefix, "),
         # Prefixes.
-        (with_rule(ipv6_prefix=None), f"map_domain.rules[0].ipv6_prefix: not set: must be an IPv6 prefix with its length, such as 2001:db8::/40 {ALGORITHM}"),
-        (with_rule(ipv6_prefix="2001:db8::"), "map_domain.rules[0].ipv6_prefix: 2001:db8::: must be an IPv6 prefix with its length"),
-        (with_rule(ipv6_prefix="192.0.2.0/24"), "map_domain.rules[0].ipv6_prefix: 192.0.2.0/24: must be an IPv6 prefix with its length"),
-        (with_rule(ipv6_prefix="2001:db8::/129"), "map_domain.rules[0].ipv6_prefix: 2001:db8::/129: must be an IPv6 prefix with its length"),
-        (with_rule(ipv6_prefix="2001:db8:1::/32"), f"map_domain.rules[0].ipv6_prefix: 2001:db8:1::/32: has bits set after its first 32: write 2001:db8::/32, or the length that is meant {ALGORITHM}"),
-        (with_rule(ipv4_prefix="192.0.2.1/24"), f"map_domain.rules[0].ipv4_prefix: 192.0.2.1/24: has bits set after its first 24: write 192.0.2.0/24, or the length that is meant {ALGORITHM}"),
-        (with_rule(ipv4_prefix="192.0.2.0/255.255.255.0"), f"map_domain.rules[0].ipv4_prefix: 192.0.2.0/255.255.255.0: must be an IPv4 prefix with its length, such as 192.0.2.0/24 {ALGORITHM}"),
-        (with_rule(ipv4_prefix="192.0.2/24"), "map_domain.rules[0].ipv4_prefix: 192.0.2/24: must be an IPv4 prefix with its length"),
-        (with_rule(ipv4_prefix="010.0.0.0/8"), "map_domain.rules[0].ipv4_prefix: 010.0.0.0/8: must be an IPv4 prefix with its length"),
-        (with_rule(ipv4_prefix="192.0.2.0/33"), "map_domain.rules[0].ipv4_prefix: 192.0.2.0/33: must be an IPv4 prefix with its length"),
+        (
+            with_rule(ipv6_prefix=None),
+            "map_domain.rules[0].ipv6_prefix: not set: must be an IPv6 prefix with its length, such as 2001:db8::/40 "
+            f"{ALGORITHM}",
+        ),
+        (
+            with_rule(ipv6_prefix="2001:db8::"),
+            "map_domain.rules[0].ipv6_prefix: 2001:db8::: must be an IPv6 prefix with its length",
+        ),
+        (
+            with_rule(ipv6_prefix="192.0.2.0/24"),
+            "map_domain.rules[0].ipv6_prefix: 192.0.2.0/24: must be an IPv6 prefix with its length",
+        ),
+        (
+            with_rule(ipv6_prefix="2001:db8::/129"),
+            "map_domain.rules[0].ipv6_prefix: 2001:db8::/129: must be an IPv6 prefix with its length",
+        ),
+        (
+            with_rule(ipv6_prefix="2001:db8:1::/32"),
+            "map_domain.rules[0].ipv6_prefix: 2001:db8:1::/32: has bits set after its first 32: write 2001:db8::/32, "
+            f"or the length that is meant {ALGORITHM}",
+        ),
+        (
+            with_rule(ipv4_prefix="192.0.2.1/24"),
+            "map_domain.rules[0].ipv4_prefix: 192.0.2.1/24: has bits set after its first 24: write 192.0.2.0/24, or "
+            f"the length that is meant {ALGORITHM}",
+        ),
+        (
+            with_rule(ipv4_prefix="192.0.2.0/255.255.255.0"),
+            "map_domain.rules[0].ipv4_prefix: 192.0.2.0/255.255.255.0: must be an IPv4 prefix with its length, such as"
+            f" 192.0.2.0/24 {ALGORITHM}",
+        ),
+        (
+            with_rule(ipv4_prefix="192.0.2/24"),
+            "map_domain.rules[0].ipv4_prefix: 192.0.2/24: must be an IPv4 prefix with its length",
+        ),
+        (
+            with_rule(ipv4_prefix="010.0.0.0/8"),
+            "map_domain.rules[0].ipv4_prefix: 010.0.0.0/8: must be an IPv4 prefix with its length",
+        ),
+        (
+            with_rule(ipv4_prefix="192.0.2.0/33"),
+            "map_domain.rules[0].ipv4_prefix: 192.0.2.0/33: must be an IPv4 prefix with its length",
+        ),
         (with_rule(ipv4_prefix=24), "map_domain.rules[0].ipv4_prefix: 24: must be an IPv4 prefix with its length"),
         # EA bits.
         (with_rule(ea_length=None), f"map_domain.rules[0].ea_length: not set: must be an integer between 0 and 48 {ALGORITHM}"),
@@ -164,50 +245,112 @@ def test_legal(domain):
         (with_rule(ea_length=16.0), "map_domain.rules[0].ea_length: 16.0: must be an integer between 0 and 48"),
         (with_rule(ea_length="sixteen"), "map_domain.rules[0].ea_length: sixteen: must be an integer between 0 and 48"),
         (with_rule(ea_length=""), "map_domain.rules[0].ea_length: '': must be an integer between 0 and 48"),
-        (with_rule(ea_length=25), f"map_domain.rules[0].ea_length: 25: gives a PSID of 17 bits with 192.0.2.0/24; a port has 16: at most 24 EA bits {PORTS}"),
-        (with_rule(ipv6_prefix="2001:db8::/113"), f"map_domain.rules[0].ea_length: 16: is more than 2001:db8::/113 leaves: prefix length and EA bits are at most 128 together {ALGORITHM}"),
+        (
+            with_rule(ea_length=25),
+            "map_domain.rules[0].ea_length: 25: gives a PSID of 17 bits with 192.0.2.0/24; a port has 16: at most 24 "
+            f"EA bits {PORTS}",
+        ),
+        (
+            with_rule(ipv6_prefix="2001:db8::/113"),
+            "map_domain.rules[0].ea_length: 16: is more than 2001:db8::/113 leaves: prefix length and EA bits are at "
+            f"most 128 together {ALGORITHM}",
+        ),
         # Port parameters.
         (with_rule(psid_offset=16), f"map_domain.rules[0].psid_offset: 16: must be an integer between 0 and 15 {PORTS}"),
-        (with_rule(psid_offset=9), f"map_domain.rules[0].psid_offset: 9: leaves no port: with the PSID length 8 it must be at most 8 {PORTS}"),
-        (with_rule(psid_length=7), f"map_domain.rules[0].psid_length: 7: contradicts the EA bits: 16 with 192.0.2.0/24 give 8; remove it or correct ea_length {BMR}"),
+        (
+            with_rule(psid_offset=9),
+            f"map_domain.rules[0].psid_offset: 9: leaves no port: with the PSID length 8 it must be at most 8 {PORTS}",
+        ),
+        (
+            with_rule(psid_length=7),
+            "map_domain.rules[0].psid_length: 7: contradicts the EA bits: 16 with 192.0.2.0/24 give 8; remove it or "
+            f"correct ea_length {BMR}",
+        ),
         (with_rule(psid_length=17), f"map_domain.rules[0].psid_length: 17: must be an integer between 0 and 16 {PORTS}"),
         (with_rule(fmr="yes"), "map_domain.rules[0].fmr: yes: must be true or false"),
         (with_rule(fmr=1), "map_domain.rules[0].fmr: 1: must be true or false"),
         # The explicit PSID.
-        (with_rule(psid=1), f"map_domain.rules[0].psid: 1: an explicit PSID needs ea_length 0 and an IPv4 prefix of /32, not 16 and 192.0.2.0/24 {EXPLICIT_PSID}"),
-        (with_rule(ea_length=0, psid_length=8, psid=1), f"map_domain.rules[0].psid: 1: an explicit PSID needs ea_length 0 and an IPv4 prefix of /32, not 0 and 192.0.2.0/24 {EXPLICIT_PSID}"),
-        (with_rule(**{**EXPLICIT, "ea_length": 8}), "map_domain.rules[0].psid: 52: an explicit PSID needs ea_length 0 and an IPv4 prefix of /32, not 8 and 192.0.2.18/32"),
-        (with_rule(**{**EXPLICIT, "psid": None}), f"map_domain.rules[0].psid: not set: is required with a psid_length and no EA bits: the explicit PSID of the CE {EXPLICIT_PSID}"),
-        (with_rule(**{**EXPLICIT, "psid_length": None}), f"map_domain.rules[0].psid_length: not set: an explicit PSID needs its length, an integer between 1 and 16 {EXPLICIT_PSID}"),
+        (
+            with_rule(psid=1),
+            "map_domain.rules[0].psid: 1: an explicit PSID needs ea_length 0 and an IPv4 prefix of /32, not 16 and "
+            f"192.0.2.0/24 {EXPLICIT_PSID}",
+        ),
+        (
+            with_rule(ea_length=0, psid_length=8, psid=1),
+            "map_domain.rules[0].psid: 1: an explicit PSID needs ea_length 0 and an IPv4 prefix of /32, not 0 and "
+            f"192.0.2.0/24 {EXPLICIT_PSID}",
+        ),
+        (
+            with_rule(**{**EXPLICIT, "ea_length": 8}),
+            "map_domain.rules[0].psid: 52: an explicit PSID needs ea_length 0 and an IPv4 prefix of /32, not 8 and "
+            "192.0.2.18/32",
+        ),
+        (
+            with_rule(**{**EXPLICIT, "psid": None}),
+            "map_domain.rules[0].psid: not set: is required with a psid_length and no EA bits: the explicit PSID of "
+            f"the CE {EXPLICIT_PSID}",
+        ),
+        (
+            with_rule(**{**EXPLICIT, "psid_length": None}),
+            "map_domain.rules[0].psid_length: not set: an explicit PSID needs its length, an integer between 1 and 16 "
+            f"{EXPLICIT_PSID}",
+        ),
         (with_rule(**{**EXPLICIT, "psid_length": 0}), "map_domain.rules[0].psid_length: 0: an explicit PSID needs its length"),
-        (with_rule(**{**EXPLICIT, "psid": 256}), f"map_domain.rules[0].psid: 256: is wider than its psid_length of 8: at most 255 {EXPLICIT_PSID}"),
+        (
+            with_rule(**{**EXPLICIT, "psid": 256}),
+            f"map_domain.rules[0].psid: 256: is wider than its psid_length of 8: at most 255 {EXPLICIT_PSID}",
+        ),
         (with_rule(**{**EXPLICIT, "psid": -1}), "map_domain.rules[0].psid: -1: must be an integer between 0 and 65535"),
-        (with_rule(**EXPLICIT, psid_offset=9), f"map_domain.rules[0].psid_offset: 9: leaves no port: with the PSID length 8 it must be at most 8 {PORTS}"),
+        (
+            with_rule(**EXPLICIT, psid_offset=9),
+            f"map_domain.rules[0].psid_offset: 9: leaves no port: with the PSID length 8 it must be at most 8 {PORTS}",
+        ),
         # Two rules.
-        (with_rules({}, {"ipv4_prefix": "192.0.3.0/24"}), f"map_domain.rules[1].ipv6_prefix: 2001:db8::/40: is the prefix of map_domain.rules[0] too: an end-user prefix below it would match two rules {BMR}"),
-        (with_rules({}, {"ipv6_prefix": "2001:db8:100::/40"}), f"map_domain.rules[1].ipv4_prefix: 192.0.2.0/24: overlaps 192.0.2.0/24 of map_domain.rules[0]: one IPv4 address would belong to two rules {BMR}"),
+        (
+            with_rules({}, {"ipv4_prefix": "192.0.3.0/24"}),
+            "map_domain.rules[1].ipv6_prefix: 2001:db8::/40: is the prefix of map_domain.rules[0] too: an end-user "
+            f"prefix below it would match two rules {BMR}",
+        ),
+        (
+            with_rules({}, {"ipv6_prefix": "2001:db8:100::/40"}),
+            "map_domain.rules[1].ipv4_prefix: 192.0.2.0/24: overlaps 192.0.2.0/24 of map_domain.rules[0]: one IPv4 "
+            f"address would belong to two rules {BMR}",
+        ),
         (
             with_rules({}, {"ipv6_prefix": "2001:db8:100::/40", "ipv4_prefix": "10.0.0.0/24"},
                        {"ipv6_prefix": "2001:db8:200::/40", "ipv4_prefix": "192.0.0.0/16"}),
-            f"map_domain.rules[2].ipv4_prefix: 192.0.0.0/16: overlaps 192.0.2.0/24 of map_domain.rules[0]: one IPv4 address would belong to two rules {BMR}",
+            "map_domain.rules[2].ipv4_prefix: 192.0.0.0/16: overlaps 192.0.2.0/24 of map_domain.rules[0]: one IPv4 "
+            f"address would belong to two rules {BMR}",
         ),
-        (with_rules({}, EXPLICIT), f"map_domain.rules[1].ipv4_prefix: 192.0.2.18/32: overlaps 192.0.2.0/24 of map_domain.rules[0]: one IPv4 address would belong to two rules {BMR}"),
+        (
+            with_rules({}, EXPLICIT),
+            "map_domain.rules[1].ipv4_prefix: 192.0.2.18/32: overlaps 192.0.2.0/24 of map_domain.rules[0]: one IPv4 "
+            f"address would belong to two rules {BMR}",
+        ),
         (
             with_rules(EXPLICIT, {"ipv6_prefix": "2001:db8:200::/40", "ipv4_prefix": "192.0.2.18/32", "ea_length": 8}),
-            "map_domain.rules[1].ipv4_prefix: 192.0.2.18/32: overlaps 192.0.2.18/32 of map_domain.rules[0]: one IPv4 address would belong to two rules",
+            "map_domain.rules[1].ipv4_prefix: 192.0.2.18/32: overlaps 192.0.2.18/32 of map_domain.rules[0]: one IPv4 "
+            "address would belong to two rules",
         ),
-        (with_rules(EXPLICIT, {**EXPLICIT, "ipv6_prefix": "2001:db8:2::/56"}), f"map_domain.rules[1].psid: 52: is the PSID of map_domain.rules[0] too: both would have the same ports of 192.0.2.18/32 {PORTS}"),
+        (
+            with_rules(EXPLICIT, {**EXPLICIT, "ipv6_prefix": "2001:db8:2::/56"}),
+            "map_domain.rules[1].psid: 52: is the PSID of map_domain.rules[0] too: both would have the same ports of "
+            f"192.0.2.18/32 {PORTS}",
+        ),
         (
             with_rules(EXPLICIT, {**EXPLICIT, "ipv6_prefix": "2001:db8:2::/56", "psid": 1}, {**EXPLICIT, "ipv6_prefix": "2001:db8:3::/56"}),
-            f"map_domain.rules[2].psid: 52: is the PSID of map_domain.rules[0] too: both would have the same ports of 192.0.2.18/32 {PORTS}",
+            "map_domain.rules[2].psid: 52: is the PSID of map_domain.rules[0] too: both would have the same ports of "
+            f"192.0.2.18/32 {PORTS}",
         ),
         (
             with_rules(EXPLICIT, {**EXPLICIT, "ipv6_prefix": "2001:db8:2::/56", "psid": 1, "psid_length": 7}),
-            f"map_domain.rules[1].psid_length: 7: differs from 8 in map_domain.rules[0]: all CEs of 192.0.2.18/32 need the same {PORTS}",
+            "map_domain.rules[1].psid_length: 7: differs from 8 in map_domain.rules[0]: all CEs of 192.0.2.18/32 need "
+            f"the same {PORTS}",
         ),
         (
             with_rules(EXPLICIT, {**EXPLICIT, "ipv6_prefix": "2001:db8:2::/56", "psid": 1, "psid_offset": 4}),
-            f"map_domain.rules[1].psid_offset: 4: differs from 6 in map_domain.rules[0]: all CEs of 192.0.2.18/32 need the same {PORTS}",
+            "map_domain.rules[1].psid_offset: 4: differs from 6 in map_domain.rules[0]: all CEs of 192.0.2.18/32 need "
+            f"the same {PORTS}",
         ),
     ],
 )
@@ -245,7 +388,8 @@ def test_ces_keeps_the_order():
         (
             ["2001:db8::/56", "2001:db8:12:3400::/56", "2001:db8:12:3480::/60"],
             "prefixes[2]: 2001:db8:12:3480::/60: gives the same CE as prefixes[1] (2001:db8:12:3400::/56): "
-            f"both are 2001:db8:12:3400::/56 after rule and EA bits; a CE is listed once, and two CEs differ within these bits {ALGORITHM}",
+            "both are 2001:db8:12:3400::/56 after rule and EA bits; a CE is listed once, and two CEs differ within "
+            f"these bits {ALGORITHM}",
         ),
     ],
 )
