@@ -111,7 +111,7 @@ def prefix(value: Any, path: str, version: int, reference: str | None = None) ->
     _require_netaddr()
     example = "192.0.2.0/24" if version == 4 else "2001:db8::/40"
     try:
-        # A mask, or an address that leaves octets out, would pass netaddr.
+        # A mask would pass netaddr, and before netaddr 1.0 an address that leaves octets out.
         if not isinstance(value, str) or not re.fullmatch(r"[0-9A-Fa-f.:]+/[0-9]{1,3}", value):
             raise ValueError
         address = netaddr.IPAddress(value.partition("/")[0], version, flags=netaddr.INET_PTON)

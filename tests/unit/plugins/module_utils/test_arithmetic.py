@@ -73,6 +73,12 @@ def test_the_whole_ce():
     }
 
 
+def test_a_bmr_that_is_an_fmr_comes_out_as_two_dicts():
+    result = ce("2001:db8:12:3400::/56", rule(fmr=True))
+    assert result["fmrs"] == [result["rule"]]
+    assert result["fmrs"][0] is not result["rule"]
+
+
 @pytest.mark.parametrize(
     ("what", "end_user_prefix", "the_rule", "expect"),
     [

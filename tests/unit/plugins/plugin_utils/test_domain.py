@@ -338,6 +338,11 @@ def test_legal(domain):
             f"192.0.2.18/32 {PORTS}",
         ),
         (
+            with_rules(EXPLICIT, {**EXPLICIT, "ipv6_prefix": "2001:db8:2::/56", "psid": 1},
+                       {**EXPLICIT, "ipv6_prefix": "2001:db8:3::/56", "psid": 1}),
+            "map_domain.rules[2].psid: 1: is the PSID of map_domain.rules[1] too: both would have the same ports of",
+        ),
+        (
             with_rules(EXPLICIT, {**EXPLICIT, "ipv6_prefix": "2001:db8:2::/56", "psid": 1}, {**EXPLICIT, "ipv6_prefix": "2001:db8:3::/56"}),
             "map_domain.rules[2].psid: 52: is the PSID of map_domain.rules[0] too: both would have the same ports of "
             f"192.0.2.18/32 {PORTS}",
