@@ -125,6 +125,12 @@ def prefix(value: Any, path: str, version: int, reference: str | None = None) ->
     return network.cidr
 
 
+def merged(prefixes: list[str]) -> list[str]:
+    """The fewest prefixes that hold the same addresses, ascending."""
+    _require_netaddr()
+    return [str(network) for network in netaddr.cidr_merge(prefixes)]
+
+
 def ipv6_address(value: Any, path: str, reference: str | None = None) -> netaddr.IPAddress:
     """A unicast IPv6 address. Raises MapError."""
     _require_netaddr()
