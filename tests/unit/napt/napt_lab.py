@@ -1,0 +1,265 @@
+"""A LAN, a NAPT and an internet in three network namespaces, and the packets to try them with.
+
+client (192.168.0.10, .11, 192.168.9.9) --lan0-- napt --ce-main-- net (198.51.100.1 to .10)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import struct
+import subprocess
+import time
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+ETH_P_IP = 0x0800
+SO_RCVBUFFORCE = 33
+SO_NO_CHECK = 11
+SERVERS = ["198.51.100.%d" % n for n in range(1, 11)]
+SERVER = SERVERS[0]
+HOST, HOST2, STRANGER = "192.168.0.10", "192.168.0.11", "192.168.9.9"
+ROUTER_NETWORK = "192.0.0.0/29"
+OUTER_ROUTER = "192.0.0.1"
+BEYOND = "203.0.113.5"
+
+
+def run(*command, **options):
+    """Run a command; its error text is the test's."""
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    assert done.returncode == 0, "%s: %s" % (" ".join(command), done.stderr)
+    return done.stdout
+
+
+class Lab:
+    """Three namespaces and the ruleset under test in the middle one."""
+
+    def __init__(self, own, address):
+        self.address = address
+        self.names = {role: "napt-%d-%s" % (os.getpid(), role) for role in ("client", "napt", "net")}
+        for name in self.names.values():
+            run("ip", "netns", "add", name)
+            run("ip", "-n", name, "link", "set", "lo", "up")
+        self._link("client", "eth0", "napt", "lan0")
+        self._link("napt", "ce-main", "net", "s0")
+        self.ip("client", "address add %s/24 dev eth0" % HOST, "address add %s/24 dev eth0" % HOST2,
+                "address add %s/24 dev eth0" % STRANGER, "route add default via 192.168.0.1")
+        self.ip("napt", "address add 192.168.0.1/24 dev lan0", "address add 192.168.9.1/24 dev lan0",
+                "address add 192.0.0.2/29 dev ce-main", "address add %s/32 dev lo" % address,
+                "route add default via %s src %s" % (OUTER_ROUTER, address), "route add blackhole %s metric 9999" % own)
+        self.ip("net", "address add %s/29 dev s0" % OUTER_ROUTER, "route add %s via 192.0.0.2" % own,
+                "route add 192.168.0.0/24 via 192.0.0.2", "route add %s via 192.0.0.2" % BEYOND,
+                *["address add %s/32 dev lo" % server for server in SERVERS])
+        for role in self.names:
+            settings = ["net.ipv4.icmp_ratelimit=0", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"]
+            self.run(role, "sysctl", "-q", "-w", *settings)
+        self.run("napt", "sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0",
+                 "net.ipv4.conf.ce-main.send_redirects=0", "net.ipv4.conf.lan0.rp_filter=0", "net.ipv4.conf.ce-main.rp_filter=0")
+        self.outside = self.capture("net", "s0")
+        self.inside = self.capture("client", "eth0")
+        self.sender = {role: self.socket(role, socket.SOCK_RAW, socket.IPPROTO_RAW) for role in ("client", "net")}
+
+    def close(self):
+        for opened in [self.outside, self.inside, *self.sender.values()]:
+            opened.close()
+        for name in self.names.values():
+            run("ip", "netns", "delete", name)
+
+    def _link(self, left, left_device, right, right_device):
+        run("ip", "-n", self.names[left], "link", "add", left_device, "type", "veth", "peer", "name", right_device,
+            "netns", self.names[right])
+        for role, device in ((left, left_device), (right, right_device)):
+            # checksums have to be real, and packets have to be what a wire would carry
+            self.run(role, "ethtool", "-K", device, "tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off")
+            self.ip(role, "link set %s up" % device)
+
+    def run(self, role, *command):
+        return run("ip", "netns", "exec", self.names[role], *command)
+
+    def ip(self, role, *lines):
+        run("ip", "-n", self.names[role], "-batch", "-", input="\n".join(lines) + "\n")
+
+    def load(self, path):
+        self.run("napt", "nft", "-f", str(path))
+
+    @contextlib.contextmanager
+    def inside_of(self, role):
+        """Sockets made here belong to this namespace for good."""
+        with open("/proc/self/ns/net") as home, open("/run/netns/" + self.names[role]) as there:
+            assert LIBC.setns(there.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+            try:
+                yield
+            finally:
+                assert LIBC.setns(home.fileno(), CLONE_NEWNET) == 0
+
+    def socket(self, role, kind, protocol=0, bind=None, peer=None):
+        with self.inside_of(role):
+            made = socket.socket(socket.AF_INET, kind, protocol)
+            made.settimeout(2)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if bind:
+                made.bind(bind)
+            if peer:
+                made.connect(peer)
+            return made
+
+    def udp(self, role, bind=None, peer=None):
+        return self.socket(role, socket.SOCK_DGRAM, 0, bind, peer)
+
+    def listen(self, role, where):
+        made = self.socket(role, socket.SOCK_STREAM, 0, where)
+        made.listen(64)
+        return made
+
+    def connect(self, role, where, source=None):
+        return self.socket(role, socket.SOCK_STREAM, 0, source, where)
+
+    def capture(self, role, device):
+        """A socket that sees the IPv4 packets a device receives."""
+        with self.inside_of(role):
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
+            made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 27)
+            made.bind((device, ETH_P_IP))
+            made.setblocking(False)
+            return made
+
+    def send(self, role, packet):
+        self.sender[role].sendto(packet, (socket.inet_ntoa(packet[16:20]), 0))
+
+    def counters(self):
+        """Packets by name of the counter."""
+        words = self.run("napt", "nft", "list", "counters", "table", "ip", "softwire_ce_napt").split()
+        return {words[i + 1]: int(words[words.index("packets", i) + 1]) for i, word in enumerate(words)
+                if word == "counter" and words[i + 2] == "{"}
+
+    def forget(self):
+        """No connections, no captured packets."""
+        self.run("napt", "conntrack", "-F")
+        drain(self.outside)
+        drain(self.inside)
+
+
+def drain(capture, settle=0.0):
+    """The packets captured so far (and within ``settle`` seconds), parsed."""
+    packets = []
+    end = time.monotonic() + settle
+    while True:
+        try:
+            packets.append(Packet(capture.recv(65535)))
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return packets
+            time.sleep(0.005)
+
+
+def wait_for(capture, match, timeout=2.0):
+    """The first captured packet that matches; the test fails without one."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        try:
+            packet = Packet(capture.recv(65535))
+        except BlockingIOError:
+            time.sleep(0.002)
+            continue
+        if match(packet):
+            return packet
+    raise AssertionError("the packet did not arrive")
+
+
+def checksum(data):
+    """The Internet checksum (RFC 1071); 0 over data that holds a right one."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+
+
+class Packet:
+    """An IPv4 packet, whole or quoted: addresses, own ports, and whether its checksums are right."""
+
+    def __init__(self, data):
+        header = (data[0] & 15) * 4
+        self.length = struct.unpack("!H", data[2:4])[0]
+        self.data = data[: self.length]
+        fragment = struct.unpack("!H", data[6:8])[0]
+        self.fragment = bool(fragment & 0x3FFF)
+        self.later = bool(fragment & 0x1FFF)
+        self.ttl, self.protocol = data[8], data[9]
+        self.src, self.dst = socket.inet_ntoa(data[12:16]), socket.inet_ntoa(data[16:20])
+        self.body = self.data[header:]
+        self.header_ok = checksum(data[:header]) == 0
+        self.type = self.code = self.quoted = None
+        self.sport = self.dport = None
+        if self.later:
+            return
+        if self.protocol == 1:
+            self.type, self.code = self.body[0], self.body[1]
+            if self.type in (0, 8):
+                self.sport = self.dport = struct.unpack("!H", self.body[4:6])[0]
+            else:
+                self.word, self.mtu = struct.unpack("!HH", self.body[4:8])
+                self.quoted = Packet(self.body[8:])
+        else:
+            self.sport, self.dport = struct.unpack("!HH", self.body[:4])
+
+    @property
+    def whole(self):
+        return len(self.data) == self.length and not self.fragment
+
+    @property
+    def payload(self):
+        return self.body[{1: 8, 17: 8, 6: 4 * (self.body[12] >> 4) if self.protocol == 6 else 0}[self.protocol]:]
+
+    @property
+    def sum(self):
+        """The transport checksum as it stands in the packet."""
+        at = {1: 2, 6: 16, 17: 6}[self.protocol]
+        return struct.unpack("!H", self.body[at:at + 2])[0]
+
+    @property
+    def sum_ok(self):
+        """The transport checksum is right (or absent, for UDP); only for whole packets."""
+        if self.protocol == 17 and self.sum == 0:
+            return True
+        pseudo = b"" if self.protocol == 1 else self.data[12:20] + struct.pack("!BBH", 0, self.protocol, len(self.body))
+        return checksum(pseudo + self.body) == 0
+
+    @property
+    def ok(self):
+        return self.header_ok and (not self.whole or self.protocol not in (1, 6, 17) or self.sum_ok)
+
+
+def ip_packet(src, dst, protocol, body, ttl=64):
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, ttl, protocol, 0,
+                         socket.inet_aton(src), socket.inet_aton(dst))
+    return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + body
+
+
+def udp_packet(src, sport, dst, dport, payload=b"", summed=True):
+    body = struct.pack("!HHHH", sport, dport, 8 + len(payload), 0) + payload
+    if summed:
+        pseudo = socket.inet_aton(src) + socket.inet_aton(dst) + struct.pack("!BBH", 0, 17, len(body))
+        body = body[:6] + struct.pack("!H", checksum(pseudo + body) or 0xFFFF) + body[8:]
+    return ip_packet(src, dst, 17, body)
+
+
+def syn_packet(src, sport, dst, dport):
+    body = struct.pack("!HHIIBBHHH", sport, dport, 1, 0, 5 << 4, 2, 1024, 0, 0)
+    pseudo = socket.inet_aton(src) + socket.inet_aton(dst) + struct.pack("!BBH", 0, 6, len(body))
+    return ip_packet(src, dst, 6, body[:16] + struct.pack("!H", checksum(pseudo + body)) + body[18:])
+
+
+def echo_packet(src, dst, identifier, payload=b"ping", kind=8):
+    return icmp_packet(src, dst, struct.pack("!BBHHH", kind, 0, 0, identifier, 1) + payload)
+
+
+def icmp_packet(src, dst, body):
+    return ip_packet(src, dst, 1, body[:2] + struct.pack("!H", checksum(body[:2] + b"\0\0" + body[4:])) + body[4:])
+
+
+def error_packet(src, dst, kind, code, quoted, word=0, mtu=0):
+    return icmp_packet(src, dst, struct.pack("!BBHHH", kind, code, 0, word, mtu) + quoted)
