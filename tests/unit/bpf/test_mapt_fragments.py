@@ -137,7 +137,9 @@ def test_a_datagram_in_one_fragment_is_whole(relay):
     relay.configure(TUTORIAL)
     (given,), (expected,) = (fragments(udp(source, SERVER, CE_PORT, 53), []) for source in (CE, INTERNAL_CE))
     assert relay.run("mapt_in", given) == (PASS, expected)
-    assert relay.maps["bindings"].keys() == []
+    (given,), (expected,) = (fragments(udp(SERVER, destination, 53, CE_PORT), []) for destination in (INTERNAL_CE, CE))
+    assert relay.run("mapt_out", given) == (PASS, expected)
+    assert relay.maps["bindings"].keys() == relay.maps["first_fragments"].keys() == []
 
 
 def test_fragments_of_a_whole_address_need_nothing(relay):

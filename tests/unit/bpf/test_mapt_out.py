@@ -158,6 +158,13 @@ def test_a_whole_address_has_every_port_and_protocol(relay, form, packet, fields
     assert relay.counted() == {"in_passed": 1, **STACK}
 
 
+def test_extension_headers_are_dropped_even_there(relay):
+    """They hide the checksum that would have to change, and nothing behind a CE can send them."""
+    relay.configure(domain(rule("2001:db8::/40", "192.0.2.0/24", 8, 6)))
+    destination_options = bytes([packets.UDP, 0, 1, 4, 0, 0, 0, 0])
+    drops(relay, ipv6(SERVER, internal("192.0.2.18"), 60, destination_options + bytes(8)), "out_dropped_no_port")
+
+
 def test_a_whole_address_is_still_checked(relay):
     relay.configure(domain(rule("2001:db8::/40", "192.0.2.0/24", 4, 6)))
     # host 37 is in the /28 with EA bits 2, not 3
