@@ -1,0 +1,232 @@
+"""The MAP-T network forwards: every claim is made of packets, from all clients at once and from one source port."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+import shlex
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+SERVER = "203.0.113.56"
+CLIENTS = ("c1", "c2", "c3")
+SOURCE_PORT = 40000
+MEGABYTE = hashlib.sha256(random.Random(7597).randbytes(1_000_000)).hexdigest()
+CLIENT_SCRIPT = (Path(__file__).parent / "client.py").read_text()
+IPV4_MTU = 1480
+
+
+class Capture:
+    """tcpdump in a node while the block runs; afterwards, the lines it prints."""
+
+    def __init__(self, lab, node, interface, expression, options=""):
+        self.lab, self.node, self.lines = lab, node, []
+        self.unit = f"capture-{interface}"
+        self.options = options
+        self.file = f"/run/{self.unit}.pcap"
+        self.start = f"tcpdump -U -n -i {interface} -w {self.file} {shlex.quote(expression)}"
+
+    def __enter__(self):
+        self._sh(f"systemctl reset-failed {self.unit} 2>/dev/null; systemd-run -q --unit={self.unit} {self.start}; "
+                 f"for i in $(seq 50); do journalctl -q -u {self.unit} -o cat -n 5 | grep -q listening && break; sleep 0.2; done")
+        return self
+
+    def __exit__(self, *exc):
+        time.sleep(1)
+        done = self._sh(f"systemctl stop {self.unit}; tcpdump -n -t {self.options} -r {self.file} 2>/dev/null")
+        self.lines = done.stdout.splitlines()
+
+    def _sh(self, script):
+        return self.lab.exec(self.node, ["sh", "-c", script], timeout=60)
+
+
+def in_set(port, edge):
+    return any(low <= port <= high for low, high in edge["port_ranges"])
+
+
+@pytest.fixture(scope="module")
+def traffic(lab):
+    """Every client's battery, all at the same time, with captures at the server and on the border relay's IPv6 side."""
+    with Capture(lab, "s", "inet", "ip src net 192.0.2.0/24") as at_server, \
+            Capture(lab, "br", "isp", "tcp or udp or icmp or icmp6 or ip6", "-v") as at_relay:
+        start = float(lab.exec("s", ["date", "+%s"]).stdout) + 5
+
+        def battery(client):
+            return lab.exec(client, ["python3", "-", SERVER, str(SOURCE_PORT), str(start)], input=CLIENT_SCRIPT, timeout=240)
+
+        with ThreadPoolExecutor(len(CLIENTS)) as pool:
+            done = dict(zip(CLIENTS, pool.map(battery, CLIENTS)))
+    for client, run in done.items():
+        print(client, run.stderr)
+        assert run.returncode == 0, run.stderr
+    results = {client: json.loads(run.stdout) for client, run in done.items()}
+    return {"results": results, "at_server": at_server.lines, "at_relay": at_relay.lines}
+
+
+def of(traffic, client, check):
+    result = traffic["results"][client][check]
+    assert not (isinstance(result, str) and result.startswith("failed")), result
+    return result
+
+
+def assert_peer(peer, edge):
+    address, port = peer.rsplit(":", 1)
+    assert address == edge["ipv4_address"]
+    assert in_set(int(port), edge), f"{peer} is outside {edge['port_ranges']}"
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_megabyte_comes_and_goes_unharmed(traffic, edges, client):
+    result = of(traffic, client, "download_and_upload")
+    assert (result["length"], result["sha256"]) == (1_000_000, MEGABYTE)
+    assert result["put"][1:] == ["1000000", MEGABYTE]
+    assert_peer(result["peer"], edges[client])
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_udp(traffic, edges, client):
+    result = of(traffic, client, "udp_small")
+    assert result["intact"]
+    assert_peer(result["peer"], edges[client])
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_udp_in_fragments(traffic, edges, client):
+    result = of(traffic, client, "udp_fragments")
+    assert result["intact"]
+    assert_peer(result["peer"], edges[client])
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_ping(traffic, client):
+    assert of(traffic, client, "ping") == 3
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_port_unreachable_comes_back(traffic, client):
+    assert of(traffic, client, "port_unreachable") == "ConnectionRefusedError"
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_time_exceeded_comes_back(traffic, client):
+    hops = of(traffic, client, "traceroute")
+    assert hops[0] == "192.168.0.1"
+    assert hops[-1] == SERVER
+    assert "203.0.113.1" in hops, f"the border relay is not among the hops {hops}"
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_path_mtu_discovery(traffic, client):
+    assert of(traffic, client, "path_mtu") == {"refused_with_mtu": IPV4_MTU, "what_fits": True}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_native_ipv6_is_kept(traffic, client):
+    assert of(traffic, client, "native_ipv6") is True
+
+
+def test_the_server_sees_only_ports_and_ids_of_the_port_sets(traffic, edges):
+    sets = {}
+    for edge in edges.values():
+        sets.setdefault(edge["ipv4_address"], []).extend(edge["port_ranges"])
+    seen = {"port": 0, "id": 0}
+    for line in traffic["at_server"]:
+        port = re.match(r"IP (\d+\.\d+\.\d+\.\d+)\.(\d+) > ", line)
+        identifier = re.match(r"IP (\d+\.\d+\.\d+\.\d+) > \S+ ICMP echo request, id (\d+)", line)
+        found = port or identifier
+        if found:
+            seen["port" if port else "id"] += 1
+            address, number = found.group(1), int(found.group(2))
+            assert any(low <= number <= high for low, high in sets[address]), line
+    assert seen["port"] > 1000 and seen["id"] >= 9, seen
+
+
+def test_clients_on_one_address_use_their_own_ports(traffic):
+    first, third = (of(traffic, client, "udp_small")["peer"] for client in ("c1", "c3"))
+    assert first.split(":")[0] == third.split(":")[0]
+    assert first != third
+
+
+def test_between_edge_and_relay_there_is_only_ipv6_from_map_addresses(traffic, edges):
+    ours = {edge["map_address"] for edge in edges.values()}
+    translated = [line for line in traffic["at_relay"] if "64:ff9b::cb00:7138" in line]
+    assert len(translated) > 3000
+    for line in translated:
+        pair = re.search(r"(\S+?)(?:\.\d+)? > (\S+?)(?:\.\d+)?: ", line)
+        if pair and "64:ff9b::cb00:7138" in pair.groups():
+            source, destination = pair.groups()
+            assert (source in ours) != (destination in ours), line
+    assert not [line for line in traffic["at_relay"] if re.match(r"IP \(", line)], "IPv4 on the IPv6-only side"
+    assert not [line for line in traffic["at_relay"] if "bad udp cksum" in line or "(incorrect" in line and "Flags [P" not in line and "icmp" in line]
+
+
+def test_a_forwarded_port_is_reached_across_the_relay(lab, edges):
+    """c1 connects to the port of CE 774 that leads to c2."""
+    edge = edges["c2"]
+    port = edge["port_ranges"][0][0] + 1040
+    serve = ("import socket; s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(('', 8080)); s.listen(); s.settimeout(40)\n"
+             "c, peer = s.accept(); c.sendall(('welcome %s' % peer[0]).encode()); c.close()")
+    ask = f"import socket; print(socket.create_connection(('{edge['ipv4_address']}', {port}), 20).recv(100).decode())"
+    with ThreadPoolExecutor(1) as pool:
+        server = pool.submit(lab.exec, "c2", ["python3", "-c", serve], timeout=60)
+        deadline = time.monotonic() + 20
+        while "8080" not in lab.exec("c2", ["ss", "-Hltn"]).stdout and time.monotonic() < deadline:
+            time.sleep(0.5)
+        done = lab.exec("c1", ["python3", "-c", ask])
+        assert server.result().returncode == 0, server.result().stderr
+    assert done.stdout.strip() == f"welcome {edges['c1']['ipv4_address']}", done.stderr
+
+
+@pytest.mark.parametrize("client, host", [("c1", "ce11b"), ("c2", "ce774")])
+def test_an_unsolicited_packet_is_seen_once(lab, edges, client, host):
+    edge = edges[client]
+    port = edge["port_ranges"][0][1]
+    send = f"import socket; socket.socket(2, 2).sendto(b'unsolicited', ('{edge['ipv4_address']}', {port}))"
+    with Capture(lab, "br", "isp", f"ip6 and udp dst port {port}") as outside, \
+            Capture(lab, host, "ce-veth", f"udp dst port {port}") as inside:
+        assert lab.exec("s", ["python3", "-c", send]).returncode == 0
+        time.sleep(2)
+    assert len(outside.lines) == 1, outside.lines
+    assert len([line for line in inside.lines if line.startswith("IP ")]) == 1, inside.lines
+
+
+def test_a_port_outside_every_set_never_reaches_an_edge(lab):
+    """PSID 27 of 192.0.2.200: no customer edge has this prefix, the network drops it."""
+    with Capture(lab, "ce11b", "isp", "ip6 and udp dst port 55555 and net 64:ff9b::/96") as seen:
+        send = "import socket; socket.socket(2, 2).sendto(b'nobody', ('192.0.2.200', 55555))"
+        assert lab.exec("s", ["python3", "-c", send]).returncode == 0
+        time.sleep(1)
+    assert seen.lines == []
+
+
+FORGE = """
+import json, sys
+from scapy.all import IPv6, UDP, send, conf
+conf.verb = 0
+for source, port in json.loads(sys.argv[1]):
+    send(IPv6(src=source, dst="64:ff9b::cb00:7138") / UDP(sport=port, dport=5353) / b"forged")
+"""
+
+
+def test_the_relay_drops_forged_sources(lab, edges):
+    """From c1's customer edge: foreign ports, another edge's address, zero identifiers; one good packet as the control."""
+    mine, other = edges["c1"], edges["c3"]
+    good = (mine["map_address"], mine["port_ranges"][0][0] + 7)
+    forged = [
+        (mine["map_address"], other["port_ranges"][0][0] + 7),
+        (other["map_address"], mine["port_ranges"][0][0] + 8),
+        ("2001:db8:ce:11b::", mine["port_ranges"][0][0] + 9),
+        ("2001:db8:ce:11b:0:c000:209:1b", mine["port_ranges"][0][0] + 10),
+        ("64:ff9b:1:ffff::c000:208", mine["port_ranges"][0][0] + 11),
+    ]
+    with Capture(lab, "s", "inet", "udp dst port 5353") as seen:
+        done = lab.exec("ce11b", ["python3", "-c", FORGE, json.dumps([*forged, good])], timeout=120)
+        assert done.returncode == 0, done.stderr
+        time.sleep(2)
+    assert len(seen.lines) == 1, seen.lines
+    assert f"192.0.2.8.{good[1]} > " in seen.lines[0]
