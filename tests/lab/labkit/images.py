@@ -1,0 +1,270 @@
+"""What takes long and is cached: the node image, the VM's root and disk, the ssh key.
+
+Everything is named by a hash of its recipe; a changed recipe is a new name.
+"""
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from labkit.common import (SOURCE, LabError, cache_dir, have_commands, progress, recipe_hash, run,
+                           run_long)
+from labkit.topology import IMAGE
+
+SUITE = "bookworm"
+DEFAULT_MIRROR = "http://deb.debian.org/debian"
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+DISK_SIZE = "6G"  # sparse
+
+NODE_PACKAGES = """
+    systemd systemd-sysv dbus kmod procps python3 python3-apt python3-scapy openssh-server
+    iproute2 nftables iputils-ping iputils-tracepath traceroute ethtool tcpdump conntrack
+    curl wget netcat-openbsd jool-tools bpftool
+""".split()
+
+VM_PACKAGES = """
+    systemd systemd-sysv udev dbus kmod procps openssh-server iproute2 podman runc
+    linux-image-cloud-amd64 linux-headers-cloud-amd64 dkms jool-dkms jool-tools
+""".split()
+
+# Timers and services that only cost time in a system that lives for minutes.
+VM_MASKED = """
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer
+    e2scrub_reap.service podman-auto-update.timer podman-auto-update.service
+    podman-restart.service podman.service podman.socket getty@tty1.service
+""".split()
+NODE_MASKED = """
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer
+    e2scrub_reap.service console-getty.service getty.target nftables.service jool.service
+    jool_siit.service systemd-logind.service systemd-resolved.service
+""".split()
+
+BASE_RECIPE = [
+    "--variant=minbase", "--aptopt=APT::Install-Recommends false",
+    "--dpkgopt=force-confold", "--dpkgopt=force-unsafe-io",
+    *(f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "man", "locale")),
+]
+
+# Debian packages by the commands they are needed for on the machine itself.
+BUILD_COMMANDS = {"mmdebstrap": "mmdebstrap", "ssh": "openssh-client", "ip": "iproute2"}
+VM_COMMANDS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils",
+               "mke2fs": "e2fsprogs", "cpio": "cpio", "busybox": "busybox-static"}
+PODMAN_COMMANDS = {"podman": "podman", "runc": "runc"}
+
+
+def install_missing(commands: dict[str, str]) -> None:
+    """Install the Debian packages of missing commands, after saying which."""
+    packages = sorted({package for command, package in commands.items()
+                       if not have_commands(command)})
+    if not KEYRING.exists():
+        packages.append("debian-archive-keyring")
+    if not packages:
+        return
+    if not have_commands("apt-get"):
+        raise LabError(f"missing, and there is no apt-get to install them: {' '.join(packages)}")
+    progress(f"INSTALLING on this machine with apt-get: {' '.join(packages)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    log = cache_dir() / "logs" / "apt.log"
+    run_long(["apt-get", "update"], "apt-get update", log, env=environment)
+    run_long(["apt-get", "install", "-y", "--no-install-recommends", *packages],
+             "apt-get install", log, env=environment)
+
+
+def ssh_key() -> Path:
+    """The lab's private key, for the VM and for managed nodes; its .pub lies beside it."""
+    key = cache_dir() / "id_ed25519"
+    if not key.exists():
+        key.parent.mkdir(parents=True, exist_ok=True)
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "softwire-lab", "-f", key],
+            "the lab's ssh key")
+    return key
+
+
+def mirrors() -> list[str]:
+    """sources.list lines: this machine's own where it runs the same release, else the default."""
+    release = Path("/etc/os-release").read_text()
+    lines = set()
+    if f"VERSION_CODENAME={SUITE}" in release:
+        targets = run(["apt-get", "indextargets", "--format",
+                       "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Identifier: Packages"],
+                      "this machine's apt sources").stdout
+        for line in targets.splitlines():
+            uri, suite, component = line.split()
+            if component == "main" and suite in (SUITE, f"{SUITE}-updates", f"{SUITE}-security"):
+                lines.add(f"deb {uri} {suite} {component}")
+    return sorted(lines) or [
+        f"deb {DEFAULT_MIRROR} {SUITE} main",
+        f"deb {DEFAULT_MIRROR} {SUITE}-updates main",
+        f"deb {DEFAULT_MIRROR}-security {SUITE}-security main",
+    ]
+
+
+def mmdebstrap(what: str, target: Path, recipe: list[str]) -> None:
+    """Make a root file system as a tar archive; recipe: mmdebstrap's options."""
+    if target.exists():
+        return
+    kind = target.name.split("-")[0]
+    partial = target.with_suffix(".partial.tar")
+    try:
+        run_long(["mmdebstrap", f"--keyring={KEYRING}", *recipe, SUITE, partial, *mirrors()],
+                 what, cache_dir() / "logs" / f"{kind}.log")
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    remove_older(kind, target)
+
+
+def remove_older(kind: str, keep: Path) -> None:
+    """Remove what earlier recipes of the same kind left in the cache."""
+    for path in cache_dir().glob(f"{kind}-*"):
+        if path != keep:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def node_recipe() -> list[str]:
+    hooks = [
+        f'cp -a --no-preserve=ownership {SOURCE}/node/. "$1"',
+        'chroot "$1" systemctl enable lab-net lab-server ssh',
+        f'chroot "$1" systemctl mask {" ".join(NODE_MASKED)}',
+        # everything as bytecode: an emulated CPU compiles slowly (some of scapy does not compile)
+        'chroot "$1" python3 -m compileall -q /usr/lib/python3.11 /usr/lib/python3 || true',
+        'rm -f "$1/var/lib/dbus/machine-id"; echo uninitialized > "$1/etc/machine-id"',
+    ]
+    extra = cache_dir() / "extra-root-node"
+    if extra.is_dir():
+        hooks.append(f'cp -a --no-preserve=ownership {extra}/. "$1"; chroot "$1" ldconfig')
+    return [*BASE_RECIPE, f"--include={','.join(NODE_PACKAGES)}",
+            *(f"--customize-hook={hook}" for hook in hooks)]
+
+
+def node_archive() -> Path:
+    """The path of the node image's archive (whether it exists or not)."""
+    recipe = [option.replace(str(SOURCE), "") for option in node_recipe()]
+    name = recipe_hash(SUITE, *recipe, SOURCE / "node", cache_dir() / "extra-root-node")
+    return cache_dir() / f"node-{name}.tar"
+
+
+def vm_root_recipe() -> list[str]:
+    # the VM boots with an initrd of the lab's own
+    no_initramfs = ('mkdir -p "$1/etc/initramfs-tools"; echo update_initramfs=no'
+                    ' > "$1/etc/initramfs-tools/update-initramfs.conf"')
+    return [*BASE_RECIPE, f"--include={','.join(VM_PACKAGES)}", f"--essential-hook={no_initramfs}"]
+
+
+def vm_root_archive() -> Path:
+    """The path of the archive of the VM's root (whether it exists or not)."""
+    return cache_dir() / f"vmroot-{recipe_hash(SUITE, *vm_root_recipe())}.tar"
+
+
+def vm_disk() -> Path:
+    """The directory with disk.raw, vmlinuz and initrd.img (whether it exists or not)."""
+    name = recipe_hash(node_archive().name, vm_root_archive().name, *VM_MASKED, DISK_SIZE,
+                       SOURCE / "vm", SOURCE / "containers.conf", Path(__file__),
+                       ssh_key().with_suffix(".pub"), cache_dir() / "extra-root")
+    return cache_dir() / f"vm-{name}"
+
+
+def make_vm_disk(image: str) -> None:
+    """Unpack the VM's root, add the lab's files and the node image, write it to a disk."""
+    target = vm_disk()
+    if target.exists():
+        return
+    work = cache_dir() / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    root = work / "root"
+    root.mkdir(parents=True)
+    progress("VM disk ...")
+    run(["tar", "-C", root, "-xf", vm_root_archive()], "VM root")
+    configure_vm_root(root)
+    run_long([SOURCE / "vm" / "import-image", root, node_archive(), image],
+             "node image into the VM", cache_dir() / "logs" / "vm-image.log")
+    made = work / "vm"
+    made.mkdir()
+    kernel = kernel_version(root)
+    shutil.copy(root / "boot" / f"vmlinuz-{kernel}", made / "vmlinuz")
+    make_initrd(root, kernel, "init", made / "initrd.img", "virtio_pci", "virtio_blk", "ext4")
+    make_initrd(root, kernel, "init-poweroff", made / "poweroff.img")
+    shutil.rmtree(root / "boot")
+    run_long(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=1",
+              "-d", root, made / "disk.raw", DISK_SIZE],
+             "VM disk", cache_dir() / "logs" / "vm-disk.log")
+    made.rename(target)
+    shutil.rmtree(work)
+    remove_older("vm", target)
+
+
+def kernel_version(root: Path) -> str:
+    return next((root / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
+
+
+def configure_vm_root(root: Path) -> None:
+    run(["cp", "-a", "--no-preserve=ownership", f"{SOURCE}/vm/root/.", root], "VM root")
+    (root / "etc/hostname").write_text("lab\n")
+    (root / "etc/containers").mkdir(parents=True, exist_ok=True)
+    shutil.copy(SOURCE / "containers.conf", root / "etc/containers/containers.conf")
+    ssh = root / "root/.ssh"
+    ssh.mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(ssh_key().with_suffix(".pub"), ssh / "authorized_keys")
+    run(["systemctl", f"--root={root}", "enable", "systemd-networkd.service", "ssh.service"],
+        "VM units")
+    run(["systemctl", f"--root={root}", "mask", *VM_MASKED], "VM units")
+    for unit in (root / "etc/systemd/system/multi-user.target.wants").glob("jool*"):
+        unit.unlink()  # instances are the nodes' business
+    shutil.rmtree(root / "etc/cni")  # no container network; podman warns about a broken one
+    extra = cache_dir() / "extra-root"
+    if extra.is_dir():
+        progress(f"adding {extra} to the VM")
+        run(["cp", "-a", "--no-preserve=ownership", f"{extra}/.", root], "extra-root")
+    run(["chroot", root, "ldconfig"], "VM libraries")
+    run(["chroot", root, "depmod", "-a", kernel_version(root)], "VM modules")
+
+
+def make_initrd(root: Path, kernel: str, init: str, target: Path, *modules: str) -> None:
+    """A busybox initrd that runs vm/INIT, with modules in the order in which they load."""
+    work = cache_dir() / "work" / init
+    for directory in ("bin", "modules", "proc", "sys", "dev", "new"):
+        (work / directory).mkdir(parents=True)
+    shutil.copy(shutil.which("busybox"), work / "bin/busybox")
+    shutil.copy(SOURCE / "vm" / init, work / "init")
+    needed: list[str] = []
+    for module in modules:
+        listing = run(["chroot", root, "modprobe", "-S", kernel, "--show-depends", module],
+                      "the initrd's modules").stdout
+        for line in listing.splitlines():
+            action, path = line.split()[:2]
+            if action == "insmod" and path not in needed:
+                needed.append(path)
+    for number, path in enumerate(needed):
+        shutil.copy(f"{root}{path}", work / "modules" / f"{number:02}-{Path(path).name}")
+    names = "\n".join(str(p.relative_to(work)) for p in sorted(work.rglob("*")))
+    with target.open("wb") as output:
+        subprocess.run(["cpio", "--quiet", "-o", "-H", "newc"], cwd=work, check=True,
+                       input=names.encode(), stdout=output)
+
+
+def prepare(kernel: str, engine: str) -> None:
+    """Build what is missing for this choice of kernel ("host" or "vm") and engine."""
+    commands = dict(BUILD_COMMANDS)
+    if kernel == "vm":
+        commands |= VM_COMMANDS
+    elif engine == "podman":
+        commands |= PODMAN_COMMANDS
+    install_missing(commands)
+    ssh_key()
+    with ThreadPoolExecutor() as pool:  # two downloads and builds at once
+        jobs = [pool.submit(mmdebstrap, "node image", node_archive(), node_recipe())]
+        if kernel == "vm":
+            jobs.append(pool.submit(mmdebstrap, "VM root (builds Jool's modules)",
+                                    vm_root_archive(), vm_root_recipe()))
+        for job in jobs:
+            job.result()
+    if kernel == "vm":
+        make_vm_disk(image_name())
+
+
+def image_name() -> str:
+    """The node image's name, with its recipe's hash as tag."""
+    return f"{IMAGE}:{node_archive().stem.removeprefix('node-')}"

@@ -1,0 +1,193 @@
+"""A topology file and everything that follows from it without touching the machine."""
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import tomllib
+from pathlib import Path
+
+from labkit.common import RUN, SOURCE, LabError
+
+LABEL = "softwire-lab"  # containers, and the namespace that holds the bridges
+IMAGE = "localhost/softwire-lab-node"
+UPLINK = "swlab-mgmt"  # the machine's interface in the management network
+
+# A node starts as a host that forwards nothing, whatever the machine itself does.
+SYSCTLS = (
+    "net.ipv4.ip_forward=0",
+    "net.ipv6.conf.all.forwarding=0",
+    "net.ipv6.conf.all.disable_ipv6=0",
+    "net.ipv6.conf.default.disable_ipv6=0",
+    # duplicate address detection costs a second per interface
+    "net.ipv6.conf.all.accept_dad=0",
+    "net.ipv6.conf.default.accept_dad=0",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Interface:
+    name: str
+    network: str
+    mac: str  # pinned: otherwise neighbours hold stale entries after a restart
+    addresses: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    name: str
+    group: str | None  # of the Ansible inventory; None: not managed by Ansible
+    server: bool
+    interfaces: tuple[Interface, ...]
+    routes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    name: str
+    networks: tuple[str, ...]
+    management_network: str
+    management_address: str  # the machine's own, with its length
+    nodes: dict[str, Node]
+
+    def management_of(self, node: Node) -> str:
+        """The address Ansible uses for a managed node."""
+        for interface in node.interfaces:
+            if interface.network == self.management_network:
+                return str(ipaddress.ip_interface(interface.addresses[0]).ip)
+        raise LabError(f"topology {self.name}: nodes.{node.name} has a group, "
+                       f"but no interface in {self.management_network}")
+
+
+def load(name: str) -> Topology:
+    """Read topologies/NAME.toml; LabError says what is wrong with it."""
+    path = SOURCE / "topologies" / f"{name}.toml"
+    if not path.exists():
+        known = sorted(p.stem for p in path.parent.glob("*.toml"))
+        raise LabError(f"no topology {name!r}; there is: {', '.join(known)}")
+    return parse(name, path.read_text())
+
+
+def parse(name: str, text: str) -> Topology:
+    data = tomllib.loads(text)
+    nodes = {}
+    for number, (node, spec) in enumerate(data["nodes"].items(), 1):
+        where = f"topology {name}: nodes.{node}"
+        if unknown := set(spec) - {"group", "server", "interfaces", "routes"}:
+            raise LabError(f"{where}: unknown keys {sorted(unknown)}")
+        interfaces = []
+        for index, (ifname, values) in enumerate(spec["interfaces"].items(), 1):
+            if values["network"] not in data["networks"]:
+                raise LabError(f"{where}.interfaces.{ifname}: no network {values['network']!r}")
+            if len(f"{node}.{ifname}") > 15:
+                raise LabError(f"{where}.interfaces.{ifname}: "
+                               f"{node}.{ifname} is longer than an interface name (15)")
+            addresses = tuple(values.get("addresses", ()))
+            for address in addresses:
+                ipaddress.ip_interface(address)
+            interfaces.append(Interface(
+                ifname, values["network"], f"02:00:5e:00:{number:02x}:{index:02x}", addresses))
+        nodes[node] = Node(node, spec.get("group"), spec.get("server", False),
+                           tuple(interfaces), tuple(spec.get("routes", ())))
+    management = data["management"]
+    return Topology(name, tuple(data["networks"]), management["network"],
+                    management["address"], nodes)
+
+
+def node_files(node: Node, public_key: str) -> dict[str, str]:
+    """What a node finds in /etc/lab: its interfaces, its `ip -batch` lines, its part."""
+    lines = ["link set lo up"]
+    for interface in node.interfaces:
+        # without an address the interface stays down: it is the role's to configure
+        if interface.addresses:
+            lines += [f"address replace {a} dev {interface.name}" for a in interface.addresses]
+            lines.append(f"link set {interface.name} up")
+    lines += [f"route replace {route}" for route in node.routes]
+    files = {
+        "interfaces": "".join(f"{i.name}\n" for i in node.interfaces),
+        "ip.batch": "".join(f"{line}\n" for line in lines),
+    }
+    if node.group:
+        files["authorized_keys"] = public_key
+    if node.server:
+        files["server"] = ""
+    return files
+
+
+def container_command(engine: str, topology: Topology, node: Node, image: str,
+                      modules: bool) -> list[str]:
+    """The engine's argv that creates and starts a node, without any network yet.
+
+    modules: whether the machine has /lib/modules to share, so that modprobe works inside.
+    """
+    argv = [engine, "run", "--detach", "--name", f"{LABEL}-{node.name}", "--hostname", node.name,
+            "--label", f"{LABEL}={topology.name}", "--privileged", "--network", "none",
+            "--stop-signal", "SIGRTMIN+3"]
+    if engine == "podman":
+        argv.append("--systemd=always")
+    else:
+        argv += ["--cgroupns=private", "--env", "container=docker",
+                 "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"]
+    for sysctl in SYSCTLS:
+        argv += ["--sysctl", sysctl]
+    argv += ["--volume", f"{RUN}/nodes/{node.name}:/etc/lab:ro"]
+    if modules:
+        argv += ["--volume", "/lib/modules:/lib/modules:ro"]
+    return [*argv, image, "/sbin/init"]
+
+
+def bridge_lines(topology: Topology) -> list[str]:
+    """`ip -batch` lines, run in the lab's namespace: a bridge per network.
+
+    In a namespace of their own no firewall or bridge-netfilter rule of the machine sees
+    the lab's traffic, and deleting the namespace deletes the networks.
+    """
+    lines = ["link set lo up"]
+    for network in topology.networks:
+        # no forward delay, no multicast snooping: a port works at once
+        lines.append(f"link add name {network} type bridge forward_delay 0 mcast_snooping 0")
+        lines.append(f"link set {network} up addrgenmode none")
+    return lines
+
+
+def plug_lines(node: Node, pid: int) -> tuple[list[str], list[str]]:
+    """`ip -batch` lines that unplug (may fail) and plug in the node with this process id."""
+    unplug, plug = [], []
+    for interface in node.interfaces:
+        port = f"{node.name}.{interface.name}"
+        unplug.append(f"link delete {port}")
+        plug.append(f"link add name {port} type veth peer name {interface.name} "
+                    f"address {interface.mac} netns {pid}")
+        plug.append(f"link set {port} master {interface.network} addrgenmode none up")
+    return unplug, plug
+
+
+def inventory(topology: Topology, key: Path, proxy: str | None) -> str:
+    """An Ansible inventory (YAML) of the managed nodes.
+
+    proxy: the shell command that connects stdin and stdout to %h:%p, or None.
+    """
+    common = ["-F none", "-o StrictHostKeyChecking=no", "-o UserKnownHostsFile=/dev/null",
+              "-o LogLevel=ERROR", "-o ControlMaster=auto", "-o ControlPersist=600"]
+    if proxy:
+        common.append(f"-o ProxyCommand='{proxy}'")
+    variables = {
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": str(key),
+        "ansible_ssh_common_args": " ".join(common),
+        "ansible_ssh_pipelining": True,
+        "ansible_python_interpreter": "/usr/bin/python3",
+    }
+    groups: dict[str, list[Node]] = {}
+    for node in topology.nodes.values():
+        if node.group:
+            groups.setdefault(node.group, []).append(node)
+    lines = ["---", "all:", "  vars:"]
+    lines += [f"    {key}: {json.dumps(value)}" for key, value in variables.items()]
+    lines.append("  children:")
+    for group, nodes in groups.items():
+        lines += [f"    {group}:", "      hosts:"]
+        for node in nodes:
+            lines += [f"        {node.name}:",
+                      f"          ansible_host: {topology.management_of(node)}"]
+    return "\n".join(lines) + "\n"
