@@ -60,20 +60,20 @@ def differences(before, after, directory):
             continue
         header = str(directory / path)
         result.append({
-            "before": shown(old), "after": shown(new),
+            "before": shown(path, old), "after": shown(path, new),
             "before_header": header if old is not None else "/dev/null",
             "after_header": header if new is not None else "/dev/null",
         })
     return result
 
 
-def shown(content):
+def shown(path, content):
+    """What a diff shows of a file: programs, the same on every router, by their checksum only."""
     if content is None:
         return ""
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return "binary, sha256 %s\n" % hashlib.sha256(content).hexdigest()
+    if path.endswith((".py", ".o")):
+        return "sha256 %s\n" % hashlib.sha256(content).hexdigest()
+    return content.decode()
 
 
 def reload_suffices(before, after):

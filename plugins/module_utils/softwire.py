@@ -10,7 +10,7 @@ A copy of this file lies in every generation, beside the plain files that it app
     <namespace>/*.nft      nftables rules, loaded before any link comes up
     <namespace>/ip         lines of "ip -batch"
     <namespace>/sysctl     lines "key = value", keys with slashes
-    <namespace>/bpftool    lines of "bpftool batch"
+    <namespace>/bpftool    the arguments of one bpftool command per line
     <namespace>/tc         lines of "tc -batch"
     <namespace>/jool.json  one Jool instance, loaded last
 
@@ -210,7 +210,9 @@ class Generation:
         pins.mkdir(parents=True, exist_ok=True)
         run(["mount", "-t", "bpf", "bpf", str(pins)])
         self.journal.add(run=["umount", str(pins)])
-        run(["bpftool", "batch", "file", path.name], cwd=str(directory))
+        # Not "bpftool batch": it fails on what earlier lines left in errno.
+        for line in batch(path):
+            run(["bpftool"] + line, cwd=str(directory))
 
     def _tc(self, namespace, directory):
         for line in batch(directory / "tc"):
