@@ -11,7 +11,7 @@ import re
 import pytest
 from ansible_collections.softwire.map.plugins.plugin_utils import bpf_rule
 from domains import domain, rule
-from kernel import INTERNAL, SOURCE
+from kernel import INTERNAL, SOURCE, command
 
 
 def enum(name):
@@ -68,3 +68,24 @@ def test_end_user_prefixes_longer_than_64_are_refused(ipv6_prefix, ea_length):
     fields = domain(rule(ipv6_prefix, "192.0.2.0/24", ea_length, 6))
     with pytest.raises(ValueError, match=r"serves prefixes of at most /64; use a shorter prefix or fewer EA bits \(RFC 7597"):
         bpf_rule.rule_entry(fields["rules"][0], fields, INTERNAL)
+
+
+def test_bpftool_takes_the_entries(relay, tmp_path):
+    fields = domain(rule("2001:db8:ce::/51", "192.0.2.0/24", 13, 0))
+    relay.configure(fields)
+    rules, config = relay.maps["rules"], relay.maps["config"]
+    (key,) = rules.keys()
+    expected = rules.lookup(key), config.lookup(bytes(4))
+    rules.clear()
+    config.update(bytes(4), bytes(48))
+    entry = bpf_rule.rule_entry(fields["rules"][0], fields, INTERNAL)
+    value = bpf_rule.config_value(fields["dmr"], INTERNAL, False)
+    batch = tmp_path / "batch"
+    batch.write_text(
+        f"# {entry['comment']}\n"
+        f"map update pinned {relay.directory}/maps/rules key hex {entry['key']} value hex {entry['value']}\n"
+        f"map update pinned {relay.directory}/maps/config key hex 00 00 00 00 value hex {value}\n",
+        encoding="ascii",
+    )
+    command("bpftool", "batch", "file", str(batch), package="bpftool")
+    assert (rules.lookup(key), config.lookup(bytes(4))) == expected
