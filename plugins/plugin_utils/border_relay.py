@@ -47,8 +47,19 @@ def domains_of(variables):
         if domains and domain["dmr"] != domains[0]["dmr"]:
             raise MapError(f"{path}.dmr", domain["dmr"],
                            f"differs from map_br_domains[0].dmr, {domains[0]['dmr']}; a translator serves one DMR, so use one border relay for each")
+        for number, other in enumerate(domains):
+            refuse_shared_prefixes(domain, path, other, f"map_br_domains[{number}]")
         domains.append(domain)
     return domains
+
+
+def refuse_shared_prefixes(domain, path, other, other_path):
+    """Two domains must not map one IPv4 address two ways; within one, parse_domain has looked."""
+    for index, rule in enumerate(domain["rules"]):
+        for number, known in enumerate(other["rules"]):
+            if ipaddress.ip_network(rule["ipv4_prefix"]).overlaps(ipaddress.ip_network(known["ipv4_prefix"])):
+                raise MapError(f"{path}.rules[{index}].ipv4_prefix", rule["ipv4_prefix"],
+                               f"overlaps {other_path}.rules[{number}].ipv4_prefix, {known['ipv4_prefix']}", "RFC 7597 section 5")
 
 
 def parameters(variables, domains):
@@ -82,7 +93,7 @@ def parameters(variables, domains):
         "detour": {
             "enter": f"{instance}-out", "enter_mac": "02:00:5e:75:97:01",
             "leave": f"{instance}-in", "leave_mac": "02:00:5e:75:97:02",
-            "gateway": "fe80::99",
+            "enter_gateway": "fe80::99", "leave_gateway": "fe80::98",
         },
         "bpf": bpf_parameters(instance, domains, dmr, str(internal)),
         "tc_preference": TC_PREFERENCE,
