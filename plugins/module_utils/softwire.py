@@ -15,7 +15,7 @@ A copy of this file lies in every generation, beside the plain files that it app
     <namespace>/jool.json  one Jool instance, loaded last
 
 The directory "main" stands for the main network namespace; the others are namespaces of our own.
-Each step that changed something outside our own namespaces leaves the step that takes it back in a
+Before each step that changes something outside our own namespaces, the step that takes it back goes into a
 journal under /run/softwire: "down" replays the journal backwards, so it removes what "up" made and
 nothing else, whatever happened to the generation in between.
 """
@@ -61,6 +61,18 @@ class Journal:
         if not self.path.exists():
             return []
         return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def run(self, argv, *undo, cwd=None):
+        """Runs a step; the entries that take it back are written down first, since a kill can come at any time."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        for entry in undo:
+            self.add(**entry)
+        try:
+            run(argv, cwd)
+        except (StepError, OSError):
+            if undo:
+                os.truncate(str(self.path), size)  # what failed changed nothing
+            raise
 
     def add(self, **entry):
         if entry in self.entries():
@@ -113,8 +125,7 @@ class Generation:
         self._wait_for_interfaces()
         self._load_kernel_modules()
         for namespace in self.settings["namespaces"]:
-            run(["ip", "netns", "add", namespace])
-            self.journal.add(run=["ip", "netns", "delete", namespace])
+            self.journal.run(["ip", "netns", "add", namespace], {"run": ["ip", "netns", "delete", namespace]})
         # Rules first: no packet may pass a link that they do not guard yet.
         self._each(self._nft, self._ip, self._sysctl, self._bpf, self._tc, self._jool)
 
@@ -146,10 +157,9 @@ class Generation:
 
     def _nft(self, namespace, directory):
         for path in sorted(directory.glob("*.nft")):
-            run(in_namespace(namespace, ["nft", "-f", str(path)]))
-            if namespace == "main":
-                for family, table in tables(path.read_text()):
-                    self.journal.add(run=["nft", "delete", "table", family, table])
+            made = tables(path.read_text()) if namespace == "main" else []
+            undo = [{"run": ["nft", "delete", "table", family, table]} for family, table in made]
+            self.journal.run(in_namespace(namespace, ["nft", "-f", str(path)]), *undo)
 
     def _ip(self, namespace, directory):
         prefix = ["ip"] if namespace == "main" else ["ip", "-n", namespace]
@@ -157,9 +167,8 @@ class Generation:
             if line[:2] == ["link", "set"] and line[3:4] == ["netns"]:
                 self._move(line[2], line[4])
                 continue
-            run(prefix + line)
-            if namespace == "main" and "add" in line:
-                self.journal.add(run=prefix + inverse(line))
+            undo = [{"run": prefix + inverse(line)}] if namespace == "main" and "add" in line else []
+            self.journal.run(prefix + line, *undo)
 
     def _move(self, interface, namespace):
         """Moves an interface; the way back restores the addresses and routes that a move takes away."""
@@ -169,9 +178,8 @@ class Generation:
             (family, route.split())
             for family in ("-4", "-6")
             for route in run(["ip", family, "route", "show", "dev", interface]).splitlines()
-            if "proto kernel" not in route and "proto ra" not in route
+            if "proto kernel" not in route and "proto ra" not in route and "expires" not in route
         ]
-        run(["ip", "link", "set", interface, "netns", namespace])
         restore = []
         if "UP" in link["flags"]:
             restore.append(["ip", "link", "set", interface, "up"])
@@ -179,12 +187,14 @@ class Generation:
             if address["scope"] == "global" and not address.get("dynamic"):
                 with_length = "%s/%d" % (address["local"], address["prefixlen"])
                 restore.append(["ip", "addr", "add", with_length, "dev", interface])
-        restore += [["ip", family, "route", "add"] + route + ["dev", interface] for family, route in routes]
-        for argv in reversed(restore):
-            self.journal.add(run=argv)
+        # A gateway may be reachable by one of the other routes only, so those come first.
+        for family, route in sorted(routes, key=lambda entry: "via" in entry[1]):
+            state = [word for word in route if word not in ("linkdown", "dead")]  # shown, but refused by "route add"
+            restore.append(["ip", family, "route", "add"] + state + ["dev", interface])
         # Process 1 lives in the main namespace, in a container as well.
-        self.journal.add(run=inside + ["link", "set", interface, "netns", "1"])
-        self.journal.add(run=inside + ["addr", "flush", "dev", interface])
+        way_back = [inside + ["addr", "flush", "dev", interface], inside + ["link", "set", interface, "netns", "1"]] + restore
+        undo = [{"run": argv} for argv in reversed(way_back)]
+        self.journal.run(["ip", "link", "set", interface, "netns", namespace], *undo)
 
     def _sysctl(self, namespace, directory):
         path = directory / "sysctl"
@@ -198,8 +208,10 @@ class Generation:
             before = node.read_text().strip()
             if before == value or (key.endswith("/accept_ra") and before == "0"):
                 continue  # accept_ra 0: router advertisements are handled in user space (systemd-networkd)
-            node.write_text(value)
+            for side, side_before in side_effects(node, before):
+                self.journal.add(write=[str(side), side_before])
             self.journal.add(write=[str(node), before])
+            node.write_text(value)
 
     def _bpf(self, namespace, directory):
         path = directory / "bpftool"
@@ -208,8 +220,7 @@ class Generation:
         # Not /sys/fs/bpf: "ip netns exec" mounts another /sys over it.
         pins = self.state / "bpf"
         pins.mkdir(parents=True, exist_ok=True)
-        run(["mount", "-t", "bpf", "bpf", str(pins)])
-        self.journal.add(run=["umount", str(pins)])
+        self.journal.run(["mount", "-t", "bpf", "bpf", str(pins)], {"run": ["umount", str(pins)]})
         # Not "bpftool batch": it fails on what earlier lines left in errno.
         for line in batch(path):
             run(["bpftool"] + line, cwd=str(directory))
@@ -217,22 +228,31 @@ class Generation:
     def _tc(self, namespace, directory):
         for line in batch(directory / "tc"):
             try:
-                run(["tc"] + line)
+                self.journal.run(["tc"] + line, {"run": ["tc"] + inverse(line)})
             except StepError:
                 if line[0] == "qdisc" and has_clsact(line[line.index("dev") + 1]):
                     continue  # somebody else's clsact serves as well, and stays
                 raise
-            self.journal.add(run=["tc"] + inverse(line))
 
     def _jool(self, namespace, directory):
         path = directory / "jool.json"
         if not path.exists():
             return
         tool = self.settings["jool"]
-        run(in_namespace(namespace, [tool, "file", "handle", str(path)]))
         name = json.loads(path.read_text())["instance"]
-        if namespace == "main":
-            self.journal.add(run=[tool, "instance", "remove", name])
+        undo = [{"run": [tool, "instance", "remove", name]}] if namespace == "main" else []
+        self.journal.run(in_namespace(namespace, [tool, "file", "handle", str(path)]), *undo)
+
+
+def side_effects(node, before):
+    """(path, value) of what writing `before` back to a sysctl would not restore: conf/all/forwarding sets others too."""
+    if node.parts[-2:] != ("all", "forwarding"):
+        return []
+    nodes = [(path, before) for path in node.parent.parent.glob("*/forwarding") if path != node]
+    if "ipv4" in node.parts:
+        nodes.append((node.parent / "accept_redirects", "0" if before == "1" else "1"))
+    values = [(path, path.read_text().strip(), restored) for path, restored in nodes]
+    return [(path, value) for path, value, restored in values if value != restored]
 
 
 def tables(rules):
