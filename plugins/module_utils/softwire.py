@@ -177,8 +177,8 @@ class Generation:
         routes = [
             (family, route.split())
             for family in ("-4", "-6")
-            for route in run(["ip", family, "route", "show", "dev", interface]).splitlines()
-            if "proto kernel" not in route and "proto ra" not in route and "expires" not in route
+            for route in run(["ip", family, "route", "show", "table", "all", "dev", interface]).splitlines()
+            if not any(word in route for word in ("proto kernel", "proto ra", "expires", "table local"))
         ]
         restore = []
         if "UP" in link["flags"]:
