@@ -39,6 +39,14 @@ class Lab:
     def __init__(self, own, address):
         self.address = address
         self.names = {role: "napt-%d-%s" % (os.getpid(), role) for role in ("client", "napt", "net")}
+        self.opened = []
+        try:
+            self._build(own, address)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self, own, address):
         for name in self.names.values():
             run("ip", "netns", "add", name)
             run("ip", "-n", name, "link", "set", "lo", "up")
@@ -60,12 +68,13 @@ class Lab:
         self.outside = self.capture("net", "s0")
         self.inside = self.capture("client", "eth0")
         self.sender = {role: self.socket(role, socket.SOCK_RAW, socket.IPPROTO_RAW) for role in self.names}
+        self.opened = [self.outside, self.inside, *self.sender.values()]
 
     def close(self):
-        for opened in [self.outside, self.inside, *self.sender.values()]:
+        for opened in self.opened:
             opened.close()
         for name in self.names.values():
-            run("ip", "netns", "delete", name)
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
     def _link(self, left, left_device, right, right_device):
         run("ip", "-n", self.names[left], "link", "add", left_device, "type", "veth", "peer", "name", right_device,

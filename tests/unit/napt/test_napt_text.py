@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from napt_lab import run
 
 @pytest.fixture(scope="module")
 def namespace():
-    name = "napt-text"
+    name = "napt-%d-text" % os.getpid()
     run("ip", "netns", "add", name)
     yield name
     run("ip", "netns", "delete", name)
