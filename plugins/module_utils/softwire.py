@@ -23,8 +23,10 @@ nothing else, whatever happened to the generation in between.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -39,9 +41,11 @@ class StepError(Exception):
     """A step of bringing an instance up failed; the text is for a person."""
 
 
-def run(argv, cwd=None):
-    """Runs a command and returns its standard output; raises StepError with what it printed."""
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, cwd=cwd, check=False)
+def run(argv, cwd=None, text=""):
+    """Runs a command on the text and returns its standard output; raises StepError with what it printed."""
+    done = subprocess.run(
+        argv, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, cwd=cwd, check=False,
+    )
     if done.returncode:
         message = (done.stderr or done.stdout).strip()
         raise StepError("%s: exit code %d: %s" % (" ".join(map(str, argv)), done.returncode, message))
@@ -74,6 +78,21 @@ class Journal:
                 os.truncate(str(self.path), size)  # what failed changed nothing
             raise
 
+    def run_ip(self, lines):
+        """Runs lines of "ip -batch" in one process; what was done before a failing line stays journalled."""
+        sizes = []
+        for line in lines:
+            sizes.append(self.path.stat().st_size if self.path.exists() else 0)
+            if "add" in line:
+                self.add(run=["ip"] + inverse(line))
+        try:
+            run(["ip", "-batch", "-"], text=as_batch(lines))
+        except StepError as exc:
+            failed = int(re.search(r"Command failed -:(\d+)", str(exc)).group(1)) - 1
+            if self.path.exists():
+                os.truncate(str(self.path), sizes[failed])
+            raise StepError("ip %s: %s" % (" ".join(lines[failed]), exc)) from exc
+
     def add(self, **entry):
         if entry in self.entries():
             return  # a reload repeats steps that the first load has journalled
@@ -84,15 +103,17 @@ class Journal:
     def undo(self):
         """Replays the journal backwards; returns what could not be taken back."""
         faults = []
-        for entry in reversed(self.entries()):
+        for batched, entries in itertools.groupby(reversed(self.entries()), key=is_batchable):
             try:
-                if "run" in entry:
-                    run(entry["run"])
-                else:
-                    path, text = entry["write"]
-                    Path(path).write_text(text)
+                if batched:
+                    run(["ip", "-force", "-batch", "-"], text=as_batch(entry["run"][1:] for entry in entries))
             except (StepError, OSError) as exc:
                 faults.append(str(exc))
+            for entry in entries:
+                try:
+                    take_back(entry)
+                except (StepError, OSError) as exc:
+                    faults.append(str(exc))
         if self.path.exists():
             self.path.unlink()
         return faults
@@ -104,6 +125,25 @@ def batch(path):
         return []
     lines = (shlex.split(line, comments=True) for line in path.read_text().splitlines())
     return [line for line in lines if line]
+
+
+def as_batch(lines):
+    """Argument lists as the text that a batch mode reads."""
+    return "".join(" ".join(map(shlex.quote, line)) + "\n" for line in lines)
+
+
+def is_batchable(entry):
+    """Whether a journal entry is an ip command without options, which is all that "ip -batch" takes."""
+    argv = entry.get("run", [])
+    return argv[:1] == ["ip"] and not argv[1].startswith("-") and argv[1] != "netns"
+
+
+def take_back(entry):
+    if "run" in entry:
+        run(entry["run"])
+    else:
+        path, text = entry["write"]
+        Path(path).write_text(text)
 
 
 def in_namespace(namespace, argv):
@@ -162,13 +202,17 @@ class Generation:
             self.journal.run(in_namespace(namespace, ["nft", "-f", str(path)]), *undo)
 
     def _ip(self, namespace, directory):
-        prefix = ["ip"] if namespace == "main" else ["ip", "-n", namespace]
-        for line in batch(directory / "ip"):
-            if line[:2] == ["link", "set"] and line[3:4] == ["netns"]:
-                self._move(line[2], line[4])
-                continue
-            undo = [{"run": prefix + inverse(line)}] if namespace == "main" and "add" in line else []
-            self.journal.run(prefix + line, *undo)
+        path = directory / "ip"
+        if namespace != "main":
+            if path.exists():
+                run(["ip", "-n", namespace, "-batch", str(path)])
+            return
+        for moves, lines in itertools.groupby(batch(path), key=is_move):
+            if moves:
+                for line in lines:
+                    self._move(line[2], line[4])
+            else:
+                self.journal.run_ip(list(lines))
 
     def _move(self, interface, namespace):
         """Moves an interface; the way back restores the addresses and routes that a move takes away."""
@@ -253,6 +297,10 @@ def side_effects(node, before):
         nodes.append((node.parent / "accept_redirects", "0" if before == "1" else "1"))
     values = [(path, path.read_text().strip(), restored) for path, restored in nodes]
     return [(path, value) for path, value, restored in values if value != restored]
+
+
+def is_move(line):
+    return line[:2] == ["link", "set"] and line[3:4] == ["netns"]
 
 
 def tables(rules):
