@@ -30,16 +30,23 @@ VM_PACKAGES = """
     linux-image-cloud-amd64 linux-headers-cloud-amd64 dkms jool-dkms jool-tools
 """.split()
 
-# Timers and services that only cost time in a system that lives for minutes.
-VM_MASKED = """
+# Units that only cost time in a system that lives for minutes.
+MASKED = """
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer
-    e2scrub_reap.service podman-auto-update.timer podman-auto-update.service
-    podman-restart.service podman.service podman.socket getty@tty1.service
+    e2scrub_reap.service systemd-tmpfiles-clean.timer getty.target getty@tty1.service
+    serial-getty@ttyS0.service console-getty.service nftables.service systemd-logind.service
+    dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount
+    sys-kernel-config.mount sys-fs-fuse-connections.mount proc-sys-fs-binfmt_misc.automount
+    modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service
+    modprobe@efi_pstore.service modprobe@fuse.service modprobe@loop.service
+    kmod-static-nodes.service systemd-binfmt.service systemd-update-utmp.service
+    systemd-update-utmp-runlevel.service systemd-random-seed.service systemd-sysusers.service
+    systemd-journal-flush.service systemd-pstore.service
 """.split()
-NODE_MASKED = """
-    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer e2scrub_all.timer
-    e2scrub_reap.service console-getty.service getty.target nftables.service jool.service
-    jool_siit.service systemd-logind.service systemd-resolved.service
+VM_MASKED = """
+    podman-auto-update.timer podman-auto-update.service podman-restart.service podman.service
+    podman.socket systemd-udevd.service systemd-udev-trigger.service
+    systemd-udevd-control.socket systemd-udevd-kernel.socket
 """.split()
 
 BASE_RECIPE = [
@@ -128,10 +135,11 @@ def node_recipe() -> list[str]:
     hooks = [
         f'cp -a --no-preserve=ownership {SOURCE}/node/. "$1"',
         'chroot "$1" systemctl enable lab-net lab-server ssh',
-        f'chroot "$1" systemctl mask {" ".join(NODE_MASKED)}',
+        f'chroot "$1" systemctl mask {" ".join(MASKED)}',
+        'chroot "$1" systemctl set-default multi-user.target',
         # everything as bytecode: an emulated CPU compiles slowly (some of scapy does not compile)
         'chroot "$1" python3 -m compileall -q /usr/lib/python3.11 /usr/lib/python3 || true',
-        'rm -f "$1/var/lib/dbus/machine-id"; echo uninitialized > "$1/etc/machine-id"',
+        'rm -f "$1/var/lib/dbus/machine-id"; : > "$1/etc/machine-id"',
     ]
     extra = cache_dir() / "extra-root-node"
     if extra.is_dir():
@@ -161,7 +169,7 @@ def vm_root_archive() -> Path:
 
 def vm_disk() -> Path:
     """The directory with disk.raw, vmlinuz and initrd.img (whether it exists or not)."""
-    name = recipe_hash(node_archive().name, vm_root_archive().name, *VM_MASKED, DISK_SIZE,
+    name = recipe_hash(node_archive().name, vm_root_archive().name, DISK_SIZE,
                        SOURCE / "vm", SOURCE / "containers.conf", Path(__file__),
                        ssh_key().with_suffix(".pub"), cache_dir() / "extra-root")
     return cache_dir() / f"vm-{name}"
@@ -208,9 +216,10 @@ def configure_vm_root(root: Path) -> None:
     ssh = root / "root/.ssh"
     ssh.mkdir(mode=0o700, exist_ok=True)
     shutil.copy(ssh_key().with_suffix(".pub"), ssh / "authorized_keys")
-    run(["systemctl", f"--root={root}", "enable", "systemd-networkd.service", "ssh.service"],
+    run(["systemctl", f"--root={root}", "enable", "lab-uplink.service", "ssh.service"],
         "VM units")
-    run(["systemctl", f"--root={root}", "mask", *VM_MASKED], "VM units")
+    run(["systemctl", f"--root={root}", "mask", *MASKED, *VM_MASKED], "VM units")
+    run(["systemctl", f"--root={root}", "set-default", "multi-user.target"], "VM units")
     for unit in (root / "etc/systemd/system/multi-user.target.wants").glob("jool*"):
         unit.unlink()  # instances are the nodes' business
     shutil.rmtree(root / "etc/cni")  # no container network; podman warns about a broken one

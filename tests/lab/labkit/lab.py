@@ -133,19 +133,14 @@ class Lab:
     def _containers(self) -> dict[str, tuple[str, str]]:
         """Node name -> (topology name, state) of the lab's containers."""
         output = self._machine(
-            f"{self.engine} ps -a --filter label={LABEL} "
-            f"--format '{{{{.Names}}}} {{{{.State}}}}'", "listing the containers")
-        if not output.strip():
-            return {}
-        states = dict(line.split()[:2] for line in output.splitlines())
-        labels = self._machine(
-            f"{self.engine} inspect --format '{{{{.Name}}}} "
-            f"{{{{index .Config.Labels \"{LABEL}\"}}}}' {' '.join(states)}",
-            "reading the containers' labels")
+            f"ids=$({self.engine} ps -aq --filter label={LABEL}); "
+            f"test -z \"$ids\" || {self.engine} inspect --format '{{{{.Name}}}} "
+            f"{{{{.State.Status}}}} {{{{index .Config.Labels \"{LABEL}\"}}}}' $ids",
+            "listing the containers")
         found = {}
-        for line in labels.splitlines():
-            name, topo = line.lstrip("/").split()
-            found[name.removeprefix(f"{LABEL}-")] = (topo, states[name])
+        for line in output.splitlines():
+            name, state, topo = line.split()
+            found[name.lstrip("/").removeprefix(f"{LABEL}-")] = (topo, state)
         return found
 
     def _make_networks(self) -> None:
@@ -180,9 +175,9 @@ class Lab:
         self._parallel_commands(commands, "creating the containers")
 
     def _parallel_commands(self, commands: Iterable[Sequence[str]], what: str) -> None:
-        """Run commands on the machine, four at a time; LabError when one fails."""
+        """Run commands on the machine, two at a time; LabError when one fails."""
         lines = "".join(f"{shlex.join(c)} >/dev/null\0" for c in commands)
-        self._machine("xargs -0 -P 4 -n 1 sh -c", what, lines.encode())
+        self._machine("xargs -0 -P 2 -n 1 sh -c", what, lines.encode())
 
     def _engine_parallel(self, verb: str, names: Iterable[str]) -> None:
         self._parallel_commands([[self.engine, *verb.split(), f"{LABEL}-{n}"] for n in names],
