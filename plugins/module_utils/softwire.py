@@ -23,6 +23,7 @@ nothing else, whatever happened to the generation in between.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -102,18 +103,18 @@ class Journal:
 
     def undo(self):
         """Replays the journal backwards; returns what could not be taken back."""
-        faults = []
+        steps, faults = [], []
         for batched, entries in itertools.groupby(reversed(self.entries()), key=is_batchable):
+            if batched:
+                lines = as_batch(entry["run"][1:] for entry in entries)
+                steps.append(functools.partial(run, ["ip", "-force", "-batch", "-"], text=lines))
+            else:
+                steps += [functools.partial(take_back, entry) for entry in entries]
+        for step in steps:
             try:
-                if batched:
-                    run(["ip", "-force", "-batch", "-"], text=as_batch(entry["run"][1:] for entry in entries))
+                step()
             except (StepError, OSError) as exc:
                 faults.append(str(exc))
-            for entry in entries:
-                try:
-                    take_back(entry)
-                except (StepError, OSError) as exc:
-                    faults.append(str(exc))
         if self.path.exists():
             self.path.unlink()
         return faults
