@@ -89,7 +89,10 @@ class Journal:
         try:
             run(["ip", "-batch", "-"], text=as_batch(lines))
         except StepError as exc:
-            failed = int(re.search(r"Command failed -:(\d+)", str(exc)).group(1)) - 1
+            number = re.search(r"Command failed -:(\d+)", str(exc))
+            if number is None:
+                raise  # whatever was done, the journal has it
+            failed = int(number.group(1)) - 1
             if self.path.exists():
                 os.truncate(str(self.path), sizes[failed])
             raise StepError("ip %s: %s" % (" ".join(lines[failed]), exc)) from exc
