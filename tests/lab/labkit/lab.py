@@ -96,6 +96,9 @@ class Lab:
             if self.kernel == "vm":
                 if vm.pid() is None:
                     vm.start(images.vm_disk(), images.ssh_key())
+                elif vm.disk_name() != images.vm_disk().name:
+                    progress("WARNING: the running VM is of an older recipe; "
+                             "`lab down` and `lab up` renew it")
             else:
                 self._prepare_host()
             there = self._containers()
@@ -293,7 +296,8 @@ class Lab:
         nsenter instead of the engine's exec: it starts ten times faster on an emulated CPU.
         """
         self._checked([node])
-        inside = ["env", "-i", "HOME=/root", "LANG=C.UTF-8", f"TERM={os.environ.get('TERM', 'dumb')}",
+        inside = ["env", "-i", "HOME=/root", "LANG=C.UTF-8",
+                  f"TERM={os.environ.get('TERM', 'dumb')}",
                   "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *argv]
         script = (f'exec nsenter -t "$(cat {RUN}/pids/{node})" -m -u -i -n -p -- '
                   f"{shlex.join(inside)}")

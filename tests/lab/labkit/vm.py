@@ -57,6 +57,12 @@ def pid() -> int | None:
     return number if str(STATE / "pid").encode() in arguments else None
 
 
+def disk_name() -> str:
+    """The name of the cached disk the running VM was booted from."""
+    path = STATE / "disk"
+    return path.read_text() if path.exists() else ""
+
+
 def ssh_argv(key: Path, *options: str) -> list[str]:
     """ssh to the VM over one shared connection; add the remote command."""
     port = (STATE / "port").read_text().strip()
@@ -74,16 +80,17 @@ def start(disk: Path, key: Path) -> None:
     kvm = kvm_works(disk)
     (STATE / "ssh").unlink(missing_ok=True)
     overlay = STATE / "overlay.qcow2"
-    run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk / "disk.raw", "-F", "raw", overlay],
-        "the VM's overlay")
+    run(["qemu-img", "create", "-q", "-f", "qcow2",
+         "-b", disk / "disk.raw", "-F", "raw", overlay], "the VM's overlay")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (STATE / "port").write_text(f"{port}\n")
+    (STATE / "disk").write_text(disk.name)
     progress(f"booting the VM ({'KVM' if kvm else 'emulated CPU'}) ...")
     # Nehalem: the newer instructions of -cpu max make an emulated CPU half as fast
-    cpu = ["-accel", "kvm", "-cpu", "host"] if kvm else [
-        "-accel", "tcg,thread=multi", "-cpu", "Nehalem"]
+    cpu = (["-accel", "kvm", "-cpu", "host"] if kvm else
+           ["-accel", "tcg,thread=multi", "-cpu", "Nehalem"])
     append = ("console=ttyS0 root=/dev/vda rw quiet net.ifnames=0 mitigations=off random.trust_cpu=on "
               "tsc=reliable audit=0 systemd.show_status=false")
     run(["qemu-system-x86_64", "-machine", "q35", *cpu, "-smp", "2", "-m", str(MEMORY_MIB),
@@ -120,7 +127,7 @@ def stop() -> None:
             time.sleep(0.1)
         else:
             os.kill(number, signal.SIGKILL)
-    for name in ("overlay.qcow2", "port", "pid", "ssh", "serial.log"):
+    for name in ("overlay.qcow2", "disk", "port", "pid", "ssh", "serial.log"):
         (STATE / name).unlink(missing_ok=True)
 
 
