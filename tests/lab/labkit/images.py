@@ -131,6 +131,11 @@ def remove_older(kind: str, keep: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def copy_tree(tree: Path) -> str:
+    """A shell command, up to the target directory; lib/ in the tree goes through a link lib."""
+    return f"tar -C {tree} -c . | tar -x --no-same-owner --keep-directory-symlink -C"
+
+
 def node_recipe() -> list[str]:
     hooks = [
         f'cp -a --no-preserve=ownership {SOURCE}/node/. "$1"',
@@ -143,7 +148,7 @@ def node_recipe() -> list[str]:
     ]
     extra = cache_dir() / "extra-root-node"
     if extra.is_dir():
-        hooks.append(f'cp -a --no-preserve=ownership {extra}/. "$1"; chroot "$1" ldconfig')
+        hooks.append(f'{copy_tree(extra)} "$1"; chroot "$1" ldconfig')
     return [*BASE_RECIPE, f"--include={','.join(NODE_PACKAGES)}",
             *(f"--customize-hook={hook}" for hook in hooks)]
 
@@ -226,7 +231,7 @@ def configure_vm_root(root: Path) -> None:
     extra = cache_dir() / "extra-root"
     if extra.is_dir():
         progress(f"adding {extra} to the VM")
-        run(["cp", "-a", "--no-preserve=ownership", f"{extra}/.", root], "extra-root")
+        run(["sh", "-c", f'{copy_tree(extra)} "$1"', "sh", root], "extra-root")
     run(["chroot", root, "ldconfig"], "VM libraries")
     run(["chroot", root, "depmod", "-a", kernel_version(root)], "VM modules")
 

@@ -91,8 +91,8 @@ def start(disk: Path, key: Path) -> None:
     # Nehalem: the newer instructions of -cpu max make an emulated CPU half as fast
     cpu = (["-accel", "kvm", "-cpu", "host"] if kvm else
            ["-accel", "tcg,thread=multi", "-cpu", "Nehalem"])
-    append = ("console=ttyS0 root=/dev/vda rw quiet net.ifnames=0 mitigations=off random.trust_cpu=on "
-              "tsc=reliable audit=0 systemd.show_status=false")
+    append = ("console=ttyS0 root=/dev/vda rw quiet net.ifnames=0 mitigations=off "
+              "random.trust_cpu=on tsc=reliable audit=0 systemd.show_status=false")
     run(["qemu-system-x86_64", "-machine", "q35", *cpu, "-smp", "2", "-m", str(MEMORY_MIB),
          "-nodefaults", "-no-reboot", "-display", "none",
          "-kernel", disk / "vmlinuz", "-initrd", disk / "initrd.img", "-append", append,
