@@ -13,11 +13,12 @@ from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapErro
 
 INSTANCE = re.compile(r"[a-z][a-z0-9_]{0,9}")
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-INTERFACE = re.compile(r"[^\s/:\"']{1,15}")
+# No quotes, comments and wildcards of the tools that read the generation.
+INTERFACE = re.compile(r"[^\s/:\"'#*\\]{1,15}")
 
 
 def required(value, path):
-    if value in (None, "", []):
+    if value in (None, "", [], {}):
         raise MapError(path, value, "is required; set it in the inventory")
     return value
 
@@ -30,7 +31,7 @@ def one_of(value, path, choices):
 
 def integer(value, path, low, high):
     """An integer, also written as a decimal string (as templating makes it)."""
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise MapError(path, value, f"must be an integer between {low} and {high}")
@@ -79,7 +80,7 @@ def keys(value, path, allowed, needed):
 def address(value, path, version):
     """An IP address without length, canonical."""
     try:
-        parsed = ipaddress.ip_address(str(value))
+        parsed = ipaddress.ip_address(without_zone(value))
     except ValueError:
         parsed = None
     if parsed is None or parsed.version != version:
@@ -87,12 +88,19 @@ def address(value, path, version):
     return parsed
 
 
+def without_zone(value):
+    """The text of an address; fe80::1%eth0 raises ValueError, since the interface is a variable of its own."""
+    if "%" in str(value):
+        raise ValueError(value)
+    return str(value)
+
+
 def interface_address(value, path):
     """An address with its prefix length, such as 192.168.0.1/24."""
     try:
         if "/" not in str(value):
             raise ValueError
-        return ipaddress.ip_interface(str(value))
+        return ipaddress.ip_interface(without_zone(value))
     except ValueError:
         raise MapError(path, value, "must be an address with its prefix length, such as 192.168.0.1/24") from None
 

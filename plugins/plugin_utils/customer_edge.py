@@ -106,7 +106,7 @@ def parameters(variables, ce):
     layout = layout_of(variables)
     lan = lan_of(variables, layout["namespaces"]["napt"] != "main")
     veth = veth_of(variables, instance, layout)
-    sources = nat_sources(variables, lan, ce)
+    sources = nat_sources(variables, lan, ce, veth)
     forwards = port_forwards(variables, ce)
     reserved = [
         in_port_set(port, f"map_ce_reserved_ports[{index}]", ce, [])
@@ -173,6 +173,9 @@ def lan_of(variables, moved):
         for index, name in enumerate(checks.listed(variables.get("lan_interfaces"), "map_ce_lan_interfaces"))
     ]
     checks.required(interfaces, "map_ce_lan_interfaces")
+    for index, name in enumerate(interfaces):
+        if name in interfaces[:index]:
+            raise MapError(f"map_ce_lan_interfaces[{index}]", name, "is listed twice")
     if variables.get("wan_interface") in interfaces:
         raise MapError("map_ce_lan_interfaces", variables["wan_interface"], "is map_ce_wan_interface too; LAN and WAN need interfaces of their own")
     addresses = []
@@ -208,7 +211,7 @@ def veth_of(variables, instance, layout):
     }
 
 
-def nat_sources(variables, lan, ce):
+def nat_sources(variables, lan, ce, veth):
     """The IPv4 networks that may use the softwire: the LAN's, unless the variable names others."""
     given = checks.listed(variables.get("nat_sources"), "map_ce_nat_sources")
     if given:
@@ -216,7 +219,12 @@ def nat_sources(variables, lan, ce):
     else:
         sources = sorted({entry["network"] for entry in lan["addresses"] if entry["version"] == 4})
     checks.required(sources, "map_ce_nat_sources (or map_ce_lan_addresses)")
+    # Merged, since an nftables set refuses elements that overlap.
+    sources = [str(network) for network in ipaddress.collapse_addresses(map(ipaddress.ip_network, sources))]
     own = ipaddress.ip_network(ce["ipv4_prefix"] or ce["ipv4_address"])
+    for used in [*sources, str(own)]:
+        if ipaddress.ip_network(used).overlaps(ipaddress.ip_network(veth["network"])):
+            raise MapError("map_ce_veth_network", veth["network"], f"overlaps {used}; choose a network that nobody uses", "RFC 7335")
     for source in sources:
         if ipaddress.ip_network(source).overlaps(own):
             raise MapError("map_ce_nat_sources", source, f"overlaps this CE's own {own}; a LAN needs addresses of its own")
