@@ -1,0 +1,306 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The runner in a machine of its own, with real links, routes, nftables and BPF programs; only Jool is a script."""
+
+from __future__ import annotations
+
+import difflib
+import json
+
+import examples
+import pytest
+
+from ansible_collections.softwire.map.plugins.module_utils import softwire
+
+# A router as it was before: things that an instance uses, and things that are none of its business.
+ROUTER = """
+ip -batch - <<END
+link add isp type veth peer name isp-peer
+link add lan type veth peer name lan-peer
+link add guest type veth peer name guest-peer
+link add inet type veth peer name inet-peer
+link set isp-peer up
+link set isp up
+link set lan-peer up
+link set lan up mtu 1400
+link set inet-peer up
+link set inet up
+addr add 2001:db8:6::2/64 dev isp
+addr add 192.168.0.1/24 dev lan
+addr add 192.168.7.1/24 dev lan
+addr add 2001:db8:ce:11a::1/64 dev lan
+addr add 203.0.113.2/24 dev inet
+route add 10.8.0.1 dev lan
+route add 10.10.0.0/16 via 10.8.0.1 dev lan
+route add 10.9.0.0/16 via 192.168.0.254 metric 5
+route add default via 192.168.0.254 table 500
+rule add pref 500 from 10.0.0.0/8 lookup 500
+route add 2001:db8:5::/48 via 2001:db8:ce:11a::9 dev lan
+neigh add proxy 2001:db8:7::7 dev isp
+END
+nft 'add table inet admin; add chain inet admin input { type filter hook input priority 0; }'
+cd /proc/sys/net
+echo 0 > ipv4/conf/all/accept_redirects; echo 1 > ipv4/conf/isp/forwarding; echo 1 > ipv6/conf/isp/forwarding
+# The kernel notices a carrier a moment later, and then makes addresses and routes.
+for link in isp lan inet; do until ip -6 route show table local | grep -q "^local fe80::.* $link"; do sleep 0.02; done; done
+"""
+# Each has lines for "ip" that the tutorial's customer edge has not.
+KINDS = ("no_gateway", "link_local_gateway", "ipv4_prefix", "two_lans")
+
+
+@pytest.fixture
+def router(sandbox):
+    sandbox.sh(ROUTER)
+    return sandbox
+
+
+@pytest.fixture(params=examples.LAYOUTS)
+def layout(request):
+    return request.param
+
+
+def install_ce(router, layout, translator="jool_siit", **changes):
+    return router.install(examples.ce_generations(napt_namespace=examples.LAYOUTS[layout], **changes)[translator])
+
+
+def unchanged(router, before):
+    assert "\n".join(difflib.unified_diff(before, router.snapshot(), "before", "after", n=0, lineterm="")) == ""
+
+
+def added(before, after):
+    rest = list(after)
+    for line in before:
+        if line in rest:
+            rest.remove(line)
+    return "\n".join(rest)
+
+
+def test_a_customer_edge_comes_up_and_goes_without_a_trace(router, layout):
+    before = router.snapshot()
+    generation = install_ce(router, layout)
+    assert router.softwire(generation, "up").stderr == ""
+    made = added(before, router.snapshot())
+    for part in ("ce-veth", "192.0.2.8", "2001:db8:ce:11a:0:c000:208:1a dev isp proxy", "64:ff9b::/96 via 2001:db8:6::1",
+                 "unreachable 2001:db8:ce:11a::/64", "40000:", "table inet softwire_ce_guard", "ipv4/conf/all/forwarding:1"):
+        assert part in made, part
+    other = "napt" if layout == "napt_namespace" else "xlat"
+    assert router.sh("ip netns").split()[0] == other
+    tables = router.run("ip", "netns", "exec", "napt", "nft", "list", "tables") if other == "napt" else router.run("nft", "list", "tables")
+    assert "table ip softwire_ce_napt" in tables.stdout
+    inside = router.run("ip", "-n", other, "-brief", "addr").stdout
+    assert "ce-main" in inside and ("192.168.0.1/24" in inside) is (other == "napt")
+    assert router.run("ip", "netns", "exec", other, "sysctl", "-n", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding").stdout == "1\n1\n"
+    translator_in = router.main if other == "napt" else router.namespace("xlat")
+    where, words = router.calls()[-1]
+    assert (where, words[:3]) == (translator_in, ["jool_siit", "file", "handle"])
+    assert words[3].endswith("/main/jool.json" if other == "napt" else "/xlat/jool.json")
+    assert router.softwire(generation, "down").stderr == ""
+    unchanged(router, before)
+    removed = (router.main, ["jool_siit", "instance", "remove", "ce"])
+    assert (removed in router.calls()) is (other == "napt")  # in the other layout it goes with its namespace
+    assert router.softwire(generation, "down").stderr == ""
+    unchanged(router, before)
+
+
+def test_every_kind_of_customer_edge_comes_up(router, layout):
+    before = [line for line in router.snapshot() if "lan" not in line]
+    for kind in KINDS:
+        generation = install_ce(router, layout, **examples.CE_CASES[kind])
+        assert router.softwire(generation, "up").stderr == "", kind
+        assert router.softwire(generation, "down").stderr == "", kind
+    assert [line for line in router.snapshot() if "lan" not in line] == before
+
+
+def test_an_interface_without_carrier_gets_its_routes_back(router):
+    router.sh("ip link set lan-peer down")
+    routes = router.sh("ip route; ip -6 route show dev lan | grep -v ^fe80")
+    assert "linkdown" in routes
+    generation = install_ce(router, "napt_namespace")
+    router.softwire(generation, "up")
+    assert "dev lan" not in router.sh("ip route")
+    assert router.softwire(generation, "down").stderr == ""
+    assert router.sh("ip route; ip -6 route show dev lan | grep -v ^fe80") == routes
+
+
+def places(router, generation, count):
+    """The numbers of some steps of "up", the last one among them; the instance is up after it."""
+    router.softwire(generation, "up", fault="none")
+    total = len(router.steps())
+    return [total * share // count for share in range(1, count + 1)]
+
+
+def test_a_step_that_fails_leaves_nothing(router, layout):
+    before = router.snapshot()
+    generation = install_ce(router, layout)
+    for at in places(router, generation, 5):
+        router.softwire(generation, "down")
+        done = router.softwire(generation, "up", check=False, fault="fail", at=at)
+        assert done.returncode == 1
+        assert "broken on purpose" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        unchanged(router, before)
+
+
+def test_up_cleans_what_a_killed_one_left(router, layout):
+    before = router.snapshot()
+    generation = install_ce(router, layout)
+    steps = places(router, generation, 5)
+    up = without_addresses(router.snapshot())
+    for at in steps:
+        router.softwire(generation, "down")
+        assert router.softwire(generation, "up", check=False, fault="kill", at=at).returncode == -9
+        assert router.softwire(generation, "up").returncode == 0, at
+        assert without_addresses(router.snapshot()) == up, at
+    router.softwire(generation, "down")
+    unchanged(router, before)
+
+
+def topology(lines):
+    """A snapshot without the rules, and without what the kernel makes of a carrier a moment later."""
+    return [line for line in lines if line and not line.startswith("\t") and not any(word in line for word in ("fe80::", "ff00::", "_lft", "ce-veth"))]
+
+
+def without_addresses(lines):
+    """The links of a pair get new hardware addresses and numbers each time."""
+    return [line for line in lines if not any(word in line for word in ("link/ether", "fe80::", "veth", "/run/softwire"))]
+
+
+def test_down_after_a_kill_between_the_journal_and_the_step(router):
+    """The journal may name a step that was never taken: down says so and goes on."""
+    before = router.snapshot()
+    generation = install_ce(router, "napt_namespace")
+    router.softwire(generation, "up")
+    with_fault = json.dumps({"run": ["ip", "link", "del", "never-made"]})
+    router.sh(f"echo '{with_fault}' >> /run/softwire/ce/journal")
+    done = router.softwire(generation, "down")
+    assert 'Cannot find device "never-made"' in done.stderr
+    unchanged(router, before)
+
+
+def test_nft_that_refuses_leaves_nothing(router, layout):
+    before = router.snapshot()
+    files = examples.ce_generations(napt_namespace=examples.LAYOUTS[layout])["jool_siit"]
+    napt = "napt/napt.nft" if layout == "napt_namespace" else "main/napt.nft"
+    generation = router.install(dict(files, **{napt: files[napt].replace("policy accept", "policy perhaps")}))
+    done = router.softwire(generation, "up", check=False)
+    assert done.returncode == 1 and "napt.nft" in done.stderr and "perhaps" in done.stderr
+    unchanged(router, before)
+
+
+def test_reload_keeps_links_and_flows(router, layout):
+    files = examples.ce_generations(napt_namespace=examples.LAYOUTS[layout])["jool_siit"]
+    router.softwire(router.install(files), "up")
+    napt = "napt" if layout == "napt_namespace" else "main"
+    inside = ["ip", "netns", "exec", "napt"] if napt == "napt" else []
+    flow = ["-p", "udp", "-s", "192.168.0.10", "-d", "198.51.100.1", "--sport", "1000", "--dport", "53", "--timeout", "100"]
+    router.run(*inside, "conntrack", "-I", *flow)
+    journal = router.sh("cat /run/softwire/ce/journal")
+    before = router.snapshot()
+    changed = examples.ce_generations(
+        napt_namespace=examples.LAYOUTS[layout], reserved_ports=[53300], translator="jool_siit")["jool_siit"]
+    generation = router.install(changed)
+    calls = len(router.calls())
+    assert router.softwire(generation, "reload").stderr == ""
+    assert [words[:3] for _where, words in router.calls()[calls:]] == [["jool_siit", "file", "handle"]]
+    assert "53300" in router.run(*inside, "nft", "list", "table", "ip", "softwire_ce_napt").stdout
+    assert "sport=1000" in router.run(*inside, "conntrack", "-L", "-p", "udp").stdout
+    assert topology(router.snapshot()) == topology(before)
+    assert router.sh("cat /run/softwire/ce/journal") == journal
+
+
+def test_a_reload_that_fails_says_so(router):
+    files = examples.ce_generations()["jool_siit"]
+    router.softwire(router.install(files), "up")
+    before = router.snapshot()
+    generation = router.install(dict(files, **{"napt/napt.nft": "table ip broken {"}))
+    done = router.softwire(generation, "reload", check=False)
+    assert done.returncode == 1 and "napt.nft" in done.stderr
+    unchanged(router, before)
+
+
+def test_accept_ra_of_user_space_stays(router):
+    router.sh("echo 0 > /proc/sys/net/ipv6/conf/isp/accept_ra")
+    generation = install_ce(router, "napt_namespace", wan_gateway="")
+    router.softwire(generation, "up")
+    assert router.sh("cat /proc/sys/net/ipv6/conf/isp/accept_ra") == "0\n"
+
+
+def test_an_interface_that_does_not_appear(router, monkeypatch, tmp_path):
+    (tmp_path / "instance.json").write_text(json.dumps({"instance": "x", "interfaces": ["no-such"], "kernel_modules": [], "namespaces": []}))
+    monkeypatch.setattr(softwire, "INTERFACE_TIMEOUT", 0)
+    with pytest.raises(softwire.StepError, match="network interface no-such did not appear within 0 s"):
+        softwire.Generation(tmp_path).up()
+
+
+def test_kernel_modules_are_loaded_first(router):
+    files = examples.ce_generations()["jool_mapt"]
+    router.softwire(router.install(files), "up")
+    assert [words for _where, words in router.calls()][0] == ["modprobe", "jool_mapt"]
+
+
+@pytest.mark.parametrize("case, translator", [
+    ("tutorial", "jool_mapt"), ("tutorial", "jool_siit"), ("one_interface", "jool_siit"),
+    ("two_domains", "jool_siit"), ("explicit_psids", "jool_siit"),
+])
+def test_a_border_relay_comes_up_and_goes_without_a_trace(case, translator, router):
+    before = router.snapshot()
+    generation = router.install(examples.br_generations(**examples.BR_CASES[case])[translator])
+    assert router.softwire(generation, "up").stderr == ""
+    assert "pref 7599" in router.run("tc", "filter", "show", "dev", "isp", "ingress").stdout
+    pinned = "/run/softwire/br/bpf"
+    assert router.sh(f"ls {pinned}/programs").split() == ["mapt_in", "mapt_out"]
+    rules = json.loads(router.run("bpftool", "-j", "map", "dump", "pinned", f"{pinned}/maps/rules").stdout)
+    assert len(rules) == sum(len(domain["rules"]) for domain in examples.br(**examples.BR_CASES[case])["domains"])
+    if translator == "jool_siit":
+        assert "pref 7599" in router.run("tc", "filter", "show", "dev", "br-in", "ingress").stdout
+        assert "fe80::99" in router.run("ip", "-6", "neigh", "show", "dev", "br-out", "nud", "permanent").stdout
+    assert router.softwire(generation, "down").stderr == ""
+    unchanged(router, before)
+    assert router.sh("ls -A /run/softwire/br/bpf") == ""
+
+
+def test_the_clsact_of_somebody_else_stays(router):
+    router.sh("tc qdisc add dev isp clsact")
+    before = router.snapshot()
+    generation = router.install(examples.br_generations()["jool_siit"])
+    assert router.softwire(generation, "up").stderr == ""
+    assert "pref 7599" in router.run("tc", "filter", "show", "dev", "isp", "ingress").stdout
+    assert router.softwire(generation, "down").stderr == ""
+    unchanged(router, before)
+
+
+@pytest.mark.parametrize("fault, code", [("fail", 1), ("kill", -9)])
+def test_a_border_relay_that_is_interrupted_leaves_nothing(fault, code, router):
+    before = router.snapshot()
+    generation = router.install(examples.br_generations()["jool_siit"])
+    for at in places(router, generation, 4):
+        router.softwire(generation, "down")
+        assert router.softwire(generation, "up", check=False, fault=fault, at=at).returncode == code
+        if fault == "kill":
+            router.softwire(generation, "down")
+        unchanged(router, before)
+
+
+@pytest.mark.parametrize("line, expected", [
+    ("link add ce-veth type veth peer name ce-main netns napt", "link del ce-veth"),
+    ("addr add fe80::1/64 dev ce-veth nodad", "addr del fe80::1/64 dev ce-veth nodad"),
+    ("-6 route add unreachable 2001:db8::/64 metric 5", "-6 route del unreachable 2001:db8::/64 metric 5"),
+    ("neigh add proxy 2001:db8::1 dev isp", "neigh del proxy 2001:db8::1 dev isp"),
+    ("rule add pref 40000 iif lo lookup 7597", "rule del pref 40000 iif lo lookup 7597"),
+    ("qdisc add dev isp clsact", "qdisc del dev isp clsact"),
+    ("filter add dev isp ingress pref 7599 bpf da object-pinned x", "filter del dev isp ingress pref 7599"),
+])
+def test_inverse(line, expected):
+    assert softwire.inverse(line.split()) == expected.split()
+
+
+def test_tables_of_an_nft_file():
+    text = "# table ip no {\ntable ip one\ndelete table ip one\ntable ip one {\n}\ntable inet two {\n"
+    assert softwire.tables(text) == [("ip", "one"), ("inet", "two")]
+
+
+def test_batch_files_have_comments_and_quotes(tmp_path):
+    (tmp_path / "ip").write_text('# all\n\nlink set "a b" up # here\n')
+    assert softwire.batch(tmp_path / "ip") == [["link", "set", "a b", "up"]]
+    assert softwire.batch(tmp_path / "none") == []

@@ -1,0 +1,128 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A machine of its own: main network namespace, process 1, /run and /sys. Root is needed, and no kernel module.
+
+Jool and modprobe are scripts that write down how they were called.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from ansible_collections.softwire.map.plugins.module_utils.generations import Instance
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+STEPS = ("ip", "nft", "tc", "bpftool", "mount", "sysctl", "jool_siit")
+FAKE = """#!/bin/sh
+echo "$(readlink /proc/self/ns/net) ${0##*/} $*" >> DIRECTORY/calls
+"""
+# Counts the steps of the runner, and makes step number $FAULT_AT fail, or kills the runner right after it.
+STEP = """#!/bin/sh
+name=${0##*/}
+PATH=DIRECTORY/fakes:SYSTEM_PATH
+if [ -n "$INSIDE" ]; then exec "$name" "$@"; fi
+echo "$name $*" >> DIRECTORY/steps
+number=$(wc -l < DIRECTORY/steps)
+if [ "$number" = "$FAULT_AT" ] && [ "$FAULT" = fail ]; then echo "broken on purpose" >&2; exit 1; fi
+export INSIDE=1
+"$name" "$@"
+code=$?
+if [ "$number" = "$FAULT_AT" ] && [ "$FAULT" = kill ]; then kill -9 $PPID; fi
+exit $code
+"""
+# Everything that an instance may touch. IPv6 neighbours other than proxies come and go by themselves.
+SNAPSHOT = """
+ip -d addr | sed 's/ \\(qdisc\\|state\\) [^ ]*//g'
+for family in -4 -6; do
+    ip $family route show table all; ip $family rule; ip $family neigh show proxy; ip $family neigh show nud permanent
+done
+nft list ruleset
+tc qdisc show; for link in isp lan; do tc filter show dev $link ingress 2>&1; done
+ls -d /run/netns/* /run/softwire/*/journal 2>&1
+grep -E ' /run/(softwire|netns/)' /proc/self/mounts
+cd /proc/sys/net; grep . ipv[46]/conf/*/accept_r[ae]* ipv[46]/conf/*/forwarding ipv4/conf/*/rp_filter ipv6/conf/*/proxy_ndp
+"""
+
+
+class Sandbox:
+    """Runs commands in namespaces of its own, which end with it."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.holder = subprocess.Popen(
+            ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private",
+             "sh", "-c", "mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && echo ready && exec sleep 600"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.holder.stdout.readline() == "ready\n", f"needs root and namespaces: {self.holder.stderr.read()}"
+        children = Path(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children").read_text(encoding="ascii")
+        self.process = children.split()[0]
+        self.main = os.readlink(f"/proc/{self.process}/ns/net")
+        self._write_tools()
+        # A duplicate address check would make the addresses change by themselves while a test looks at them.
+        self.sh("cd /proc/sys/net/ipv6/conf; for key in all default; do echo 0 > $key/accept_dad; done; ip link set lo up")
+
+    def close(self):
+        self.holder.kill()
+        self.holder.wait()
+        self.holder.stdout.close()
+        self.holder.stderr.close()
+
+    def _write_tools(self):
+        for folder, names, text in (
+            ("fakes", ("jool_siit", "jool_mapt", "modprobe"), FAKE), ("steps.d", STEPS, STEP),
+        ):
+            (self.directory / folder).mkdir()
+            for name in names:
+                script = self.directory / folder / name
+                script.write_text(text.replace("DIRECTORY", str(self.directory)).replace("SYSTEM_PATH", SYSTEM_PATH))
+                script.chmod(0o755)
+
+    def run(self, *command, check=True, tools=("fakes",), **environment):
+        path = ":".join([*(str(self.directory / folder) for folder in tools), SYSTEM_PATH])
+        done = subprocess.run(
+            ["nsenter", "-t", self.process, "-n", "-m", "-p", *map(str, command)],
+            capture_output=True, text=True, timeout=60, check=False, env={"PATH": path, "LC_ALL": "C.UTF-8", **environment})
+        assert not check or done.returncode == 0, f"{command}: {done.returncode}: {done.stdout}{done.stderr}"
+        return done
+
+    def sh(self, script):
+        return self.run("sh", "-ec", script).stdout
+
+    def snapshot(self):
+        """The state of the main namespace, as sorted lines (nftables and tc print in the order of their making)."""
+        text = self.run("sh", "-c", SNAPSHOT).stdout
+        return sorted(re.sub(r"\b(index|handle|id|tag|jited|expires) \S+", "", line).rstrip() for line in text.splitlines())
+
+    def install(self, files):
+        """Writes a generation and makes it the current one, as the module deploy does; returns its directory."""
+        files = {path: text.encode() if isinstance(text, str) else text for path, text in files.items()}
+        instance = Instance("test", self.directory)
+        name = instance.next_name(files)
+        instance.finish(instance.stage(files, name), name)
+        instance.switch(name)
+        return instance.current
+
+    def softwire(self, generation, action, check=True, fault=None, at=0):
+        """Runs the runner of a generation. fault "fail" or "kill" strikes at step number `at`."""
+        (self.directory / "steps").write_text("")
+        tools = ("steps.d", "fakes") if fault else ("fakes",)
+        environment = {"FAULT": fault, "FAULT_AT": str(at)} if fault else {}
+        return self.run("/usr/bin/env", "python3", "-B", generation / "softwire.py", action, check=check, tools=tools, **environment)
+
+    def steps(self):
+        return (self.directory / "steps").read_text().splitlines()
+
+    def calls(self):
+        """What the fake tools were called with: a list of (network namespace, words)."""
+        path = self.directory / "calls"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [(line.split(" ", 1)[0], line.split()[1:]) for line in lines]
+
+    def namespace(self, name):
+        """The identity of a named namespace, as calls() has it."""
+        return self.run("ip", "netns", "exec", name, "readlink", "/proc/self/ns/net").stdout.strip()
