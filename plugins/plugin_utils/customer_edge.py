@@ -256,7 +256,8 @@ def port_forwards(variables, ce):
 def comment_of(value, path):
     if not isinstance(value, str) or len(value) > 100 or any(not char.isprintable() or char in "\"\\" for char in value):
         raise MapError(path, value, "must be at most 100 printable characters without quotation marks and backslashes")
-    return str(value)
+    # nftables counts bytes, and takes 128 of them.
+    return value.encode()[:100].decode(errors="ignore")
 
 
 def in_port_set(value, path, ce, taken):
