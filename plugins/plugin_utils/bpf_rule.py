@@ -4,8 +4,8 @@
 
 """The map entries of the border relay's BPF programs, as bpftool takes them, and the names of their counters.
 
-The bytes are those of struct map_key, struct map_rule (roles/map_br/files/bpf/map.h) and struct config
-(mapt.bpf.c), for a little-endian router.
+The bytes are those of struct map_key, struct map_rule (roles/map_br/files/bpf/map.h), struct config (mapt.bpf.c)
+and struct br_alias (mape.bpf.c), for a little-endian router.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ REASONS = (
     "dropped_mixed_fragment",
     "dropped_lost_fragment",
     "dropped_failed",
+    "dropped_not_ipv4",
+    "dropped_martian",
+    "dropped_other_br",
 )
 # index in the map `counters` -> name; "in" is from the CEs, "out" to them
 COUNTERS = {
@@ -45,11 +48,12 @@ COUNTERS = {
 }
 
 
-def rule_entry(rule: dict, domain: dict, internal_prefix: str) -> dict[str, str]:
+def rule_entry(rule: dict, domain: dict, internal_prefix: str | None = None) -> dict[str, str]:
     """The entry of the map `rules` for one rule of a checked domain.
 
     rule: one of domain["rules"]; ipv6_prefix and ea_length together at most 64 bits.
-    internal_prefix: the /96 that stands for the CEs' IPv4 addresses between the programs and the translator.
+    internal_prefix: MAP-T: the /96 that stands for the CEs' IPv4 addresses between the programs and the translator.
+    MAP-E needs none: the BR's side is the domain's first BR address.
     Several explicit PSID rules may share an IPv4 address: the first has the address as its key, the others
     the address and their PSID.
     Returns key and value, each hexadecimal bytes with spaces, and a comment for people.
@@ -64,6 +68,10 @@ def rule_entry(rule: dict, domain: dict, internal_prefix: str) -> dict[str, str]
             f"/{ipv6.prefixlen + ea_length}: this border relay serves prefixes of at most /64; "
             "use a shorter prefix or fewer EA bits (RFC 7597 section 5.2)"
         )
+    if domain["transport"] == "map-e":
+        peer = ipaddress.IPv6Address(domain["br_address"][0])
+    else:
+        peer = ipaddress.IPv6Network(internal_prefix).network_address
     flags = DRAFT03 if domain["interface_id"] == "draft03" else 0
     if domain["transport"] == "map-t" and ea_length + ipv4.prefixlen < 32:
         flags |= FULL_ADDRESS
@@ -78,7 +86,7 @@ def rule_entry(rule: dict, domain: dict, internal_prefix: str) -> dict[str, str]
     value = struct.pack(
         ">8s16s6BH",
         ipv6.network_address.packed[:8],
-        ipaddress.IPv6Network(internal_prefix).network_address.packed,
+        peer.packed,
         ipv6.prefixlen,
         ipv4.prefixlen,
         ea_length,
@@ -101,3 +109,16 @@ def config_value(dmr: str, internal_prefix: str, check_only: bool) -> str:
     network = ipaddress.IPv6Network(dmr)
     internal = ipaddress.IPv6Network(internal_prefix).network_address.packed[:12]
     return (network.network_address.packed + network.netmask.packed + internal + bytes([check_only, 0, 0, 0])).hex(" ")
+
+
+def br_alias_entries(domain: dict) -> list[dict[str, str]]:
+    """The entries of the map `br_aliases` for a checked MAP-E domain: its BR addresses after the first.
+
+    CEs may send to any BR address of their domain; what they receive comes from the first.
+    Returns key, value and a comment each, as rule_entry does.
+    """
+    first, *others = map(ipaddress.IPv6Address, domain["br_address"])
+    return [
+        {"key": (other.packed + first.packed).hex(" "), "value": "01", "comment": f"{other} is a BR address as {first} is"}
+        for other in others
+    ]

@@ -11,6 +11,7 @@
 #define SOFTWIRE_MAP_H
 
 #include <linux/bpf.h>
+#include <linux/pkt_cls.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -37,7 +38,7 @@ enum map_rule_flag {
 
 struct map_rule {
 	__be64 prefix;		/* the rule IPv6 prefix, its first 64 bits */
-	__be32 peer[4];		/* the BR's side: MAP-E the BR address, MAP-T the internal /96 */
+	__be32 peer[4];		/* the BR's side: MAP-E the (first) BR address, MAP-T the internal /96 */
 	__u8 prefix_length;	/* n, of the rule IPv6 prefix; n + o <= 64 */
 	__u8 ipv4_length;	/* r */
 	__u8 ea_length;		/* o */
@@ -79,6 +80,9 @@ enum map_counter {
 	MAP_DROPPED_MIXED_FRAGMENT,	/* its datagram belongs to another CE */
 	MAP_DROPPED_LOST_FRAGMENT,	/* the first fragment has not been seen */
 	MAP_DROPPED_FAILED,		/* the packet could not be changed */
+	MAP_DROPPED_NOT_IPV4,		/* MAP-E: no IPv4 packet in the tunnel */
+	MAP_DROPPED_MARTIAN,		/* MAP-E: an IPv4 source that no host may have */
+	MAP_DROPPED_OTHER_BR,		/* MAP-E: for another address of the router than its domain's BR address */
 	MAP_COUNTERS
 };
 
@@ -96,6 +100,15 @@ static __always_inline void map_count(enum map_direction direction, enum map_cou
 
 	if (value)
 		++*value;
+}
+
+/* other tc filters of the interface stay in force */
+#define PASS TC_ACT_UNSPEC
+
+static __always_inline int map_drop(enum map_direction direction, enum map_counter reason)
+{
+	map_count(direction, reason);
+	return TC_ACT_SHOT;
 }
 
 /* ---- fragments: what is needed to give a fragment without ports to the right CE ---- */
@@ -211,6 +224,12 @@ static __always_inline void map_address(const struct map_rule *rule, __be32 ipv4
 	to[1] = bpf_htonl(high);
 	to[2] = bpf_htonl(low >> 32);
 	to[3] = bpf_htonl(low);
+}
+
+/* Whether two IPv6 addresses are the same. */
+static __always_inline int map_is_equal(const __be32 *a, const __be32 *b)
+{
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
 }
 
 /* The IPv4 address in the interface id of a MAP address. */

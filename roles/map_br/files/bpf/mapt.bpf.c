@@ -18,7 +18,6 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ipv6.h>
-#include <linux/pkt_cls.h>
 #include "map.h"
 
 #define NEXTHDR_HOP 0
@@ -31,9 +30,6 @@
 #define L3 ETH_HLEN
 #define SOURCE (L3 + __builtin_offsetof(struct ipv6hdr, saddr))
 #define DESTINATION (L3 + __builtin_offsetof(struct ipv6hdr, daddr))
-
-/* other tc filters of the interface stay in force */
-#define PASS TC_ACT_UNSPEC
 
 struct config {
 	__be32 dmr[4];		/* the default mapping rule's prefix */
@@ -84,11 +80,6 @@ static __always_inline int is_in_dmr(const struct config *c, const struct in6_ad
 	for (int i = 0; i < 4; i++)
 		difference |= (address->in6_u.u6_addr32[i] & c->dmr_mask[i]) ^ c->dmr[i];
 	return !difference;
-}
-
-static __always_inline int is_equal(const __be32 *a, const __be32 *b)
-{
-	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
 }
 
 static __always_inline int is_extension_header(__u8 nexthdr)
@@ -250,12 +241,6 @@ static __always_inline int replace_quoted(struct __sk_buff *skb, const struct pa
 	return bpf_skb_store_bytes(skb, offset, to, 16, 0);
 }
 
-static __always_inline int drop(enum map_direction direction, enum map_counter reason)
-{
-	map_count(direction, reason);
-	return TC_ACT_SHOT;
-}
-
 SEC("tc")
 int mapt_in(struct __sk_buff *skb)
 {
@@ -271,13 +256,13 @@ int mapt_in(struct __sk_buff *skb)
 	if (!c || skb->protocol != bpf_htons(ETH_P_IPV6) || bpf_skb_load_bytes(skb, L3, &ip6, sizeof(ip6)))
 		return PASS;
 	if (!c->check_only && (is_in_internal(c, &ip6.saddr) || is_in_internal(c, &ip6.daddr)))
-		return drop(MAP_IN, MAP_DROPPED_INTERNAL);
+		return map_drop(MAP_IN, MAP_DROPPED_INTERNAL);
 	if (!is_in_dmr(c, &ip6.daddr))
 		return PASS;
 
 	reason = read_packet(skb, &ip6, 1, &p);
 	if (reason)
-		return drop(MAP_IN, reason);
+		return map_drop(MAP_IN, reason);
 	__builtin_memcpy(source, &ip6.saddr, 16);
 	rule = map_rule_of_map_address(source, &ipv4);
 	if (!rule && p.quoted) { /* not from a CE: a router on the way to one, whose packet it quotes */
@@ -286,28 +271,28 @@ int mapt_in(struct __sk_buff *skb)
 		rule = map_rule_of_map_address(source, &ipv4);
 	}
 	if (!rule)
-		return drop(MAP_IN, MAP_DROPPED_NO_RULE);
+		return map_drop(MAP_IN, MAP_DROPPED_NO_RULE);
 	reason = find_ce(&rule, ipv4, &p, source, &psid, address);
 	if (reason)
-		return drop(MAP_IN, reason);
-	if (!is_equal(address, source))
-		return drop(MAP_IN, is_router_error ? MAP_DROPPED_WRONG_QUOTE : MAP_DROPPED_SPOOFED);
-	if (p.quoted && !is_equal(address, p.quoted_ce))
-		return drop(MAP_IN, MAP_DROPPED_WRONG_QUOTE);
+		return map_drop(MAP_IN, reason);
+	if (!map_is_equal(address, source))
+		return map_drop(MAP_IN, is_router_error ? MAP_DROPPED_WRONG_QUOTE : MAP_DROPPED_SPOOFED);
+	if (p.quoted && !map_is_equal(address, p.quoted_ce))
+		return map_drop(MAP_IN, MAP_DROPPED_WRONG_QUOTE);
 	if (p.fragment && rule->psid_length) {
 		struct map_datagram datagram = { .ce = ipv4, .id = p.id, .protocol = p.protocol };
 
 		__builtin_memcpy(datagram.peer, &ip6.daddr, 16);
 		if (map_bind(&datagram, psid))
-			return drop(MAP_IN, MAP_DROPPED_MIXED_FRAGMENT);
+			return map_drop(MAP_IN, MAP_DROPPED_MIXED_FRAGMENT);
 	}
 	if (!c->check_only) {
 		__builtin_memcpy(internal, rule->peer, 12);
 		internal[3] = ipv4;
 		if (p.quoted && replace_quoted(skb, &p, 1, address, internal))
-			return drop(MAP_IN, MAP_DROPPED_FAILED);
+			return map_drop(MAP_IN, MAP_DROPPED_FAILED);
 		if (!is_router_error && replace_address(skb, &p, SOURCE, address, internal))
-			return drop(MAP_IN, MAP_DROPPED_FAILED);
+			return map_drop(MAP_IN, MAP_DROPPED_FAILED);
 	}
 	map_count(MAP_IN, is_router_error ? MAP_PASSED_ROUTER_ERROR : p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return PASS;
@@ -329,7 +314,7 @@ static __always_inline int send(struct __sk_buff *skb, const struct ipv6hdr *ip6
 
 	if (skb->gso_size) { /* what counts is the length of the segments it will be cut into */
 		if (p->protocol == IPPROTO_TCP && bpf_skb_load_bytes(skb, p->l4 + 12, &data_offset, 1))
-			return drop(MAP_OUT, MAP_DROPPED_FAILED);
+			return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
 		length = p->l4 - L3 + (p->protocol == IPPROTO_TCP ? (data_offset >> 4) * 4 : 8) + skb->gso_size;
 	}
 	fib.tot_len = length > 0xffff ? 0xffff : length;
@@ -363,11 +348,11 @@ int mapt_out(struct __sk_buff *skb)
 
 	reason = read_packet(skb, &ip6, 0, &p);
 	if (reason)
-		return drop(MAP_OUT, reason);
+		return map_drop(MAP_OUT, reason);
 	__builtin_memcpy(internal, &ip6.daddr, 16);
 	rule = map_rule_of(internal[3]);
 	if (!rule)
-		return drop(MAP_OUT, MAP_DROPPED_NO_RULE);
+		return map_drop(MAP_OUT, MAP_DROPPED_NO_RULE);
 	datagram.ce = internal[3];
 	__builtin_memcpy(datagram.peer, &ip6.saddr, 16);
 	datagram.id = p.id;
@@ -375,21 +360,21 @@ int mapt_out(struct __sk_buff *skb)
 	if (p.later && rule->psid_length) {
 		handed_over = bpf_map_lookup_elem(&first_fragments, &datagram);
 		if (!handed_over)
-			return drop(MAP_OUT, MAP_DROPPED_LOST_FRAGMENT);
+			return map_drop(MAP_OUT, MAP_DROPPED_LOST_FRAGMENT);
 		claimed[3] = bpf_htonl(rule->flags & MAP_DRAFT03 ? *handed_over << 8 : *handed_over);
 	}
 	reason = find_ce(&rule, internal[3], &p, claimed, &psid, address);
 	if (reason)
-		return drop(MAP_OUT, reason);
-	if (p.quoted && !is_equal(internal, p.quoted_ce))
-		return drop(MAP_OUT, MAP_DROPPED_WRONG_QUOTE);
+		return map_drop(MAP_OUT, reason);
+	if (p.quoted && !map_is_equal(internal, p.quoted_ce))
+		return map_drop(MAP_OUT, MAP_DROPPED_WRONG_QUOTE);
 	if (p.fragment && !p.later && rule->psid_length &&
 	    bpf_map_update_elem(&first_fragments, &datagram, &psid, BPF_ANY))
-		return drop(MAP_OUT, MAP_DROPPED_FAILED);
+		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
 	if (p.quoted && replace_quoted(skb, &p, 0, internal, address))
-		return drop(MAP_OUT, MAP_DROPPED_FAILED);
+		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
 	if (replace_address(skb, &p, DESTINATION, internal, address))
-		return drop(MAP_OUT, MAP_DROPPED_FAILED);
+		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
 	map_count(MAP_OUT, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return send(skb, &ip6, &p, address);
 }

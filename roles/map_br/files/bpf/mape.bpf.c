@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Copyright (c) 2026 softwire.map contributors
+/*
+ * A stateless MAP-E border relay (RFC 7597) on one collect-metadata tunnel device, `ip6tnl external`, which takes
+ * the outer addresses of every packet from a program and shows them to one.
+ *
+ *   mape_in   tc ingress of the tunnel device, after decapsulation: the outer source must be the MAP address that
+ *             the inner source and port give, the outer destination the domain's BR address (section 8.1).
+ *   mape_out  tc egress of the tunnel device, after IPv4 forwarding: says where the packet goes, to the MAP address
+ *             that the destination and its port give. A packet that it has not seen cannot leave the device.
+ *
+ * Linux 5.19 or later: a tunnel key has both addresses.
+ */
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include "map.h"
+
+#define FRAGMENT_OFFSET 0x1fff
+#define FRAGMENT_MORE 0x2000
+#define HOP_LIMIT 64
+/* <linux/icmp.h> needs a libc */
+#define ICMP_ECHOREPLY 0
+#define ICMP_DEST_UNREACH 3
+#define ICMP_ECHO 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETERPROB 12
+
+/* A further BR address of a domain: CEs may send to it. `first` is the one in the rules. */
+struct br_alias {
+	__be32 address[4];
+	__be32 first[4];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct br_alias);
+	__type(value, __u8);
+} br_aliases SEC(".maps");
+
+struct packet {
+	struct iphdr ip;
+	__u32 start;		/* offset of the IPv4 header */
+	__u8 ce_is_source;
+	__u8 fragment;		/* not the whole datagram */
+	__u8 later;		/* not its beginning */
+};
+
+/* The CE of a packet. */
+struct ce {
+	struct map_rule *rule;
+	__be32 ipv4;
+	__u32 psid;
+	__be32 address[4];
+};
+
+/* Reads the IPv4 header. Returns MAP_PASSED or a reason to drop. */
+static __always_inline enum map_counter read_header(struct __sk_buff *skb, __u32 start, int ce_is_source,
+						    struct packet *p)
+{
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return MAP_DROPPED_NOT_IPV4;
+	if (bpf_skb_load_bytes(skb, start, &p->ip, sizeof(p->ip)))
+		return MAP_DROPPED_TINY;
+	if (p->ip.version != 4 || p->ip.ihl < 5)
+		return MAP_DROPPED_NOT_IPV4;
+	p->start = start;
+	p->ce_is_source = ce_is_source;
+	p->later = !!(p->ip.frag_off & bpf_htons(FRAGMENT_OFFSET));
+	p->fragment = !!(p->ip.frag_off & bpf_htons(FRAGMENT_OFFSET | FRAGMENT_MORE));
+	return MAP_PASSED;
+}
+
+/* The CE's port in the first 8 bytes of an upper-layer header: port or ICMP identifier. */
+static __always_inline enum map_counter port_in(const __u8 *header, __u8 protocol, int ce_is_source, __u16 *port)
+{
+	if (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP)
+		*port = ce_is_source ? header[0] << 8 | header[1] : header[2] << 8 | header[3];
+	else if (protocol == IPPROTO_ICMP && (header[0] == ICMP_ECHO || header[0] == ICMP_ECHOREPLY))
+		*port = header[4] << 8 | header[5];
+	else
+		return MAP_DROPPED_NO_PORT;
+	return MAP_PASSED;
+}
+
+/* The CE's port in what an ICMP error quotes: the beginning of a packet of the other direction. */
+static __always_inline enum map_counter quoted_port(struct __sk_buff *skb, const struct packet *p, __u32 quoted,
+						    __u32 end, __u16 *port)
+{
+	struct iphdr ip;
+	__u8 header[8];
+	__u32 l4;
+
+	if (quoted + sizeof(ip) > end || bpf_skb_load_bytes(skb, quoted, &ip, sizeof(ip)))
+		return MAP_DROPPED_TINY;
+	if ((p->ce_is_source ? ip.daddr : ip.saddr) != (p->ce_is_source ? p->ip.saddr : p->ip.daddr))
+		return MAP_DROPPED_WRONG_QUOTE;
+	if (ip.ihl < 5 || ip.frag_off & bpf_htons(FRAGMENT_OFFSET))
+		return MAP_DROPPED_NO_PORT;
+	l4 = quoted + ip.ihl * 4;
+	if (l4 + sizeof(header) > end || bpf_skb_load_bytes(skb, l4, header, sizeof(header)))
+		return MAP_DROPPED_TINY;
+	return port_in(header, ip.protocol, !p->ce_is_source, port);
+}
+
+/* The CE's port in a packet that is no later fragment. Returns MAP_PASSED or a reason to drop. */
+static __always_inline enum map_counter packet_port(struct __sk_buff *skb, const struct packet *p, __u16 *port)
+{
+	/* not skb->len: what is behind the end of the packet is not part of it */
+	__u32 end = p->start + bpf_ntohs(p->ip.tot_len), l4 = p->start + p->ip.ihl * 4;
+	__u32 needed = p->ip.protocol == IPPROTO_TCP ? 18 : 8; /* ports, flags and checksum: RFC 1858 section 4 */
+	__u8 header[8];
+
+	if (l4 + needed > end || bpf_skb_load_bytes(skb, l4, header, sizeof(header)))
+		return MAP_DROPPED_TINY;
+	if (p->ip.protocol == IPPROTO_ICMP &&
+	    (header[0] == ICMP_DEST_UNREACH || header[0] == ICMP_TIME_EXCEEDED || header[0] == ICMP_PARAMETERPROB))
+		return quoted_port(skb, p, l4 + 8, end, port);
+	return port_in(header, p->ip.protocol, p->ce_is_source, port);
+}
+
+/*
+ * Finds the CE that an IPv4 address and the port of a packet belong to. `later_psid` is what is known of a later
+ * fragment, which has no port.
+ */
+static __always_inline enum map_counter find_ce(struct __sk_buff *skb, const struct packet *p, __u32 later_psid,
+						struct ce *ce)
+{
+	enum map_counter reason;
+	__u16 port = 0;
+
+	ce->psid = 0;
+	if (ce->rule->psid_length) {
+		if (p->later) {
+			ce->psid = later_psid;
+		} else {
+			reason = packet_port(skb, p, &port);
+			if (reason)
+				return reason;
+			reason = map_psid(ce->rule, port, &ce->psid);
+			if (reason)
+				return reason;
+		}
+		ce->rule = map_rule_of_psid(ce->rule, ce->ipv4, ce->psid);
+		if (!ce->rule)
+			return MAP_DROPPED_OTHER_PSID;
+	}
+	map_address(ce->rule, ce->ipv4, ce->psid, ce->address);
+	return MAP_PASSED;
+}
+
+/* The name of a fragmented datagram. */
+static __always_inline struct map_datagram datagram_of(const struct packet *p)
+{
+	struct map_datagram datagram = {
+		.ce = p->ce_is_source ? p->ip.saddr : p->ip.daddr,
+		.peer = { p->ce_is_source ? p->ip.daddr : p->ip.saddr },
+		.id = p->ip.id,
+		.protocol = p->ip.protocol,
+	};
+
+	return datagram;
+}
+
+/* 0.0.0.0/8, 127.0.0.0/8, multicast and what is reserved behind it (RFC 1812 section 5.3.7) */
+static __always_inline int is_martian(__be32 address)
+{
+	__u32 first = bpf_ntohl(address) >> 24;
+
+	return !first || first == 127 || first >= 224;
+}
+
+static __always_inline int is_br_address(const struct map_rule *rule, const __be32 *address)
+{
+	struct br_alias alias;
+
+	if (map_is_equal(rule->peer, address))
+		return 1;
+	__builtin_memcpy(alias.address, address, 16);
+	__builtin_memcpy(alias.first, rule->peer, 16);
+	return !!bpf_map_lookup_elem(&br_aliases, &alias);
+}
+
+/* A packet out of the tunnel. `start`: offset of the IPv4 header. */
+static __always_inline int from_ce(struct __sk_buff *skb, __u32 start)
+{
+	struct bpf_tunnel_key outer = {};
+	struct packet p = {};
+	struct ce ce = {};
+	struct map_datagram datagram;
+	enum map_counter reason = read_header(skb, start, 1, &p);
+
+	if (reason)
+		return map_drop(MAP_IN, reason);
+	if (bpf_skb_get_tunnel_key(skb, &outer, sizeof(outer), BPF_F_TUNINFO_IPV6))
+		return map_drop(MAP_IN, MAP_DROPPED_FAILED);
+	if (is_martian(p.ip.saddr))
+		return map_drop(MAP_IN, MAP_DROPPED_MARTIAN);
+	ce.ipv4 = p.ip.saddr;
+	ce.rule = map_rule_of(ce.ipv4);
+	if (!ce.rule)
+		return map_drop(MAP_IN, MAP_DROPPED_NO_RULE);
+	reason = find_ce(skb, &p, map_embedded_psid(ce.rule, outer.remote_ipv6), &ce);
+	if (reason)
+		return map_drop(MAP_IN, reason);
+	if (!map_is_equal(ce.address, outer.remote_ipv6))
+		return map_drop(MAP_IN, MAP_DROPPED_SPOOFED);
+	if (!is_br_address(ce.rule, outer.local_ipv6))
+		return map_drop(MAP_IN, MAP_DROPPED_OTHER_BR);
+	if (p.fragment && ce.rule->psid_length) {
+		datagram = datagram_of(&p);
+		if (map_bind(&datagram, ce.psid))
+			return map_drop(MAP_IN, MAP_DROPPED_MIXED_FRAGMENT);
+	}
+	map_count(MAP_IN, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
+	return PASS;
+}
+
+/* A packet into the tunnel. */
+static __always_inline int to_ce(struct __sk_buff *skb, __u32 start)
+{
+	struct bpf_tunnel_key outer = { .tunnel_ttl = HOP_LIMIT };
+	struct packet p = {};
+	struct ce ce = {};
+	struct map_datagram datagram = {};
+	__u32 *handed_over = NULL;
+	enum map_counter reason = read_header(skb, start, 0, &p);
+
+	if (reason)
+		return map_drop(MAP_OUT, reason);
+	ce.ipv4 = p.ip.daddr;
+	ce.rule = map_rule_of(ce.ipv4);
+	if (!ce.rule)
+		return map_drop(MAP_OUT, MAP_DROPPED_NO_RULE);
+	if (p.fragment && ce.rule->psid_length) {
+		datagram = datagram_of(&p);
+		handed_over = p.later ? bpf_map_lookup_elem(&first_fragments, &datagram) : NULL;
+		if (p.later && !handed_over)
+			return map_drop(MAP_OUT, MAP_DROPPED_LOST_FRAGMENT);
+	}
+	reason = find_ce(skb, &p, handed_over ? *handed_over : 0, &ce);
+	if (reason)
+		return map_drop(MAP_OUT, reason);
+	if (p.fragment && !p.later && ce.rule->psid_length &&
+	    bpf_map_update_elem(&first_fragments, &datagram, &ce.psid, BPF_ANY))
+		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
+	outer.tunnel_tos = p.ip.tos;
+	__builtin_memcpy(outer.remote_ipv6, ce.address, 16);
+	__builtin_memcpy(outer.local_ipv6, ce.rule->peer, 16);
+	if (bpf_skb_set_tunnel_key(skb, &outer, sizeof(outer), BPF_F_TUNINFO_IPV6))
+		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
+	map_count(MAP_OUT, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
+	return PASS;
+}
+
+SEC("tc")
+int mape_in(struct __sk_buff *skb)
+{
+	return from_ce(skb, 0);
+}
+
+SEC("tc")
+int mape_out(struct __sk_buff *skb)
+{
+	return to_ce(skb, 0);
+}
+
+char _license[] SEC("license") = "GPL";
