@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -106,8 +107,6 @@ class Instance:
         staging = self.generations / (".staging-" + name)
         self._clear_staging()
         self.generations.mkdir(parents=True, exist_ok=True)
-        for directory in (self.directory, self.generations):
-            directory.chmod(0o755)
         for path, content in files.items():
             target = staging / path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +115,8 @@ class Instance:
                 stream.flush()
                 os.fsync(stream.fileno())
             target.chmod(0o644)
+        for directory in (self.directory, self.generations, staging, *{(staging / path).parent for path in files}):
+            directory.chmod(0o755)
         return staging
 
     def discard(self, staging):
@@ -147,7 +148,8 @@ class Instance:
         shutil.rmtree(str(self.directory))
 
     def _finished(self):
-        return [path for path in self.generations.glob("*-*") if not path.name.startswith(".")]
+        # By our own form of a name: people leave copies beside them.
+        return [path for path in self.generations.glob("*-*") if re.match("[0-9]{4,}-[0-9a-f]+$", path.name)]
 
     def _clear_staging(self):
         for path in self.generations.glob(".staging-*"):

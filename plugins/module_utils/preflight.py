@@ -142,7 +142,7 @@ def move_faults(name, link, wanted, connection):
     """Why an interface must not be moved into a namespace."""
     advice = "; use the other layout (map_ce_napt_namespace: \"\"), which moves no interface"
     addresses = {address["local"]: address for address in link["addr_info"] if address["scope"] == "global"}
-    if connection in addresses:
+    if connection in addresses or str(connection).endswith("%" + name):  # a link-local address names its link
         yield "it carries this connection (%s): moving it would cut the play off%s" % (connection, advice)
         return
     kind = link.get("linkinfo", {}).get("info_kind")
