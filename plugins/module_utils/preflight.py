@@ -64,11 +64,14 @@ def os_release(text):
 
 
 def links(prefix):
-    """The network interfaces by name, as "ip -json -details address" gives them."""
-    done = subprocess.run(
-        ["ip"] + prefix + ["-json", "-details", "address"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True, check=False,
-    )
+    """The network interfaces by name, as "ip -json -details address" gives them; {} where there is no ip yet."""
+    try:
+        done = subprocess.run(
+            ["ip"] + prefix + ["-json", "-details", "address"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True, check=False,
+        )
+    except FileNotFoundError:
+        return {}
     return {link["ifname"]: link for link in json.loads(done.stdout or "[]") if "ifname" in link}
 
 
@@ -111,20 +114,21 @@ def kernel_fault(machine, minimum):
     return "kernel %s: older than %s, which this needs; install a newer kernel" % (machine.kernel, minimum)
 
 
-def interface_faults(machine, settings):
-    """What is wrong with the interfaces that a generation uses.
+def interface_faults(machine, settings, ours):
+    """What is wrong with the interfaces that a generation uses; ours: the running instance's namespaces.
 
     settings: the content of instance.json; "interfaces" maps a name to {"mtu": int, "variable": str}
     or {"move": namespace, "addresses": [...], "variable": str}.
     """
     faults = []
+    if not machine.has_command("ip"):
+        return faults  # looked at again once it is installed
     connection = connection_address()
     for name, wanted in sorted(settings["interfaces"].items()):
         link = machine.links.get(name)
-        moved = False
-        if link is None and wanted.get("move"):
-            link = links(["-n", wanted["move"]]).get(name)
-            moved = True
+        moved = link is None
+        for namespace in ours if moved else ():
+            link = link or links(["-n", namespace]).get(name)
         where = "%s: %s" % (wanted["variable"], name)
         if link is None:
             faults.append("%s: this router has no such network interface; it has %s" % (

@@ -124,6 +124,7 @@ from ansible_collections.softwire.map.plugins.module_utils import generations, p
 UNIT = Path("/etc/systemd/system/softwire@.service")
 WANTS = Path("/etc/systemd/system/multi-user.target.wants")
 RUN_DIRECTORY = Path("/run/softwire")
+SYSTEMD = Path("/run/systemd/system")
 
 
 class Deployment:
@@ -151,7 +152,7 @@ class Deployment:
     # present
 
     def present(self):
-        if not Path("/run/systemd/system").is_dir():
+        if not SYSTEMD.is_dir():
             self.fail("systemd is not running on this machine; it is needed to bring the softwire up at boot")
         machine = preflight.Machine()
         alternative, packages = self.choose(machine)
@@ -190,8 +191,10 @@ class Deployment:
             packages, faults = preflight.missing(machine, settings)
             if not packages and not faults:
                 break
-        ours = json.loads(self.instance.files().get("instance.json", b"{}")).get("namespaces", []) if self.active() else []
-        faults = preflight.interface_faults(machine, settings) + preflight.namespace_faults(machine, settings, ours) + faults
+        # A journal means that something of this instance is up, be it what a killed run left.
+        up = (RUN_DIRECTORY / self.name / "journal").exists()
+        ours = json.loads(self.instance.files().get("instance.json", b"{}")).get("namespaces", []) if up else []
+        faults = preflight.interface_faults(machine, settings, ours) + preflight.namespace_faults(machine, settings, ours) + faults
         old = preflight.kernel_fault(machine, settings["minimum_kernel"])
         unsupported = preflight.distribution_fault(machine) if packages else None
         faults = [fault for fault in (unsupported, old) if fault] + faults

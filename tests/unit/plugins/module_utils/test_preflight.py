@@ -69,8 +69,8 @@ def no_connection(monkeypatch):
     monkeypatch.setattr(preflight, "links", lambda prefix: {})
 
 
-def interface_faults(machine, wanted=None):
-    return preflight.interface_faults(machine, wanted or settings())
+def interface_faults(machine, wanted=None, ours=()):
+    return preflight.interface_faults(machine, wanted or settings(), ours)
 
 
 def test_a_good_router_has_no_faults():
@@ -162,11 +162,25 @@ def test_addresses_that_come_back_by_themselves_may_be_lost():
 
 
 def test_an_interface_that_is_where_it_belongs(monkeypatch):
-    """A second run finds the LAN in the namespace; what is in there is ours."""
-    asked = []
-    monkeypatch.setattr(preflight, "links", lambda prefix: asked.append(prefix) or {"lan": link("192.168.0.1/24", kind="bridge")})
-    assert interface_faults(Machine(links={"isp": link()})) == []
-    assert asked == [["-n", "napt"]]
+    """A second run finds the LAN in the namespace, and so does one that changes the layout or the namespace's name."""
+    inside = {"-n napt": {"lan": link("10.0.0.1/8", kind="bridge")}}
+    monkeypatch.setattr(preflight, "links", lambda prefix: inside.get(" ".join(prefix), {}))
+    machine = Machine(links={"isp": link()})
+    for wanted in (settings(), settings("translator_namespace"), settings(**{"wan_gateway": ""})):
+        assert interface_faults(machine, wanted, ["napt"]) == []
+        assert "no such network interface" in interface_faults(machine, wanted, [])[0]
+
+
+def test_interfaces_cannot_be_judged_without_the_command(monkeypatch):
+    machine = Machine(without={"ip"}, links={})
+    assert interface_faults(machine) == [] and preflight.missing(machine, settings())[0] == ["iproute2"]
+    monkeypatch.undo()
+
+    def no_command(*_arguments, **_options):
+        raise FileNotFoundError("ip")
+
+    monkeypatch.setattr(preflight.subprocess, "run", no_command)
+    assert preflight.links([]) == {}
 
 
 def test_namespaces_of_others():
