@@ -6,32 +6,53 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from kernel import Relay, build, load, unmount
+from kernel import SOURCES, TranslatorRelay, TunnelRelay, build, load, unmount
 
 
-@pytest.fixture(scope="session")
-def bpf_object(tmp_path_factory):
-    """The compiled object."""
-    target = tmp_path_factory.mktemp("object") / "mapt.bpf.o"
-    build(target)
-    return target
-
-
-@pytest.fixture(scope="session")
-def loaded(bpf_object, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("bpffs")
+def load_into(source, factory):
+    """Builds and loads a source file; yields the directory where it is pinned."""
+    target, directory = factory.mktemp("object") / "relay.bpf.o", factory.mktemp("bpffs")
+    build(source, target)
     try:
-        load(bpf_object, directory)
-        yield Relay(directory)
+        load(target, directory)
+        yield directory
     finally:
         unmount(directory)
 
 
+@pytest.fixture(scope="session")
+def pinned_mapt(tmp_path_factory):
+    yield from load_into(SOURCES / "mapt.bpf.c", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def pinned_mape(tmp_path_factory):
+    yield from load_into(SOURCES / "mape.bpf.c", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def pinned_tunnel_key(tmp_path_factory):
+    yield from load_into(Path(__file__).with_name("tunnel_key.bpf.c"), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def loaded(pinned_mapt):
+    return TranslatorRelay(pinned_mapt)
+
+
 @pytest.fixture
 def relay(loaded):
-    """The programs; a test calls configure() first."""
+    """The programs of mapt.bpf.c; a test calls configure() first."""
     return loaded
+
+
+@pytest.fixture(scope="session")
+def tunnel(pinned_tunnel_key):
+    """The programs of mape.bpf.c without a tunnel device; a test calls configure() first."""
+    return TunnelRelay(pinned_tunnel_key)
 
 
 def pytest_make_parametrize_id(config, val, argname):

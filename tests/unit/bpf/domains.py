@@ -33,6 +33,10 @@ def domain(*rules, interface_id="rfc7597", dmr=DMR):
     return {"transport": "map-t", "interface_id": interface_id, "br_address": None, "dmr": dmr, "rules": list(rules)}
 
 
+def tunnel_domain(*rules, interface_id="rfc7597", br=("2001:db8:ffff::1",)):
+    return {"transport": "map-e", "interface_id": interface_id, "br_address": list(br), "dmr": None, "rules": list(rules)}
+
+
 def ce_of(fields, ea_bits=0, index=0):
     """The `ce` dict of the CE with these EA bits in a rule."""
     chosen = fields["rules"][index]
@@ -59,3 +63,9 @@ SERVER = "64:ff9b::cb00:7101"  # 203.0.113.1
 # The same with excluded ports: RFC 7597 appendix A, 192.0.2.18 with PSID 0x34 of 8 bits, a = 6.
 EXAMPLE = domain(rule("2001:db8::/40", "192.0.2.0/24", 16, 6))
 EXAMPLE_CE = "2001:db8:12:3400:0:c000:212:34"
+# The same two with a tunnel.
+BR = "2001:db8:ffff::1"
+TUNNEL = tunnel_domain(*TUTORIAL["rules"])
+TUNNEL_EXAMPLE = tunnel_domain(*EXAMPLE["rules"])
+SHARED = "192.0.2.8"
+FAR = "203.0.113.1"

@@ -13,17 +13,21 @@ import shutil
 import struct
 import subprocess
 import sysconfig
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from ansible_collections.softwire.map.plugins.plugin_utils import bpf_rule
 from packets import ETHERNET
 
-SOURCE = Path(__file__).resolve().parents[3] / "roles" / "map_br" / "files" / "bpf" / "mapt.bpf.c"
+SOURCES = Path(__file__).resolve().parents[3] / "roles" / "map_br" / "files" / "bpf"
 SYSCALL = {"x86_64": 321, "aarch64": 280}
 MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, OBJ_GET, TEST_RUN = 1, 2, 3, 4, 7, 10
 PASS, SHOT, REDIRECT = 0xFFFFFFFF, 2, 7  # TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT
 CHECKSUM_COMPLETE = 1 << 2  # BPF_F_TEST_SKB_CHECKSUM_COMPLETE
-SIZES = {"rules": (12, 32), "config": (4, 48), "counters": (4, 8), "bindings": (24, 16), "first_fragments": (24, 4)}
+SIZES = {
+    "rules": (12, 32), "config": (4, 48), "counters": (4, 8), "bindings": (24, 16), "first_fragments": (24, 4),
+    "br_aliases": (32, 1), "outer": (4, 34),
+}
 INTERNAL = "2001:db8:aaaa::/96"
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -38,10 +42,10 @@ def command(*words, package):
     return done.stdout
 
 
-def build(target):
+def build(source, target):
     headers = "/usr/include/" + (sysconfig.get_config_var("MULTIARCH") or f"{platform.machine()}-linux-gnu")
-    flags = ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-target", "bpf", f"-I{headers}"]
-    command("clang", *flags, "-c", str(SOURCE), "-o", str(target), package="clang (and libbpf-dev)")
+    flags = ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-target", "bpf", f"-I{headers}", f"-I{SOURCES}"]
+    command("clang", *flags, "-c", str(source), "-o", str(target), package="clang (and libbpf-dev)")
 
 
 def load(target, directory):
@@ -110,29 +114,29 @@ class Map:
 
 
 class Relay:
-    """The loaded programs with their maps."""
+    """Loaded programs with their maps."""
 
     def __init__(self, directory):
         self.directory = directory
-        self.programs = {name: open_pinned(directory / "programs" / name) for name in ("mapt_in", "mapt_out")}
-        self.maps = {name: Map(directory / "maps" / name) for name in SIZES}
+        self.programs = {path.name: open_pinned(path) for path in (directory / "programs").iterdir()}
+        self.maps = {path.name: Map(path) for path in (directory / "maps").iterdir() if path.name in SIZES}
         self.cpus = possible_cpus()
         # The kernel then also checks skb->csum, which hardware fills in: a wrong one is EBADMSG.
         release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
         self.flags = CHECKSUM_COMPLETE if release >= (6, 17) else 0
 
-    def configure(self, *domains, check_only=False):
-        """Forgets everything and takes these domains, of one DMR."""
+    def forget(self, domains):
+        """Forgets everything and takes the rules of these domains."""
         for name in ("rules", "bindings", "first_fragments"):
             self.maps[name].clear()
         for index in bpf_rule.COUNTERS:
             self.maps["counters"].update(struct.pack("=I", index), bytes(8 * self.cpus), self.cpus)
         for domain in domains:
             for rule in domain["rules"]:
-                entry = bpf_rule.rule_entry(rule, domain, INTERNAL)
-                self.maps["rules"].update(bytes.fromhex(entry["key"]), bytes.fromhex(entry["value"]))
-        config = bpf_rule.config_value(domains[0]["dmr"], INTERNAL, check_only)
-        self.maps["config"].update(bytes(4), bytes.fromhex(config))
+                self.add("rules", bpf_rule.rule_entry(rule, domain, INTERNAL))
+
+    def add(self, name, entry):
+        self.maps[name].update(bytes.fromhex(entry["key"]), bytes.fromhex(entry["value"]))
 
     def counted(self):
         """The counters that are not zero, by name."""
@@ -142,12 +146,57 @@ class Relay:
             values[name] = sum(struct.unpack(f"={self.cpus}Q", raw))
         return {name: value for name, value in values.items() if value}
 
-    def run(self, program, packet, padding=b""):
-        """Runs a program on an IPv6 packet in an Ethernet frame. Returns the verdict and the IPv6 packet after it."""
-        frame = ETHERNET + packet + padding
+    def run_frame(self, program, frame):
+        """Runs a program on an Ethernet frame. Returns the verdict and what is behind the Ethernet header after it."""
         data = ctypes.create_string_buffer(frame, len(frame))
         out = ctypes.create_string_buffer(len(frame))
         fields = (self.programs[program], 0, len(frame), len(frame), address_of(data), address_of(out))
         attributes = struct.pack("=IIIIQQIIIIQQIII", *fields, 1, 0, 0, 0, 0, 0, self.flags, 0, 0)
         verdict = struct.unpack_from("=I", bpf(TEST_RUN, attributes)[1], 4)[0]
         return verdict, out.raw[len(ETHERNET) :]
+
+
+class TranslatorRelay(Relay):
+    """mapt.bpf.c"""
+
+    def configure(self, *domains, check_only=False):
+        """Forgets everything and takes these domains, of one DMR."""
+        self.forget(domains)
+        config = bpf_rule.config_value(domains[0]["dmr"], INTERNAL, check_only)
+        self.maps["config"].update(bytes(4), bytes.fromhex(config))
+
+    def run(self, program, packet, padding=b""):
+        """Runs a program on an IPv6 packet. Returns the verdict and the IPv6 packet after it."""
+        return self.run_frame(program, ETHERNET + packet + padding)
+
+
+class TunnelRelay(Relay):
+    """mape.bpf.c inside tunnel_key.bpf.c"""
+
+    def configure(self, *domains):
+        """Forgets everything and takes these domains."""
+        self.maps["br_aliases"].clear()
+        self.forget(domains)
+        for domain in domains:
+            for entry in bpf_rule.br_alias_entries(domain):
+                self.add("br_aliases", entry)
+
+    def run_in(self, source, destination, packet, ethertype=b"\x08\x00"):
+        """Runs mape_in on an IPv4 packet that came in a tunnel between these IPv6 addresses. Returns the verdict."""
+        outer = IPv6Address(destination).packed + IPv6Address(source).packed + bytes(2)
+        self.maps["outer"].update(bytes(4), outer)
+        verdict, after = self.run_frame("test_in", ETHERNET[:12] + ethertype + packet)
+        assert after == packet
+        return verdict
+
+    def run_out(self, packet, ethertype=b"\x08\x00"):
+        """Runs mape_out on an IPv4 packet. Returns the outer source, destination, traffic class and hop limit, or None."""
+        self.maps["outer"].update(bytes(4), bytes(34))
+        verdict, after = self.run_frame("test_out", ETHERNET[:12] + ethertype + packet)
+        assert after == packet
+        outer = self.maps["outer"].lookup(bytes(4))
+        if verdict == SHOT:
+            assert outer == bytes(34)
+            return None
+        assert verdict == PASS
+        return str(IPv6Address(outer[:16])), str(IPv6Address(outer[16:32])), outer[32], outer[33]

@@ -10,13 +10,13 @@ import re
 
 import pytest
 from ansible_collections.softwire.map.plugins.plugin_utils import bpf_rule
-from domains import domain, rule
-from kernel import INTERNAL, SOURCE, command
+from domains import domain, rule, tunnel_domain
+from kernel import INTERNAL, SOURCES, command
 
 
 def enum(name):
     """The names of an enum of the header, in their order."""
-    text = re.sub(r"/\*.*?\*/", "", (SOURCE.parent / "map.h").read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"/\*.*?\*/", "", (SOURCES / "map.h").read_text(encoding="utf-8"), flags=re.DOTALL)
     body = re.search(rf"enum {name} \{{(.*?)\}}", text, re.DOTALL).group(1)
     return [item.strip() for item in body.split(",") if item.strip()]
 
@@ -46,6 +46,20 @@ def test_an_entry():
         "value": "20 01 0d b8 00 ce 00 00 20 01 0d b8 aa aa 00 00 00 00 00 00 00 00 00 00 33 18 0d 00 05 00 00 00",
         "comment": "192.0.2.0/24 at 2001:db8:ce::/51, 13 EA bits, PSID of 5 bits, offset 0, rfc7597",
     }
+
+
+def test_an_entry_of_a_tunnel_has_the_first_br_address():
+    fields = tunnel_domain(rule("2001:db8:ce::/51", "192.0.2.0/24", 4, 0), br=["2001:db8:ffff::1", "2001:db8:ffff::2"])
+    assert bpf_rule.rule_entry(fields["rules"][0], fields) == {
+        "key": "18 00 00 00 c0 00 02 00 00 00 00 00",
+        "value": "20 01 0d b8 00 ce 00 00 20 01 0d b8 ff ff 00 00 00 00 00 00 00 00 00 01 33 18 04 00 00 00 00 00",
+        "comment": "192.0.2.0/24 at 2001:db8:ce::/51, 4 EA bits, rfc7597",
+    }
+    assert bpf_rule.br_alias_entries(fields) == [{
+        "key": "20 01 0d b8 ff ff 00 00 00 00 00 00 00 00 00 02 20 01 0d b8 ff ff 00 00 00 00 00 00 00 00 00 01",
+        "value": "01",
+        "comment": "2001:db8:ffff::2 is a BR address as 2001:db8:ffff::1 is",
+    }]
 
 
 def test_the_config():
