@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import json
 from pathlib import Path
 
 import yaml
@@ -114,11 +116,18 @@ BR_CASES = {
 }
 
 
+@functools.lru_cache(maxsize=None)
+def _made(device, changes):
+    if device == "ce":
+        return dict(customer_edge.alternatives(ce(**json.loads(changes)), CE_TEMPLATES))
+    return dict(border_relay.alternatives(br(**json.loads(changes)), BR_TEMPLATES))
+
+
 def ce_generations(**changes):
-    """{translator: files}"""
-    return dict(customer_edge.alternatives(ce(**changes), CE_TEMPLATES))
+    """{translator: files} of a customer edge; made once, so not to be changed."""
+    return _made("ce", json.dumps(changes))
 
 
 def br_generations(**changes):
-    """{translator: files}"""
-    return dict(border_relay.alternatives(br(**changes), BR_TEMPLATES))
+    """{translator: files} of a border relay; made once, so not to be changed."""
+    return _made("br", json.dumps(changes))

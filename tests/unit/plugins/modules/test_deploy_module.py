@@ -1,0 +1,325 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The module deploy on a router made of a temporary directory, a pretended systemd and a pretended preflight."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import examples
+import pytest
+
+from ansible_collections.softwire.map.plugins.module_utils import generations
+from ansible_collections.softwire.map.plugins.modules import deploy
+
+
+class Ended(Exception):
+    """exit_json or fail_json."""
+
+
+class Router:
+    """The module's world; `run` is one run of the module."""
+
+    def __init__(self, root):
+        self.root = root
+        self.etc, self.run_directory, self.unit, self.wants = root / "etc", root / "run", root / "softwire@.service", root / "wants"
+        self.wants.mkdir()
+        self.machine = SimpleNamespace(
+            release={"ID": "debian", "VERSION_ID": "12"}, kernel="6.1.0", links={"isp": link(), "lan": link(), "inet": link()},
+            has_command=lambda name: name not in self.missing, has_module=lambda name: name not in self.missing,
+            has_namespace=lambda name: name in self.namespaces, secure_boot=lambda: False, headers_installed=lambda: True)
+        self.missing, self.namespaces = {"jool_mapt"}, set()
+        self.active = self.nft_refuses = False
+        self.refuses = set()  # generations that do not start
+        self.calls = []
+
+    @property
+    def instance(self):
+        return generations.Instance("ce", self.etc)
+
+    def command(self, argv):
+        self.calls.append(argv)
+        good = True
+        if argv[0] == "systemctl":
+            action = next(word for word in argv[1:] if not word.startswith("-"))
+            if action == "is-active":
+                good = self.active
+            elif action in ("start", "restart", "reload"):
+                good = self.active = (self.instance.running() not in self.refuses)
+                if self.active:
+                    (self.run_directory / "ce").mkdir(parents=True, exist_ok=True)
+                    (self.run_directory / "ce" / "journal").write_text("")
+                    self.namespaces = set(json.loads(self.instance.files()["instance.json"])["namespaces"])
+            elif action == "enable":
+                (self.wants / argv[-1]).unlink(missing_ok=True)
+                (self.wants / argv[-1]).symlink_to(self.unit)
+            elif action == "disable":
+                self.active = False
+                (self.wants / argv[-1]).unlink(missing_ok=True)
+                (self.run_directory / "ce" / "journal").unlink(missing_ok=True)
+        elif argv[0] == "nft":
+            good = not self.nft_refuses
+        elif argv[0] == "journalctl":
+            return 0, "Starting\nsoftwire: first\nsoftwire: nft says no\nFailed\n", ""
+        return (0, "", "") if good else (1, "", "what went wrong")
+
+    def run(self, check=False, **parameters):
+        self.calls = []
+        (self.root / "tmp").mkdir(exist_ok=True)
+        result = {}
+
+        def end(**values):
+            result.update(values)
+            raise Ended
+
+        module = SimpleNamespace(
+            params={"instance": "ce", "state": "present", "install_packages": True, "unit": "[Unit]\n", **parameters},
+            check_mode=check, tmpdir=str(self.root / "tmp"), run_command=self.command,
+            atomic_move=lambda old, new: deploy.Path(old).rename(new),
+            exit_json=lambda **values: end(failed=False, **values), fail_json=lambda **values: end(failed=True, **values))
+        with pytest.raises(Ended):
+            getattr(deploy.Deployment(module), module.params["state"])()
+        return result
+
+    def actions(self):
+        """What systemd was told to change."""
+        words = [next(word for word in argv[1:] if not word.startswith("-")) for argv in self.calls if argv[0] == "systemctl"]
+        return [word for word in words if word != "is-active"]
+
+    def tree(self):
+        folders = (self.etc, self.run_directory, self.wants, self.unit)
+        return sorted(str(path) for folder in folders for path in ([folder] if folder.is_file() else folder.rglob("*")))
+
+
+def link():
+    return {"mtu": 1500, "flags": ["UP"], "addr_info": []}
+
+
+def offered(**changes):
+    return [{"name": name, "files": generations.encoded(files)} for name, files in examples.ce_generations(**changes).items()]
+
+
+@pytest.fixture
+def router(tmp_path, monkeypatch):
+    made = Router(tmp_path)
+    for name, value in (("UNIT", made.unit), ("WANTS", made.wants), ("RUN_DIRECTORY", made.run_directory), ("SYSTEMD", tmp_path)):
+        monkeypatch.setattr(deploy, name, value)
+    monkeypatch.setattr(generations, "ROOT", made.etc)
+    monkeypatch.setattr(generations.Instance.__init__, "__defaults__", (made.etc,))
+    monkeypatch.setattr(deploy.preflight, "Machine", lambda: made.machine)
+    monkeypatch.setattr(deploy.preflight, "links", lambda prefix: {"lan": link()} if made.namespaces else {})
+    monkeypatch.setattr(deploy.preflight, "connection_address", lambda: None)
+    return made
+
+
+@pytest.fixture
+def running(router):
+    """A router with a first generation."""
+    first = router.run(alternatives=offered())
+    assert not first["failed"], first
+    return router
+
+
+def test_the_first_time(router):
+    result = router.run(alternatives=offered())
+    assert (result["failed"], result["changed"], result["applied"], result["alternative"]) == (False, True, "start", "jool_siit")
+    assert router.instance.running() == result["generation"] and result["generation"].startswith("0001-")
+    assert router.instance.files() == {path: text.encode() for path, text in examples.ce_generations()["jool_siit"].items()}
+    assert router.unit.read_text() == "[Unit]\n" and router.unit.stat().st_mode & 0o777 == 0o644
+    assert router.actions() == ["daemon-reload", "reset-failed", "start", "enable"]
+    headers = {entry["after_header"] for entry in result["diff"]}
+    assert str(router.unit) in headers and str(router.instance.current / "main/ip") in headers
+
+
+def test_the_second_time_nothing_changes(running):
+    before = running.tree()
+    result = running.run(alternatives=offered())
+    assert (result["failed"], result["changed"], result["applied"], result["diff"]) == (False, False, "nothing", [])
+    assert running.actions() == [] and running.tree() == before
+
+
+def test_check_mode_changes_nothing(router):
+    before = router.tree()
+    result = router.run(check=True, alternatives=offered())
+    assert result["changed"] and not result["failed"] and result["diff"]
+    assert router.tree() == before and router.actions() == []
+    assert [argv[:3] for argv in router.calls if argv[0] == "nft"] == [["nft", "-c", "-f"]] * 2
+
+
+def test_check_mode_says_what_nft_refuses(router):
+    router.nft_refuses = True
+    result = router.run(check=True, alternatives=offered())
+    assert result["failed"] and result["msg"].startswith("instance ce: nft refuses main/guard.nft, nothing was changed: what went wrong")
+
+
+@pytest.mark.parametrize("changes, how", [
+    ({"reserved_ports": [53300]}, "reload"), ({"wan_gateway": "2001:db8:6::9"}, "restart"), ({"napt_namespace": ""}, "restart")])
+def test_a_change_reloads_where_that_suffices(changes, how, running):
+    first = running.instance.running()
+    result = running.run(alternatives=offered(**changes))
+    assert not result["failed"], result
+    assert (result["changed"], result["applied"]) == (True, how)
+    assert running.actions() == ["reset-failed", how, "enable"]
+    assert running.instance.running() == result["generation"] != first
+    assert (running.instance.generations / first).is_dir()
+
+
+def test_a_stopped_unit_is_started(running):
+    running.active = False
+    result = running.run(alternatives=offered())
+    assert (result["changed"], result["applied"], result["diff"]) == (True, "start", [])
+    assert len(list(running.instance.generations.iterdir())) == 1
+
+
+def test_a_disabled_unit_is_enabled(running):
+    (running.wants / "softwire@ce.service").unlink()
+    result = running.run(alternatives=offered())
+    assert (result["changed"], result["applied"]) == (True, "nothing")
+    assert running.actions() == ["enable"] and (running.wants / "softwire@ce.service").is_symlink()
+
+
+def test_a_new_unit_file_stops_nothing(running):
+    result = running.run(alternatives=offered(), unit="[Unit]\n# new\n")
+    assert (result["changed"], result["applied"]) == (True, "nothing")
+    assert running.actions() == ["daemon-reload", "enable"]
+    assert [entry["after"] for entry in result["diff"]] == ["[Unit]\n# new\n"]
+
+
+def test_what_nft_refuses_never_runs(running):
+    before = running.tree()
+    running.nft_refuses = True
+    result = running.run(alternatives=offered(reserved_ports=[53300]))
+    assert result["failed"] and "nft refuses main/guard.nft, nothing was changed" in result["msg"]
+    assert running.tree() == before and running.actions() == []
+
+
+def test_a_generation_that_does_not_start_gives_way_to_the_last_one(running):
+    first = running.instance.running()
+    name = running.instance.next_name(generations.decoded(offered(wan_gateway="2001:db8:6::9")[1]["files"]))
+    running.refuses.add(name)
+    result = running.run(alternatives=offered(wan_gateway="2001:db8:6::9"))
+    assert result["failed"] and result["diff"]
+    assert result["msg"] == f"instance ce: the new generation does not restart; generation {first} runs again: softwire: nft says no"
+    assert running.instance.running() == first and running.active
+    assert running.actions() == ["reset-failed", "restart", "restart"]
+
+
+def test_neither_starts(running):
+    first = running.instance.running()
+    name = running.instance.next_name(generations.decoded(offered(wan_gateway="2001:db8:6::9")[1]["files"]))
+    running.refuses |= {name, first}
+    result = running.run(alternatives=offered(wan_gateway="2001:db8:6::9"))
+    assert f"generation {first} does not start again either: softwire: nft says no" in result["msg"]
+
+
+def test_the_first_generation_does_not_start(router):
+    router.refuses.add(router.instance.next_name(generations.decoded(offered()[1]["files"])))
+    result = router.run(alternatives=offered())
+    assert "does not start; the unit is stopped, as it was before: softwire: nft says no" in result["msg"]
+    assert router.instance.running() is None
+    router.refuses.clear()
+    assert router.run(alternatives=offered())["generation"].startswith("0002-")
+
+
+def test_old_generations_go(running):
+    for port in range(53300, 53300 + 8):
+        assert not running.run(alternatives=offered(reserved_ports=[port]))["failed"]
+    assert len(list(running.instance.generations.iterdir())) == generations.KEEP
+    assert (running.instance.generations / running.instance.running()).is_dir()
+
+
+def test_the_preferred_alternative_where_the_machine_has_it(router):
+    router.missing = set()
+    assert router.run(alternatives=offered())["alternative"] == "jool_mapt"
+
+
+def test_missing_packages_are_named_and_nothing_is_done(router):
+    router.missing |= {"nft", "jool_siit"}
+    before = router.tree()
+    result = router.run(alternatives=offered())
+    assert (result["failed"], result["missing_packages"]) == (False, ["jool-dkms", "jool-tools", "nftables"])
+    assert router.tree() == before and router.actions() == []
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda router: router.missing.add("nft"), "missing packages: nftables; install them, or let the role do it (install_packages)"),
+    (lambda router: setattr(router.machine, "kernel", "5.4.0"), "kernel 5.4.0: older than 5.10"),
+    (lambda router: router.machine.links.pop("isp"), "map_ce_wan_interface: isp: this router has no such network interface; it has inet, lan"),
+    (lambda router: router.namespaces.add("napt"), "map_ce_napt_namespace: napt: a network namespace of this name exists and is not ours"),
+    (lambda router: (router.missing.add("nft"), setattr(router.machine, "release", {"ID": "arch"})), "distribution 'arch': not supported"),
+])
+def test_what_the_preflight_finds(change, said, router):
+    change(router)
+    before = router.tree()
+    result = router.run(alternatives=offered(), install_packages=False)
+    assert result["failed"] and result["msg"].startswith("instance ce: nothing was changed: ")
+    assert said in result["msg"] and any(said in fault for fault in result["faults"])
+    assert router.tree() == before and router.actions() == []
+
+
+def test_another_distribution_may_have_what_is_needed(router):
+    router.machine.release = {"ID": "arch"}
+    assert not router.run(alternatives=offered())["failed"]
+
+
+def test_what_a_killed_run_left_is_ours(running):
+    running.active = False
+    assert not running.run(alternatives=offered())["failed"]
+    (running.run_directory / "ce" / "journal").unlink()
+    running.active = False
+    assert "not ours" in running.run(alternatives=offered())["msg"]
+
+
+def test_a_full_disk(running, monkeypatch):
+    before = running.tree()
+
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(generations.os, "fsync", full)
+    result = running.run(alternatives=offered(reserved_ports=[53300]))
+    assert "cannot write the new generation, the old one keeps running: [Errno 28]" in result["msg"]
+    monkeypatch.undo()
+    assert [path for path in running.tree() if ".staging" not in path] == before
+
+
+def test_without_systemd(router, monkeypatch):
+    monkeypatch.setattr(deploy, "SYSTEMD", router.root / "none")
+    assert router.run(alternatives=offered())["msg"] == (
+        "instance ce: systemd is not running on this machine; it is needed to bring the softwire up at boot")
+
+
+def test_absent_leaves_nothing(running):
+    (running.run_directory / "ce" / "bpf").mkdir()
+    result = running.run(state="absent")
+    assert result["changed"] and all(entry["after"] == "" for entry in result["diff"]) and result["diff"]
+    assert running.actions() == ["disable", "daemon-reload"]
+    assert running.tree() == [] and not running.etc.exists() and not running.run_directory.exists()
+    again = running.run(state="absent")
+    assert (again["changed"], again["diff"], running.actions()) == (False, [], [])
+
+
+def test_absent_in_check_mode(running):
+    before = running.tree()
+    assert running.run(state="absent", check=True)["changed"]
+    assert running.tree() == before and running.actions() == []
+
+
+def test_absent_keeps_the_unit_for_other_instances(running):
+    other = generations.Instance("br", running.etc)
+    other.finish(other.stage({"instance.json": b"{}"}, "0001-aa"), "0001-aa")
+    other.switch("0001-aa")
+    assert running.run(state="absent")["changed"]
+    assert running.unit.exists() and other.running() and not running.instance.directory.exists()
+    assert running.run(state="absent")["changed"] is False
+
+
+def test_absent_that_cannot_be_stopped(running, monkeypatch):
+    command = running.command
+    monkeypatch.setattr(running, "command", lambda argv: (1, "", "job timed out") if "disable" in argv else command(argv))
+    result = running.run(state="absent")
+    assert result["msg"] == "instance ce: cannot be stopped, nothing was removed: job timed out"
+    assert running.instance.running()
