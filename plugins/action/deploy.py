@@ -35,6 +35,7 @@ class ActionModule(ActionBase):
                 "install_packages": {"type": "bool", "default": True},
             },
             mutually_exclusive=[("customer_edge", "border_relay")],
+            required_by={"customer_edge": "templates", "border_relay": "templates"},
         )
         call = {"instance": args["instance"], "state": args["state"], "install_packages": args["install_packages"]}
         try:

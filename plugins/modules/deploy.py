@@ -43,6 +43,7 @@ options:
   templates:
     description:
       - Directory of the role's templates. Used on the controller.
+      - Required with O(customer_edge) and O(border_relay).
     type: path
   install_packages:
     description:
