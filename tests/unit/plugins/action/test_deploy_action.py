@@ -1,0 +1,151 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The action plugin: its arguments and error texts, the way of missing packages, and one real play."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import examples
+import pytest
+import yaml
+from ansible.errors import AnsibleActionFail
+
+from ansible_collections.softwire.map.plugins.action import deploy
+from ansible_collections.softwire.map.plugins.plugin_utils import render
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+CE = {"instance": "ce", "customer_edge": examples.ce(), "templates": examples.CE_TEMPLATES}
+DEPLOYED = {"changed": True, "generation": "0001-aa"}
+INSTALLED = {"changed": True}
+
+
+def wanted(*packages):
+    return {"changed": True, "missing_packages": list(packages)}
+
+
+def run(args, *answers, check=False):
+    """Runs the plugin; the modules that it executes give these answers. Returns (result, [(module, arguments)])."""
+    task = mock.Mock(args=args, check_mode=check, async_val=0)
+    plugin = deploy.ActionModule(task, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
+    with mock.patch.object(deploy.ActionModule, "_execute_module", side_effect=list(answers)) as execute:
+        try:
+            result = plugin.run(None, {})
+        except AnsibleActionFail as exc:
+            result = exc
+        return result, [(call.kwargs["module_name"], call.kwargs["module_args"]) for call in execute.call_args_list]
+
+
+def test_one_module_call_brings_everything():
+    result, calls = run(CE, DEPLOYED)
+    assert result == DEPLOYED
+    (name, arguments), = calls
+    assert name == "softwire.map.deploy"
+    assert set(arguments) == {"instance", "state", "install_packages", "alternatives", "unit"}
+    assert (arguments["instance"], arguments["state"], arguments["install_packages"]) == ("ce", "present", True)
+    assert arguments["unit"] == render.UNIT.read_text()
+    assert [entry["name"] for entry in arguments["alternatives"]] == ["jool_mapt", "jool_siit"]
+    files = arguments["alternatives"][1]["files"]
+    assert {path: content["text"] for path, content in files.items()} == examples.ce_generations()["jool_siit"]
+
+
+def test_a_border_relay():
+    arguments = {"instance": "br", "border_relay": examples.br(), "templates": examples.BR_TEMPLATES}
+    _result, ((_name, arguments),) = run(arguments, DEPLOYED)
+    assert set(arguments["alternatives"][0]["files"]["main/mapt.bpf.o"]) == {"base64"}
+
+
+def test_absent_needs_no_variables():
+    result, calls = run({"instance": "ce", "state": "absent"}, DEPLOYED)
+    assert result == DEPLOYED
+    assert calls == [("softwire.map.deploy", {"instance": "ce", "state": "absent", "install_packages": True})]
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ({}, "missing required arguments: instance"),
+    ({"instance": "ce"}, "one of customer_edge and border_relay is required with state present"),
+    ({**CE, "border_relay": {}}, "parameters are mutually exclusive: customer_edge|border_relay"),
+    ({**CE, "state": "gone"}, "value of state must be one of: present, absent"),
+    ({**CE, "extra": 1}, "extra"),
+    ({"instance": "ce", "customer_edge": examples.ce()}, "templates"),
+    ({**CE, "instance": "Home"}, "instance: Home: must be at most 10 characters"),
+    ({"instance": "../x", "state": "absent"}, "instance: ../x: must be at most 10 characters"),
+    ({**CE, "customer_edge": examples.ce(wan_mtu=0)},
+     "map_ce_wan_mtu: 0: must be an integer between 1280 and 65535 (nothing was changed)"),
+    ({"instance": "br", "border_relay": examples.br(domains=[]), "templates": examples.BR_TEMPLATES},
+     "map_br_domains: []: is required; set it in the inventory (nothing was changed)"),
+])
+def test_errors_on_the_controller_touch_no_router(arguments, said):
+    result, calls = run(arguments)
+    assert said in str(result) and calls == []
+
+
+def test_missing_packages_are_installed_and_the_module_called_again():
+    result, calls = run(CE, wanted("jool-dkms", "nftables"), INSTALLED, {"changed": False, "generation": "0001-aa"})
+    assert result == {"changed": True, "generation": "0001-aa"}
+    assert [name for name, _arguments in calls] == ["softwire.map.deploy", "ansible.builtin.apt", "softwire.map.deploy"]
+    assert calls[0] == calls[2]
+    assert calls[1][1] == {"name": ["jool-dkms", "nftables"], "state": "present", "install_recommends": False,
+                           "update_cache": True, "cache_valid_time": 3600}
+
+
+def test_in_check_mode_packages_are_looked_up_only():
+    result, calls = run(CE, wanted("nftables"), INSTALLED, check=True)
+    assert result == wanted("nftables")
+    assert [name for name, _arguments in calls] == ["softwire.map.deploy", "ansible.builtin.apt"]
+
+
+def test_packages_that_cannot_be_installed():
+    result, calls = run(CE, wanted("jool-dkms", "linux-headers-6.1.0-18-amd64"), {"failed": True, "msg": "No package matching"})
+    assert len(calls) == 2
+    for part in ("packages jool-dkms, linux-headers-6.1.0-18-amd64 cannot be installed; the running configuration was not touched",
+                 "No package matching", "boot a kernel that the distribution still has headers for",
+                 "/var/lib/dkms/jool/*/build/make.log"):
+        assert part in str(result), part
+
+
+def test_packages_that_do_not_bring_what_they_should():
+    result, calls = run(CE, wanted("jool-dkms"), INSTALLED, wanted("jool-dkms"))
+    assert len(calls) == 3
+    assert "packages jool-dkms are installed but what they bring is not there" in str(result)
+    assert "make.log" in str(result)
+
+
+def test_a_module_that_fails_is_the_result():
+    failed = {"failed": True, "msg": "instance ce: nothing was changed: kernel 4.19"}
+    assert run(CE, failed) == (failed, mock.ANY)
+    assert run(CE, wanted("nftables"), INSTALLED, failed)[0] == dict(failed, changed=True)
+
+
+def play(tmp_path, **variables):
+    """The role map_ce in check mode on this machine, as text."""
+    tasks = [{"ansible.builtin.include_role": {"name": "softwire.map.map_ce"}}]
+    values = {f"map_ce_{name}": value for name, value in examples.ce(**variables).items()}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([
+        {"hosts": "localhost", "gather_facts": False, "vars": {**values, "ansible_become": False}, "tasks": tasks}]))
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "collections"), "ANSIBLE_HOME": str(tmp_path),
+                   "ANSIBLE_NOCOLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local", "--check",
+         "-e", f"ansible_python_interpreter={sys.executable}", str(tmp_path / "play.yml")],
+        env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_real_play_reaches_the_module(tmp_path):
+    done = play(tmp_path)
+    said = "instance ce: nothing was changed: " if os.path.isdir("/run/systemd/system") else "instance ce: systemd is not running on this machine"
+    assert done.returncode == 2 and said in done.stdout, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_real_play_with_a_wrong_variable(tmp_path):
+    done = play(tmp_path, end_user_prefix="2001:db9::/64")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "map_ce_end_user_prefix: 2001:db9::/64: is outside every rule" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
