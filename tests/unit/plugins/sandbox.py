@@ -112,7 +112,7 @@ class Sandbox:
         (self.directory / "steps").write_text("")
         tools = ("steps.d", "fakes") if fault else ("fakes",)
         environment = {"FAULT": fault, "FAULT_AT": str(at)} if fault else {}
-        return self.run("/usr/bin/env", "python3", "-B", generation / "softwire.py", action, check=check, tools=tools, **environment)
+        return self.run("/usr/bin/env", "python3", "-BES", generation / "softwire.py", action, check=check, tools=tools, **environment)
 
     def steps(self):
         return (self.directory / "steps").read_text().splitlines()

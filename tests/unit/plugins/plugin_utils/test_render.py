@@ -65,7 +65,7 @@ def test_nft_reads_every_ruleset(sandbox, tmp_path):
     assert (done.stdout, done.stderr) == ("", ""), [list(found.values())[int(line.split(".")[0])] for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("comment", ["it's # the $web; { } \u00fc", " ", "\U0001f3ae" * 40, "x" * 100], ids=["ascii", "blank", "wide", "long"])
+@pytest.mark.parametrize("comment", ["it's # the $web; { } \u00fc", " ", "\U0001f3ae" * 40], ids=["ascii", "blank", "wide"])
 def test_nft_takes_every_comment(comment, sandbox, tmp_path):
     variables = {**examples.CE_CASES["offset_6_with_forwards"],
                  "port_forwards": [{"port": 1232, "to_address": "192.168.0.10", "comment": comment}]}
