@@ -14,6 +14,7 @@ from ansible_collections.softwire.map.plugins.plugin_utils.domain import ce as c
 from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
 
 TRANSLATORS = ("jool_mapt", "jool_siit")
+TUNNEL = "ip6_tunnel"
 IPV6_HEADER, IPV4_HEADER, TCP_HEADER = 40, 20, 20
 FORWARD_KEYS = ("port", "protocol", "to_address", "to_port", "comment")
 
@@ -28,33 +29,31 @@ def alternatives(variables, templates):
     domain = checks.required(variables.get("domain"), "map_ce_domain")
     ce = ce_of(domain, checks.required(variables.get("end_user_prefix"), "map_ce_end_user_prefix"),
                path="map_ce_end_user_prefix", domain_path="map_ce_domain")
-    if ce["transport"] != "map-t":
-        raise MapError("map_ce_domain.transport", ce["transport"], "this role deploys map-t")
     common = parameters(variables, ce)
-    return [(name, generation(dict(common, translator=name), templates)) for name in translators(variables, ce)]
+    return [(name, generation(dict(common, softwire=name), templates)) for name in softwires(variables, ce)]
 
 
 def generation(edge, templates):
     """The files of a customer edge with these parameters."""
-    napt, translator = edge["layout"]["namespaces"]["napt"], edge["layout"]["namespaces"]["translator"]
-    layout = edge["layout"]["templates"]
+    layout, namespaces = edge["layout"]["templates"], edge["layout"]["namespaces"]
     plan = {
         "main/ip": f"{layout}/main.ip.j2",
         "main/sysctl": "main.sysctl.j2",
         "main/guard.nft": "guard.nft.j2",
-        f"{napt}/napt.nft": "napt.nft.j2",
+        f"{namespaces['napt']}/napt.nft": "napt.nft.j2",
     }
     for namespace in edge["layout"]["own"]:
         plan[f"{namespace}/ip"] = f"{layout}/other.ip.j2"
         plan[f"{namespace}/sysctl"] = "forwarding.sysctl.j2"
     files = render.generation(templates, plan, edge, settings(edge))
-    files[f"{translator}/jool.json"] = render.as_json(jool_configuration(edge))
+    if edge["softwire"] in TRANSLATORS:
+        files[f"{namespaces['softwire']}/jool.json"] = render.as_json(jool_configuration(edge))
     return files
 
 
 def jool_configuration(edge):
     ce = edge["ce"]
-    if edge["translator"] == "jool_mapt":
+    if edge["softwire"] == "jool_mapt":
         return jool.mapt_ce(edge["instance"], ce, edge["wan"]["mtu"])
     ipv4_prefix = ce["ipv4_prefix"] or ce["ipv4_address"] + "/32"
     return jool.siit(edge["instance"], ce["dmr"], edge["wan"]["mtu"], [(ipv4_prefix, edge["map_prefix"])])
@@ -74,21 +73,24 @@ def settings(edge):
         if moved_to in own:
             addresses = [entry["address"] for entry in edge["lan"]["addresses"] if entry["interface"] == name]
             interfaces[name].update(move=moved_to, addresses=addresses)
+    jool_tool = edge["softwire"] if edge["softwire"] in TRANSLATORS else None
     return {
         "role": "ce",
         "instance": edge["instance"],
         "namespaces": sorted(own),
         "namespace_variables": own,
         "interfaces": interfaces,
-        "kernel_modules": [edge["translator"]],
-        "commands": ["ip", "nft", "sysctl", "modprobe", edge["translator"]],
+        "kernel_modules": [edge["softwire"]],
+        "commands": ["ip", "nft", "sysctl", "modprobe"] + ([jool_tool] if jool_tool else []),
         "minimum_kernel": "5.10",
-        "jool": edge["translator"],
+        "jool": jool_tool,
     }
 
 
-def translators(variables, ce):
-    """The translators to try, in order."""
+def softwires(variables, ce):
+    """The kernel modules that can carry the softwire, in the order in which to try them."""
+    if ce["transport"] == "map-e":
+        return (TUNNEL,)
     wanted = checks.one_of(variables.get("translator"), "map_ce_translator", ("auto",) + TRANSLATORS)
     if ce["rule"]["ea_length"] == 0 and ce["psid"] is not None:
         if wanted == "jool_mapt":
@@ -98,14 +100,18 @@ def translators(variables, ce):
 
 
 def parameters(variables, ce):
-    """The parameters that do not depend on the translator."""
+    """The parameters that do not depend on the kernel module that carries the softwire."""
     instance = checks.instance(variables.get("instance"), "map_ce_instance")
     mtu = checks.integer(variables.get("wan_mtu"), "map_ce_wan_mtu", 1280, 65535)
-    ipv4_mtu = mtu - (IPV6_HEADER - IPV4_HEADER)
+    ipv4_mtu = mtu - (IPV6_HEADER if ce["transport"] == "map-e" else IPV6_HEADER - IPV4_HEADER)
     gateway = variables.get("wan_gateway")
-    layout = layout_of(variables)
+    layout = layout_of(variables, ce["transport"])
+    tunnel = f"{instance}-tun" if ce["transport"] == "map-e" else None
     lan = lan_of(variables, layout["namespaces"]["napt"] != "main")
-    veth = veth_of(variables, instance, layout)
+    veth = veth_of(variables, instance, ce["dmr"])
+    napt_in_main = layout["namespaces"]["napt"] == "main"
+    napt_device = (tunnel or veth["main"]["device"]) if napt_in_main else veth["other"]["device"]
+    table = checks.integer(variables.get("route_table"), "map_ce_route_table", 1, 2**31 - 2)
     sources = nat_sources(variables, lan, ce, veth)
     forwards = port_forwards(variables, ce)
     reserved = [
@@ -124,14 +130,18 @@ def parameters(variables, ce):
         "lan": lan,
         "layout": layout,
         "veth": veth,
-        "route_table": checks.integer(variables.get("route_table"), "map_ce_route_table", 1, 2**31 - 1),
+        "tunnel": tunnel,
+        # Where packets of the internet enter the main namespace.
+        "softwire_device": tunnel or veth["main"]["device"],
+        "route_table": table,
+        "softwire_table": table + 1,
         "ipv4_mtu": ipv4_mtu,
         "map_prefix": map_prefix(ce),
         "napt": {
-            "device": veth["napt_device"],
+            "device": napt_device,
             "lan_interfaces": lan["interfaces"],
             "sources": sources + [veth["network"]],
-            "router_networks": [veth["network"]] if layout["namespaces"]["napt"] != "main" else [],
+            "router_networks": [] if napt_in_main else [veth["network"]],
             "mss": ipv4_mtu - IPV4_HEADER - TCP_HEADER,
             "port_forwards": forwards,
             "reserved_ports": reserved,
@@ -148,20 +158,23 @@ def index_of(ce, static_ports):
         raise MapError("map_ce_port_forwards and map_ce_reserved_ports", sorted(static_ports), str(exc)) from exc
 
 
-def layout_of(variables):
+def layout_of(variables, transport):
     """Which namespace does what, and the folder of templates that says how."""
     napt = variables.get("napt_namespace")
+    prefix = transport.replace("-", "")
     if napt:
         napt = checks.namespace(napt, "map_ce_napt_namespace")
         return {
-            "templates": "napt_namespace",
-            "namespaces": {"napt": napt, "translator": "main"},
+            "templates": f"{prefix}_napt_namespace",
+            "namespaces": {"napt": napt, "softwire": "main"},
             "own": {napt: "map_ce_napt_namespace"},
         }
+    if transport == "map-e":
+        return {"templates": "mape_main", "namespaces": {"napt": "main", "softwire": "main"}, "own": {}}
     translator = checks.namespace(variables.get("translator_namespace"), "map_ce_translator_namespace")
     return {
-        "templates": "translator_namespace",
-        "namespaces": {"napt": "main", "translator": translator},
+        "templates": "mapt_translator_namespace",
+        "namespaces": {"napt": "main", "softwire": translator},
         "own": {translator: "map_ce_translator_namespace"},
     }
 
@@ -191,24 +204,33 @@ def lan_of(variables, moved):
     if moved and not any(entry["version"] == 4 for entry in addresses):
         raise MapError("map_ce_lan_addresses", variables["lan_addresses"],
                        "needs an IPv4 address for the LAN: its interface moves into map_ce_napt_namespace and loses the one it has")
-    return {"interfaces": interfaces, "addresses": addresses}
+    routed = {entry["network"] for entry in addresses if entry["version"] == 6} - {"fe80::/64", "fe80::/10"}
+    return {"interfaces": interfaces, "addresses": addresses, "ipv6_networks": sorted(routed)}
 
 
-def veth_of(variables, instance, layout):
+def veth_of(variables, instance, dmr):
     """The veth pair between the main namespace and the other one."""
     network = checks.network(variables.get("veth_network"), "map_ce_veth_network", 4)
     if network.prefixlen > 30:
         raise MapError("map_ce_veth_network", str(network), "needs room for two addresses: a /30 or shorter")
     first, second = (str(network[index]) for index in (1, 2))
     in_main, in_other = f"{instance}-veth", f"{instance}-main"
-    napt_in_main = layout["namespaces"]["napt"] == "main"
     return {
         "network": str(network),
+        # The same as the translator would write it as a source.
+        "embedded": embedded(network, ipaddress.ip_network(dmr)) if dmr else None,
         "prefix_length": network.prefixlen,
         "main": {"device": in_main, "ipv4": first, "ipv6": "fe80::1"},
         "other": {"device": in_other, "ipv4": second, "ipv6": "fe80::2"},
-        "napt_device": in_main if napt_in_main else in_other,
     }
+
+
+def embedded(network, dmr):
+    """An IPv4 network inside the DMR: its bits follow the prefix, but leave out bits 64 to 71 (RFC 6052 section 2.2)."""
+    bits = f"{int(dmr.network_address):0128b}"[: dmr.prefixlen] + f"{int(network.network_address):032b}"[: network.prefixlen]
+    if dmr.prefixlen <= 64 < len(bits):
+        bits = bits[:64] + 8 * "0" + bits[64:]
+    return str(ipaddress.IPv6Network((int(bits.ljust(128, "0"), 2), len(bits))))
 
 
 def nat_sources(variables, lan, ce, veth):

@@ -80,10 +80,18 @@ def path_mtu():
             if exc.errno == 90:  # EMSGSIZE
                 refused = udp.getsockopt(socket.IPPROTO_IP, IP_MTU)
                 break
-    # The answer is longer by the peer's address, so it comes in fragments: the server learns the path's MTU first.
-    echoed(udp_socket(), bytes(1000))
-    udp.settimeout(10)
-    return {"refused_with_mtu": refused, "what_fits": echoed(udp, bytes((refused or 1500) - 28))["intact"]}
+    return {"refused_with_mtu": refused, "what_fits": fits(udp, (refused or 1500) - 28)}
+
+
+def fits(udp, length):
+    """The answer is longer than the question: until the server knows the path's MTU, it is refused and lost."""
+    udp.settimeout(3)
+    for _attempt in range(4):
+        try:
+            return echoed(udp, bytes(length))["intact"]
+        except TimeoutError:
+            continue
+    return False
 
 
 def ping():

@@ -17,7 +17,6 @@ from ansible_collections.softwire.map.plugins.plugin_utils import customer_edge
 from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
 
 SHARED = examples.CE_CASES["offset_6_with_forwards"]
-MAP_E = {"transport": "map-e", "br_address": "2001:db8:ffff::1", "rules": examples.TUTORIAL["rules"]}
 FORWARD = {"port": 1232, "to_address": "192.168.0.10"}
 
 
@@ -29,7 +28,6 @@ def shared(**changes):
 REFUSALS = {
     "no domain": ({"domain": None}, "map_ce_domain", "not set", "is required"),
     "no domain in the inventory": ({"domain": {}}, "map_ce_domain", "{}", "is required"),
-    "map-e": ({"domain": MAP_E}, "map_ce_domain.transport", "map-e", "map-t"),
     "wrong domain": ({"domain": {**examples.TUTORIAL, "rules": []}}, "map_ce_domain.rules", "[]", "at least one rule"),
     "no prefix": ({"end_user_prefix": ""}, "map_ce_end_user_prefix", "''", "is required"),
     "prefix of no rule": ({"end_user_prefix": "2001:db9::/64"}, "map_ce_end_user_prefix", "2001:db9::/64", "outside every rule"),
