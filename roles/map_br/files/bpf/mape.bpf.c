@@ -8,17 +8,26 @@
  *             the inner source and port give, the outer destination the domain's BR address (section 8.1).
  *   mape_out  tc egress of the tunnel device, after IPv4 forwarding: says where the packet goes, to the MAP address
  *             that the destination and its port give. A packet that it has not seen cannot leave the device.
+ *   mape_fast tc ingress of the IPv4 interface, optional: encapsulates whole TCP and UDP packets in place and
+ *             leaves everything else, and everything that would need an answer, to the way above.
  *
  * Linux 5.19 or later: a tunnel key has both addresses.
  */
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include "map.h"
 
 #define FRAGMENT_OFFSET 0x1fff
 #define FRAGMENT_MORE 0x2000
 #define HOP_LIMIT 64
+#define ECN_MASK 3
+#define ECN_ECT_0 2
+#define ECN_CE 3
+#define IP_FAMILY 2 /* AF_INET */
+#define IP6_FAMILY 10 /* AF_INET6 */
+#define LOOPBACK 1 /* what the router itself sends "comes from" the interface lo */
 /* <linux/icmp.h> needs a libc */
 #define ICMP_ECHOREPLY 0
 #define ICMP_DEST_UNREACH 3
@@ -38,6 +47,14 @@ struct {
 	__type(key, struct br_alias);
 	__type(value, __u8);
 } br_aliases SEC(".maps");
+
+/* The tunnel device: mape_out writes down where it runs, mape_fast takes only what is routed there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} tunnel_device SEC(".maps");
 
 struct packet {
 	struct iphdr ip;
@@ -171,6 +188,16 @@ static __always_inline int is_martian(__be32 address)
 	return !first || first == 127 || first >= 224;
 }
 
+/* Whether the checksum of an IPv4 header without options is right. */
+static __always_inline int is_header_sound(const struct iphdr *ip)
+{
+	__u32 sum = bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0);
+
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum == 0xffff;
+}
+
 static __always_inline int is_br_address(const struct map_rule *rule, const __be32 *address)
 {
 	struct br_alias alias;
@@ -224,7 +251,7 @@ static __always_inline int to_ce(struct __sk_buff *skb, __u32 start)
 	struct packet p = {};
 	struct ce ce = {};
 	struct map_datagram datagram = {};
-	__u32 *handed_over = NULL;
+	__u32 zero = 0, *device, *handed_over = NULL;
 	enum map_counter reason = read_header(skb, start, 0, &p);
 
 	if (reason)
@@ -250,6 +277,9 @@ static __always_inline int to_ce(struct __sk_buff *skb, __u32 start)
 	__builtin_memcpy(outer.local_ipv6, ce.rule->peer, 16);
 	if (bpf_skb_set_tunnel_key(skb, &outer, sizeof(outer), BPF_F_TUNINFO_IPV6))
 		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
+	device = bpf_map_lookup_elem(&tunnel_device, &zero);
+	if (device && *device != skb->ifindex)
+		*device = skb->ifindex;
 	map_count(MAP_OUT, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return PASS;
 }
@@ -264,6 +294,102 @@ SEC("tc")
 int mape_out(struct __sk_buff *skb)
 {
 	return to_ce(skb, 0);
+}
+
+/* The length that counts for an MTU: of the largest segment a packet will be cut into. 0: unknown. */
+static __always_inline __u32 segment_length(struct __sk_buff *skb, const struct packet *p)
+{
+	__u8 data_offset = 8 << 2;
+
+	if (!skb->gso_size)
+		return bpf_ntohs(p->ip.tot_len);
+	if (p->ip.protocol == IPPROTO_TCP && bpf_skb_load_bytes(skb, p->start + sizeof(p->ip) + 12, &data_offset, 1))
+		return 0;
+	return sizeof(p->ip) + (data_offset >> 4) * 4 + skb->gso_size;
+}
+
+/* Whether the IPv4 stack would forward a packet into the tunnel, unfragmented. */
+static __always_inline int is_routed_to(struct __sk_buff *skb, const struct packet *p, __u32 length, __u32 device)
+{
+	struct bpf_fib_lookup fib = {
+		.family = IP_FAMILY,
+		.ifindex = skb->ifindex,
+		.l4_protocol = p->ip.protocol,
+		.tot_len = length,
+		.tos = p->ip.tos,
+		.ipv4_src = p->ip.saddr,
+		.ipv4_dst = p->ip.daddr,
+	};
+	long result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+
+	return (result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH) && fib.ifindex == device;
+}
+
+/* Puts the outer header in front and takes one from the TTL. */
+static __always_inline int encapsulate(struct __sk_buff *skb, const struct packet *p, const struct ce *ce)
+{
+	/* congestion that has been met stays inside, as the tunnel device does it */
+	__u8 class = (p->ip.tos & ECN_MASK) == ECN_CE ? (p->ip.tos & ~ECN_MASK) | ECN_ECT_0 : p->ip.tos;
+	struct ipv6hdr outer = {
+		.version = 6,
+		.priority = class >> 4,
+		.flow_lbl = { class << 4 },
+		.payload_len = p->ip.tot_len,
+		.nexthdr = IPPROTO_IPIP,
+		.hop_limit = HOP_LIMIT,
+	};
+	__u32 inner = p->start + sizeof(outer);
+	__u8 ttl = p->ip.ttl - 1;
+	__be16 before = bpf_htons(p->ip.ttl << 8 | p->ip.protocol), after = bpf_htons(ttl << 8 | p->ip.protocol);
+
+	__builtin_memcpy(&outer.saddr, ce->rule->peer, 16);
+	__builtin_memcpy(&outer.daddr, ce->address, 16);
+	/* an IPv4 header sums up to nothing before and after, so skb->csum changes by the outer header only */
+	return bpf_skb_store_bytes(skb, p->start, &outer, sizeof(outer), BPF_F_RECOMPUTE_CSUM) ||
+	       bpf_l3_csum_replace(skb, inner + __builtin_offsetof(struct iphdr, check), before, after, 2) ||
+	       bpf_skb_store_bytes(skb, inner + __builtin_offsetof(struct iphdr, ttl), &ttl, 1, 0);
+}
+
+SEC("tc")
+int mape_fast(struct __sk_buff *skb)
+{
+	__u32 zero = 0, *device = bpf_map_lookup_elem(&tunnel_device, &zero), length;
+	struct bpf_fib_lookup fib = { .family = IP6_FAMILY, .ifindex = LOOPBACK, .l4_protocol = IPPROTO_IPIP };
+	struct bpf_redir_neigh next = { .nh_family = IP6_FAMILY };
+	struct packet p = {};
+	struct ce ce = {};
+	long result;
+
+	if (!device || !*device || skb->pkt_type || skb->vlan_present || read_header(skb, ETH_HLEN, 0, &p))
+		return PASS;
+	ce.ipv4 = p.ip.daddr;
+	ce.rule = map_rule_of(ce.ipv4);
+	if (!ce.rule)
+		return PASS;
+	/* what the stack may want to drop, answer, mend or put together */
+	if (p.fragment || p.ip.ihl != 5 || p.ip.ttl < 2 || ETH_HLEN + bpf_ntohs(p.ip.tot_len) != skb->len ||
+	    (p.ip.protocol != IPPROTO_TCP && p.ip.protocol != IPPROTO_UDP) ||
+	    is_martian(p.ip.saddr) || map_rule_of(p.ip.saddr) || !is_header_sound(&p.ip) || find_ce(skb, &p, 0, &ce))
+		return PASS;
+	length = segment_length(skb, &p);
+	if (!length || !is_routed_to(skb, &p, length, *device))
+		return PASS;
+
+	length += sizeof(struct ipv6hdr);
+	fib.tot_len = length > 0xffff ? 0xffff : length;
+	__builtin_memcpy(fib.ipv6_src, ce.rule->peer, 16);
+	__builtin_memcpy(fib.ipv6_dst, ce.address, 16);
+	result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return PASS;
+	if (bpf_skb_adjust_room(skb, sizeof(struct ipv6hdr), BPF_ADJ_ROOM_MAC,
+				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
+		return PASS;
+	if (encapsulate(skb, &p, &ce))
+		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
+	map_count(MAP_OUT, MAP_PASSED);
+	__builtin_memcpy(next.ipv6_nh, fib.ipv6_dst, 16);
+	return bpf_redirect_neigh(fib.ifindex, &next, sizeof(next), 0);
 }
 
 char _license[] SEC("license") = "GPL";

@@ -1,0 +1,274 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""mape.bpf.c on real links: the device's tunnel keys, and mape_fast beside it.
+
+Three network namespaces: `br` with the tunnel device map0, `access` with the next hop of the CEs, `far` with an IPv4
+host. map0 is VXLAN-GPE, which like `ip6tnl external` carries bare IPv4 packets between addresses of a tunnel key and,
+unlike it, is in every kernel: a packet that mape_fast sends is told from one of map0 by its outer header.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+import packets
+import packets4
+import pytest
+from domains import BR, CE, CE_PORT, FAR, NEIGHBOUR, SHARED, TUNNEL
+from kernel import TunnelRelay, command
+from packets4 import tcp, udp
+from test_mapt_links import EVERYTHING, NEEDS_CSUM, Link
+
+GPE_PORT = 4790
+GPE = bytes.fromhex("0c000001 00000000")  # instance and protocol valid; IPv4
+GSO_TCPV4 = 1
+NEXT_HOP = "2001:db8:f::2"
+MACS = {"up0": "02:00:00:00:00:20", "down0": "02:00:00:00:00:21", "eth0": "02:00:00:00:00:30", "far0": "02:00:00:00:00:31"}
+
+
+class Network:
+    def __init__(self, directory):
+        self.relay = TunnelRelay(directory)
+        self.names = {name: f"mape-{name}-{os.getpid()}" for name in ("br", "access", "far")}
+        self.links = {}
+
+    def ip(self, namespace, *words):
+        command("ip", "-n", self.names[namespace], *words, package="iproute2")
+
+    def tc(self, *words):
+        command("tc", "-n", self.names["br"], *words, package="iproute2")
+
+    def attach(self, device, direction, program):
+        self.tc("filter", "replace", "dev", device, direction, "pref", "7597", "handle", "1", "bpf", "da",
+                "object-pinned", f"{self.relay.directory}/programs/{program}")
+
+    def up(self):
+        for name in self.names.values():
+            command("ip", "netns", "add", name, package="iproute2")
+        for near, far, namespace in (("up0", "down0", "access"), ("eth0", "far0", "far")):
+            self.ip("br", "link", "add", near, "address", MACS[near], "type", "veth",
+                    "peer", "name", far, "address", MACS[far], "netns", self.names[namespace])
+        settings = ["net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.forwarding=1", "net.ipv6.conf.up0.accept_dad=0",
+                    "net.ipv6.conf.map0.disable_ipv6=1"]
+        self.ip("br", "link", "add", "map0", "type", "vxlan", "external", "gpe", "dstport", str(GPE_PORT))
+        command("ip", "netns", "exec", self.names["br"], "sysctl", "-q", "-w", *settings, package="procps")
+        self.ip("br", "link", "set", "map0", "mtu", "1430")
+        for device in ("map0", "eth0"):
+            self.tc("qdisc", "add", "dev", device, "clsact")
+        self.attach("map0", "ingress", "mape_in")
+        self.attach("map0", "egress", "mape_out")
+        for namespace, interface in (("br", "lo"), ("br", "up0"), ("br", "eth0"), ("br", "map0"), ("access", "down0"), ("far", "far0")):
+            self.ip(namespace, "link", "set", interface, "up")
+        self.ip("br", "addr", "add", "2001:db8:f::1/64", "dev", "up0", "nodad")
+        self.ip("br", "addr", "add", f"{BR}/128", "dev", "lo")
+        self.ip("br", "addr", "add", "203.0.113.254/24", "dev", "eth0")
+        self.ip("br", "neigh", "add", NEXT_HOP, "lladdr", MACS["down0"], "dev", "up0")
+        self.ip("br", "neigh", "add", FAR, "lladdr", MACS["far0"], "dev", "eth0")
+        self.ip("br", "route", "add", "192.0.2.0/24", "dev", "map0")
+        self.links = {name: Link(self.names[namespace], name, EVERYTHING) for name, namespace in (("down0", "access"), ("far0", "far"))}
+
+    def down(self):
+        for link in self.links.values():
+            link.socket.close()
+        for name in self.names.values():
+            if os.path.exists(f"/run/netns/{name}"):
+                command("ip", "netns", "del", name, package="iproute2")
+
+    def route(self, *options):
+        self.ip("br", "-6", "route", "replace", "2001:db8:ce::/51", "via", NEXT_HOP, "dev", "up0", *options)
+
+    def send(self, link, packet, to, offloads=(0, 0, 0, 0, 0, 0)):
+        """Sends an IPv4 or IPv6 packet in a frame to a MAC of the border relay."""
+        ethertype = b"\x86\xdd" if packet[0] >> 4 == 6 else b"\x08\x00"
+        macs = bytes.fromhex((MACS[to] + MACS[link]).replace(":", ""))
+        self.links[link].socket.send(struct.pack("=BBHHHH", *offloads) + macs + ethertype + packet)
+
+    def in_tunnel(self, wanted=lambda _packet: True):
+        """The next packet for a CE: (outer IPv6 header, inner packet, whether map0 has sent it), or None."""
+        packet = self.links["down0"].receive(lambda each: is_tunnelled(each) and wanted(each), seconds=0.5)
+        if packet is None:
+            return None
+        by_device = packet[6] == packets.UDP
+        return packet[:40], packet[56 if by_device else 40 :], by_device
+
+
+def is_tunnelled(packet):
+    return packet[0] >> 4 == 6 and (packet[6] == 4 or packet[6] == packets.UDP and packet[42:44] == struct.pack("!H", GPE_PORT))
+
+
+def forwarded(packet, hops=1):
+    """An IPv4 packet after these hops."""
+    header = packet[:8] + bytes([packet[8] - hops]) + packet[9:10] + b"\0\0" + packet[12:20]
+    return header[:10] + struct.pack("!H", packets.checksum(header)) + header[12:] + packet[20:]
+
+
+def outer_header(packet, address, tos=0):
+    return struct.pack("!IHBB", 6 << 28 | tos << 20, len(packet), 4, 64) + packets.IPv6Address(BR).packed + packets.IPv6Address(address).packed
+
+
+@pytest.fixture(scope="module")
+def built(pinned_mape):
+    network = Network(pinned_mape)
+    try:
+        network.up()
+        yield network
+    finally:
+        network.down()
+
+
+@pytest.fixture
+def network(built):
+    built.relay.configure(TUNNEL)
+    built.route()
+    built.tc("filter", "del", "dev", "eth0", "ingress")
+    for link in built.links.values():
+        while link.receive(lambda _packet: True, seconds=0):
+            pass
+    return built
+
+
+@pytest.fixture
+def fast(network):
+    """The network with mape_fast, after a packet that has shown it the tunnel device."""
+    network.send("far0", udp(FAR, SHARED, 53, CE_PORT, b"first"), "eth0")
+    assert network.in_tunnel()[2]
+    network.attach("eth0", "ingress", "mape_fast")
+    network.relay.configure(TUNNEL)
+    return network
+
+
+# ---- the tunnel device ----
+
+@pytest.mark.parametrize("tos", [0, 0xB8])
+def test_the_device_takes_its_addresses_from_mape_out(network, tos):
+    packet = udp(FAR, SHARED, 53, CE_PORT, tos=tos)
+    network.send("far0", packet, "eth0")
+    outer, inner, by_device = network.in_tunnel()
+    assert by_device and inner == forwarded(packet)
+    assert (packets.source_of(outer), packets.destination_of(outer), outer[7]) == (BR, CE, 64)
+    assert struct.unpack("!I", outer[:4])[0] >> 20 & 0xFF == tos
+    assert network.relay.counted() == {"out_passed": 1}
+
+
+def test_what_the_device_takes_apart_is_checked(network):
+    packet = udp(SHARED, FAR, CE_PORT, 53)
+    for source in (NEIGHBOUR, CE):
+        network.send("down0", packets.udp(source, BR, 4791, GPE_PORT, GPE + packet), "up0")
+    network.send("down0", packets.udp(CE, "2001:db8:f::1", 4791, GPE_PORT, GPE + packet), "up0")
+    assert network.links["far0"].receive(lambda each: each[20:] == packet[20:]) == forwarded(packet)
+    assert network.links["far0"].receive(lambda each: each[20:] == packet[20:], seconds=0.2) is None
+    assert network.relay.counted() == {"in_passed": 1, "in_dropped_spoofed": 1, "in_dropped_other_br": 1}
+
+
+def test_what_belongs_to_no_ce_does_not_leave(network):
+    network.send("far0", udp(FAR, SHARED, 53, 0), "eth0")
+    assert network.in_tunnel() is None
+    assert network.relay.counted() == {"out_dropped_port_zero": 1}
+
+
+def test_without_its_program_the_device_sends_nothing(network):
+    network.tc("filter", "del", "dev", "map0", "egress")
+    try:
+        network.send("far0", udp(FAR, SHARED, 53, CE_PORT), "eth0")
+        assert network.in_tunnel() is None
+    finally:
+        network.attach("map0", "egress", "mape_out")
+
+
+# ---- mape_fast ----
+
+def far_packet(**fields):
+    return udp(FAR, SHARED, 53, CE_PORT, **fields)
+
+
+@pytest.mark.parametrize("tos, traffic_class", [(1, 1), (2, 2), (3, 2), (0xBB, 0xBA)])
+def test_congestion_is_written_as_the_device_writes_it(fast, tos, traffic_class):
+    packet = far_packet(tos=tos)
+    fast.send("far0", packet, "eth0")
+    assert fast.in_tunnel() == (outer_header(packet, CE, traffic_class), forwarded(packet), False)
+    fast.tc("filter", "del", "dev", "eth0", "ingress")
+    fast.send("far0", packet, "eth0")
+    outer, _inner, by_device = fast.in_tunnel()
+    assert by_device and struct.unpack("!I", outer[:4])[0] >> 20 & 0xFF == traffic_class
+
+
+@pytest.mark.parametrize("packet", [
+    far_packet(), far_packet(data=b""), far_packet(tos=0xB8), far_packet(data=bytes(1402)), tcp(FAR, SHARED, 53, CE_PORT),
+    forwarded(far_packet(), 62),
+])
+def test_whole_packets_are_encapsulated_in_place(fast, packet):
+    fast.send("far0", packet, "eth0")
+    inner = forwarded(packet)
+    assert fast.in_tunnel() == (outer_header(inner, CE, packet[1]), inner, False)
+    assert fast.relay.counted() == {"out_passed": 1}
+
+
+@pytest.mark.parametrize("packet", [
+    far_packet(options=bytes([1, 1, 1, 0])),
+    packets4.echo(FAR, SHARED, CE_PORT, 9),
+    packets4.error(FAR, SHARED, udp(SHARED, FAR, CE_PORT, 53)),
+    far_packet(data=bytes(1403)),  # more than the MTU of map0
+    far_packet() + bytes(6),  # the padding of a short frame
+])
+def test_the_rest_takes_the_way_of_the_stack(fast, packet):
+    fast.send("far0", packet, "eth0")
+    assert fast.in_tunnel()[2]
+    assert fast.relay.counted()["out_passed"] == 1
+
+
+@pytest.mark.parametrize("packet, counted", [
+    (forwarded(far_packet(), 63), {}),  # time exceeded
+    (far_packet()[:10] + b"\x12\x34" + far_packet()[12:], {}),  # a wrong header checksum
+    (far_packet()[:-1], {}),  # cut off
+    (udp("127.0.0.1", SHARED, 53, CE_PORT), {}),
+    (udp(FAR, SHARED, 53, 0), {"out_dropped_port_zero": 1}),
+    (tcp(FAR, SHARED, 53, CE_PORT, length=37), {"out_dropped_tiny": 1}),
+])
+def test_what_the_stack_drops_is_not_sent_past_it(fast, packet, counted):
+    fast.send("far0", packet, "eth0")
+    assert fast.in_tunnel() is None
+    assert fast.relay.counted() == counted
+
+
+def test_a_source_of_our_own_is_left_to_the_stack(fast):
+    fast.send("far0", udp("192.0.2.77", SHARED, 53, CE_PORT), "eth0")
+    answer = fast.in_tunnel()
+    assert answer is None or answer[2]
+
+
+@pytest.mark.parametrize("what", [("blackhole", "192.0.2.8/32"), ("192.0.2.8/32", "dev", "eth0")])
+def test_the_ipv4_routes_stay_in_force(fast, what):
+    fast.ip("br", "route", "add", *what)
+    try:
+        fast.send("far0", far_packet(), "eth0")
+        assert fast.in_tunnel() is None
+    finally:
+        fast.ip("br", "route", "del", *what)
+
+
+@pytest.mark.parametrize("size, in_place", [(1400 - 40, True), (1400 - 39, False)])
+def test_a_small_mtu_inside_the_ipv6_network_is_the_stacks(fast, size, in_place):
+    fast.route("mtu", "lock", "1400")
+    fast.send("far0", far_packet(data=bytes(size - 28)), "eth0")
+    received = fast.in_tunnel(lambda packet: packet[6] == 4)
+    assert (received is not None) == in_place
+
+
+def offloaded(packet, gso_size):
+    """A large TCP packet as the stack hands it on: to be cut up, with half a checksum."""
+    partial = packets.checksum(packet[12:20] + struct.pack("!HH", packets.TCP, len(packet) - 20)) ^ 0xFFFF
+    return packet[:36] + struct.pack("!H", partial) + packet[38:], (NEEDS_CSUM, GSO_TCPV4, 54, gso_size, 34, 16)
+
+
+@pytest.mark.parametrize("gso_size, in_place", [(1390, True), (1391, False)])
+def test_a_large_packet_counts_as_its_segments(fast, gso_size, in_place):
+    given, offloads = offloaded(tcp(FAR, SHARED, 53, CE_PORT, bytes(4000)), gso_size)
+    fast.send("far0", given, "eth0", offloads)
+    received = fast.in_tunnel(lambda packet: packet[6] == 4)
+    if in_place:
+        assert received[1] == forwarded(given)
+    else:
+        assert received is None
