@@ -6,6 +6,11 @@
 
 from __future__ import annotations
 
+# jool_mapt has packets reassembled, and loses those whose fragments all fit lowest-ipv6-mtu while the whole does not
+# (it compares their size with the MTU before translation). Below the size of common fragments it cuts them up itself.
+BELOW_COMMON_FRAGMENTS = 100  # bytes
+SMALLEST_IPV6_MTU = 1280
+
 
 def siit(instance, dmr, ipv6_mtu, eamt):
     """A stateless translator with an explicit address mapping table (RFC 7757).
@@ -33,7 +38,7 @@ def mapt_ce(instance, ce, ipv6_mtu):
         "framework": "netfilter",
         "global": {
             "pool6": ce["dmr"],
-            "lowest-ipv6-mtu": ipv6_mtu,
+            "lowest-ipv6-mtu": mapt_mtu(ipv6_mtu),
             "map-t-type": "CE",
             "end-user-ipv6-prefix": ce["end_user_prefix"],
             "bmr": rule(ce["rule"]),
@@ -47,9 +52,13 @@ def mapt_br(instance, dmr, ipv6_mtu, rules):
     return {
         "instance": instance,
         "framework": "netfilter",
-        "global": {"pool6": dmr, "lowest-ipv6-mtu": ipv6_mtu},
+        "global": {"pool6": dmr, "lowest-ipv6-mtu": mapt_mtu(ipv6_mtu), "map-t-type": "BR"},
         "fmrt": [rule(entry) for entry in rules],
     }
+
+
+def mapt_mtu(ipv6_mtu):
+    return max(SMALLEST_IPV6_MTU, ipv6_mtu - BELOW_COMMON_FRAGMENTS)
 
 
 def rule(entry):
