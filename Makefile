@@ -1,7 +1,6 @@
 # `make demo` shows a MAP-T network at work, `make test` runs every test. Both want root and Debian 12 or Ubuntu.
 SHELL := bash
-VENV := .cache/venv
-IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+IN_VENV = PATH="$(CURDIR)/.cache/$(1)/bin:$$PATH"
 
 .PHONY: help test demo demo-down lint sanity unit build molecule clean
 help:
@@ -9,20 +8,23 @@ help:
 	@echo "make demo-down  stops it"
 	@echo "make test       every test; or one of: make lint, sanity, unit, build, molecule"
 
-test: $(VENV)/ready
-	@$(IN_VENV) tests/run
+test: .cache/tests/ready
+	@$(call IN_VENV,tests) tests/run
 
-lint sanity unit build molecule: $(VENV)/ready
-	@$(IN_VENV) tests/run $@
+lint sanity unit build molecule: .cache/tests/ready
+	@$(call IN_VENV,tests) tests/run $@
 
-demo: $(VENV)/ready
-	@$(IN_VENV) tests/demo
+demo: .cache/demo/ready
+	@$(call IN_VENV,demo) tests/demo
 
-demo-down: $(VENV)/ready
-	@$(IN_VENV) tests/demo down
+demo-down: .cache/demo/ready
+	@$(call IN_VENV,demo) tests/demo down
 
-$(VENV)/ready: tests/requirements.txt tests/bootstrap
-	@tests/bootstrap $(VENV)
+.cache/tests/ready: tests/requirements.txt tests/bootstrap
+	@tests/bootstrap .cache/tests tests/requirements.txt
+
+.cache/demo/ready: requirements.txt tests/bootstrap
+	@tests/bootstrap .cache/demo requirements.txt
 
 clean:
 	rm -rf .cache
