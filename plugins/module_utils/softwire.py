@@ -84,7 +84,7 @@ class Journal:
         sizes = []
         for line in lines:
             sizes.append(self.path.stat().st_size if self.path.exists() else 0)
-            if "add" in line:
+            if line[1] == "add":
                 self.add(run=["ip"] + inverse(line))
         try:
             run(["ip", "-batch", "-"], text=as_batch(lines))
@@ -214,7 +214,7 @@ class Generation:
         for moves, lines in itertools.groupby(batch(path), key=is_move):
             if moves:
                 for line in lines:
-                    self._move(line[2], line[4])
+                    self._move(line[3], line[5])
             else:
                 self.journal.run_ip(list(lines))
 
@@ -230,7 +230,7 @@ class Generation:
         ]
         restore = []
         if "UP" in link["flags"]:
-            restore.append(["ip", "link", "set", interface, "up"])
+            restore.append(["ip", "link", "set", "dev", interface, "up"])
         for address in link["addr_info"]:
             if address["scope"] == "global" and not address.get("dynamic"):
                 with_length = "%s/%d" % (address["local"], address["prefixlen"])
@@ -240,9 +240,9 @@ class Generation:
             state = [word for word in route if word not in ("linkdown", "dead")]  # shown, but refused by "route add"
             restore.append(["ip", family, "route", "add"] + state + ["dev", interface])
         # Process 1 lives in the main namespace, in a container as well.
-        way_back = [inside + ["addr", "flush", "dev", interface], inside + ["link", "set", interface, "netns", "1"]] + restore
+        way_back = [inside + ["addr", "flush", "dev", interface], inside + ["link", "set", "dev", interface, "netns", "1"]] + restore
         undo = [{"run": argv} for argv in reversed(way_back)]
-        self.journal.run(["ip", "link", "set", interface, "netns", namespace], *undo)
+        self.journal.run(["ip", "link", "set", "dev", interface, "netns", namespace], *undo)
 
     def _sysctl(self, namespace, directory):
         path = directory / "sysctl"
@@ -304,7 +304,7 @@ def side_effects(node, before):
 
 
 def is_move(line):
-    return line[:2] == ["link", "set"] and line[3:4] == ["netns"]
+    return line[:3] == ["link", "set", "dev"] and line[4:5] == ["netns"]
 
 
 def tables(rules):
@@ -319,13 +319,12 @@ def tables(rules):
 
 def inverse(line):
     """The "del" that takes back an "add" line of "ip -batch" or "tc -batch"."""
-    add = line.index("add")
-    kind, arguments = line[add - 1], line[add + 1:]
+    kind, arguments = line[0], line[2:]
     if kind == "link":
         arguments = arguments[:1]
     elif kind == "filter":
         arguments = arguments[: arguments.index("pref") + 2]
-    return line[:add] + ["del"] + arguments
+    return [kind, "del"] + arguments
 
 
 def has_clsact(interface):
