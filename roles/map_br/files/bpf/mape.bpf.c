@@ -109,7 +109,7 @@ static __always_inline enum map_counter quoted_port(struct __sk_buff *skb, const
 	__u8 header[8];
 	__u32 l4;
 
-	if (quoted + sizeof(ip) > end || bpf_skb_load_bytes(skb, quoted, &ip, sizeof(ip)))
+	if (bpf_skb_load_bytes(skb, quoted, &ip, sizeof(ip)))
 		return MAP_DROPPED_TINY;
 	if ((p->ce_is_source ? ip.daddr : ip.saddr) != (p->ce_is_source ? p->ip.saddr : p->ip.daddr))
 		return MAP_DROPPED_WRONG_QUOTE;
