@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import shlex
 from pathlib import Path
 
 import yaml
@@ -98,6 +99,32 @@ CE_CASES = {
     "with_fmr": {"domain": {**TUTORIAL, "rules": [{**TUTORIAL["rules"][0], "fmr": True}]}},
 }
 LAYOUTS = {"napt_namespace": "napt", "translator_namespace": ""}
+
+
+def mape(end_user_prefix, interface_id="rfc7597", br_address="2001:db8:ffff::1", rule=None, **changes):
+    """The variables of a MAP-E customer edge; rule: what its rule has besides the prefixes."""
+    prefixes = {"ipv6_prefix": "2001:db8::/40", "ipv4_prefix": "192.0.2.0/24"}
+    domain = {"transport": "map-e", "interface_id": interface_id, "br_address": br_address, "rules": [{**prefixes, **rule}]}
+    return {"domain": domain, "end_user_prefix": end_user_prefix, "lan_addresses": ["192.168.0.1/24"], **changes}
+
+
+MAPE_CASES = {
+    "shared": mape("2001:db8:12:3400::/56", rule={"ea_length": 16}, lan_addresses=["192.168.0.1/24", "2001:db8:12:3400::1/64"]),
+    "forwards": mape(
+        "2001:db8:12:3400::/56", rule={"ea_length": 16}, reserved_ports=[64723],
+        port_forwards=[{"port": 1232, "to_address": "192.168.0.10", "to_port": 80, "protocol": "tcp"}]),
+    # As OCN has it: the identifiers of the draft, but 63 ranges and the first 1024 ports left out.
+    "draft03": mape("2001:db8:12:3400::/56", "draft03", rule={"ipv6_prefix": "2001:db8::/42", "ea_length": 14, "psid_offset": 6}),
+    "no_gateway": mape("2001:db8:12:3400::/56", "draft03", rule={"ea_length": 16}, wan_gateway="", wan_mtu=1492),
+    "full_address": mape("2001:db8:12::/48", rule={"ea_length": 8}),
+    "ipv4_prefix": mape("2001:db8:10::/44", rule={"ea_length": 4}),
+    "two_brs": mape("2001:db8:12:3400::/56", br_address=["2001:db8:ffff::1", "2001:db8:ffff::2"], rule={"ea_length": 16, "fmr": True}),
+    "two_lans": mape(
+        "2001:db8:12:3400::/56", rule={"ea_length": 16}, lan_interfaces=["lan", "guest"],
+        lan_addresses=["192.168.0.1/24", {"address": "10.1.0.1/16", "interface": "guest"},
+                       {"address": "2001:db8:12:3400::1/64", "interface": "guest"}]),
+}
+MAPE_LAYOUTS = {"napt_namespace": "napt", "main": ""}
 BR_CASES = {
     "tutorial": {},
     "one_interface": {"ipv4_interface": "isp"},
@@ -124,10 +151,20 @@ def _made(device, changes):
 
 
 def ce_generations(**changes):
-    """{translator: files} of a customer edge; made once, so not to be changed."""
+    """{softwire: files} of a customer edge; made once, so not to be changed."""
     return _made("ce", json.dumps(changes))
 
 
 def br_generations(**changes):
     """{translator: files} of a border relay; made once, so not to be changed."""
     return _made("br", json.dumps(changes))
+
+
+def ip_lines(files, path):
+    """The lines of an "ip" file as the runner reads them."""
+    split = (shlex.split(line, comments=True) for line in files[path].splitlines())
+    return [line for line in split if line]
+
+
+def after(line, word):
+    return line[line.index(word) + 1] if word in line else None

@@ -4,13 +4,14 @@
 
 """A machine of its own: main network namespace, process 1, /run and /sys. Root is needed, and no kernel module.
 
-Jool and modprobe are scripts that write down how they were called.
+Jool and modprobe are scripts that write down how they were called; a bridge takes the place of a tunnel, which needs a module.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,15 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STEPS = ("ip", "nft", "tc", "bpftool", "mount", "sysctl", "jool_siit")
 FAKE = """#!/bin/sh
 echo "$(readlink /proc/self/ns/net) ${0##*/} $*" >> DIRECTORY/calls
+"""
+FAKE_TUNNEL = """#!/bin/sh
+case "$*" in
+*"-batch -")
+    batch=$(cat)
+    echo "$batch" | grep 'type ip6tnl' >> DIRECTORY/tunnels
+    echo "$batch" | sed 's/type ip6tnl.*/type bridge/' | REAL_IP "$@" ;;
+*) exec REAL_IP "$@" ;;
+esac
 """
 # Counts the steps of the runner, and makes step number $FAULT_AT fail, or kills the runner right after it.
 STEP = """#!/bin/sh
@@ -73,13 +83,14 @@ class Sandbox:
         self.holder.stderr.close()
 
     def _write_tools(self):
+        real_ip = shutil.which("ip", path=SYSTEM_PATH)
         for folder, names, text in (
-            ("fakes", ("jool_siit", "jool_mapt", "modprobe"), FAKE), ("steps.d", STEPS, STEP),
+            ("fakes", ("jool_siit", "jool_mapt", "modprobe"), FAKE), ("fakes", ("ip",), FAKE_TUNNEL), ("steps.d", STEPS, STEP),
         ):
-            (self.directory / folder).mkdir()
+            (self.directory / folder).mkdir(exist_ok=True)
             for name in names:
                 script = self.directory / folder / name
-                script.write_text(text.replace("DIRECTORY", str(self.directory)).replace("SYSTEM_PATH", SYSTEM_PATH))
+                script.write_text(text.replace("DIRECTORY", str(self.directory)).replace("SYSTEM_PATH", SYSTEM_PATH).replace("REAL_IP", real_ip))
                 script.chmod(0o755)
 
     def run(self, *command, check=True, tools=("fakes",), **environment):
@@ -122,6 +133,11 @@ class Sandbox:
         path = self.directory / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
         return [(line.split(" ", 1)[0], line.split()[1:]) for line in lines]
+
+    def tunnels(self):
+        """The lines of "ip -batch" that made a tunnel."""
+        path = self.directory / "tunnels"
+        return path.read_text().splitlines() if path.exists() else []
 
     def namespace(self, name):
         """The identity of a named namespace, as calls() has it."""

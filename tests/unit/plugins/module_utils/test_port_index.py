@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.softwire.map.plugins.module_utils.port_index import nearest_ports, port_index
@@ -100,6 +100,7 @@ def sets_with_static_ports(draw):
     return offset, length, ranges, static
 
 
+@settings(deadline=None)
 @given(sets_with_static_ports())
 def test_numbering_is_a_bijection_between_pool_and_set(drawn):
     offset, length, ranges, static = drawn

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import shlex
 
 import examples
 import pytest
+from examples import after, ip_lines
 
 from ansible_collections.softwire.map.plugins.plugin_utils import customer_edge
 from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
@@ -87,7 +87,7 @@ REFUSALS = {
     "veth small": ({"veth_network": "192.0.0.0/31"}, "map_ce_veth_network", "192.0.0.0/31", "a /30 or shorter"),
     "veth is the LAN": ({"veth_network": "192.168.0.0/29"}, "map_ce_veth_network", "192.168.0.0/29", "overlaps 192.168.0.0/24"),
     "veth is our own": ({"veth_network": "192.0.2.0/24"}, "map_ce_veth_network", "192.0.2.0/24", "overlaps 192.0.2.8"),
-    "table": ({"route_table": 0}, "map_ce_route_table", "0", "between 1 and 2147483647"),
+    "table": ({"route_table": 0}, "map_ce_route_table", "0", "between 1 and 2147483646"),
     "forward key": (
         shared(port_forwards=[{**FORWARD, "dport": 80}]), "map_ce_port_forwards[0].dport", "80", "unknown key; the keys are port, protocol"),
     "forward no dict": (shared(port_forwards=[1232]), "map_ce_port_forwards[0]", "1232", "must be a dict with the keys port"),
@@ -143,16 +143,6 @@ def test_no_value_ends_in_a_traceback(variable, value, monkeypatch):
         assert "map_ce_" in exc.path
 
 
-def lines(files, path):
-    """The lines of an "ip" file as the runner reads them."""
-    split = (shlex.split(line, comments=True) for line in files[path].splitlines())
-    return [line for line in split if line]
-
-
-def after(line, word):
-    return line[line.index(word) + 1] if word in line else None
-
-
 @pytest.fixture(params=examples.CE_CASES)
 def case(request):
     return request.param
@@ -203,37 +193,38 @@ def test_translators_share_all_but_what_is_theirs(case, generations):
 
 
 def test_the_own_address_is_routed_both_ways(files, parameters, layout):
-    """One route towards the NAPT, one that ends a loop, in the namespace of the NAPT."""
+    """One route towards the NAPT, one rule that ends a loop, in the namespace of the NAPT."""
     own = parameters["ce"]["ipv4_address"] or parameters["ce"]["ipv4_prefix"]
     other = "napt" if layout == "napt_namespace" else "xlat"
     towards, ends = ("main/ip", f"{other}/ip") if layout == "napt_namespace" else (f"{other}/ip", "main/ip")
-    assert [after(line, "via") for line in lines(files, towards) if own in line] == [parameters["veth"]["other" if other == "napt" else "main"]["ipv4"]]
-    assert [line for line in lines(files, ends) if own in line] == [["route", "add", "blackhole", own]]
+    assert [after(line, "via") for line in ip_lines(files, towards) if own in line] == [parameters["veth"]["other" if other == "napt" else "main"]["ipv4"]]
+    assert [line for line in ip_lines(files, ends) if own in line] == [
+        ["rule", "add", "pref", "30000", "iif", parameters["napt"]["device"], "to", own, "blackhole"]]
 
 
 def test_the_default_route_has_the_mtu_of_the_softwire(files, parameters, layout):
     path = "napt/ip" if layout == "napt_namespace" else "main/ip"
-    mtus = {after(line, "mtu") for line in lines(files, path) if line[:3] == ["route", "add", "default"] and "mtu" in line}
+    mtus = {after(line, "mtu") for line in ip_lines(files, path) if line[:3] == ["route", "add", "default"] and "mtu" in line}
     assert mtus == {str(parameters["wan"]["mtu"] - 20)}
     assert f"maxseg size set {parameters['wan']['mtu'] - 60}" in files["napt/napt.nft" if path == "napt/ip" else "main/napt.nft"]
 
 
 def test_the_way_to_the_border_relay(files, parameters):
-    ways = [line for line in lines(files, "main/ip") if parameters["ce"]["dmr"] in line]
+    ways = [line for line in ip_lines(files, "main/ip") if parameters["ce"]["dmr"] in line]
     gateway = parameters["wan"]["gateway"]
     assert ways == ([["route", "add", parameters["ce"]["dmr"], "via", gateway, "dev", "isp"]] if gateway else [])
     assert ("net/ipv6/conf/isp/accept_ra = 2" in files["main/sysctl"]) is (gateway is None)
 
 
 def test_the_map_address_answers_on_the_wan(files, parameters):
-    proxies = [line for line in lines(files, "main/ip") if "proxy" in line]
+    proxies = [line for line in ip_lines(files, "main/ip") if "proxy" in line]
     ce = parameters["ce"]
     assert proxies == ([["neigh", "add", "proxy", ce["map_address"], "dev", "isp"]] if ce["ipv4_address"] else [])
     assert ("net/ipv6/conf/isp/proxy_ndp = 1" in files["main/sysctl"]) is bool(ce["ipv4_address"])
 
 
 def test_what_nobody_uses_of_the_prefix_is_unreachable(files, parameters):
-    ends = [line for line in lines(files, "main/ip") if "unreachable" in line]
+    ends = [line for line in ip_lines(files, "main/ip") if "unreachable" in line]
     assert [after(line, "unreachable") for line in ends] == [parameters["ce"]["end_user_prefix"]]
     assert after(ends[0], "metric") == str(2**32 - 2)  # after every other route of the same prefix
 
@@ -265,27 +256,27 @@ def test_addresses(name, address, prefix, layout):
     assert (parameters["ce"]["ipv4_address"] or parameters["ce"]["ipv4_prefix"]) == address
     assert parameters["map_prefix"] == prefix
     if layout == "translator_namespace":
-        assert after([line for line in lines(files, "main/ip") if "fe80::2" in line and "via" in line][0], "add") == prefix
+        assert after([line for line in ip_lines(files, "main/ip") if "fe80::2" in line and "via" in line][0], "add") == prefix
     guard = files["main/guard.nft"]
     assert f"ip6 daddr {prefix.replace('/128', '')} goto softwire_in" in guard
     assert f"ip6 saddr {parameters['ce']['dmr']} counter accept" in guard
 
 
 def test_the_namespace_layout_moves_the_lan(files, parameters, layout):
-    moved = [line[2] for line in lines(files, "main/ip") if line[:2] == ["link", "set"] and "netns" in line]
+    moved = [line[3] for line in ip_lines(files, "main/ip") if line[:3] == ["link", "set", "dev"] and "netns" in line]
     settings = json.loads(files["instance.json"])
     lan = parameters["lan"]
     if layout == "translator_namespace":
         assert moved == []
         assert settings["namespaces"] == ["xlat"] and "move" not in settings["interfaces"]["lan"]
-        rules = [after(line, "iif") for line in lines(files, "main/ip") if line[0] == "rule"]
-        assert rules == [name for interface in lan["interfaces"] for name in (interface, interface)] + ["lo"]
+        rules = [after(line, "iif") for line in ip_lines(files, "main/ip") if line[0] == "rule"]
+        assert rules == ["ce-veth"] + [name for interface in lan["interfaces"] for name in (interface, interface)] + ["lo"]
         return
     assert moved == lan["interfaces"]
-    given = {(line[2], after(line, "dev")) for line in lines(files, "napt/ip") if line[0] == "addr" and after(line, "dev") != "ce-main"}
+    given = {(line[2], after(line, "dev")) for line in ip_lines(files, "napt/ip") if line[0] == "addr" and after(line, "dev") != "ce-main"}
     assert given == {(entry["address"], entry["interface"]) for entry in lan["addresses"]}
-    assert {line[2] for line in lines(files, "napt/ip") if line[:2] == ["link", "set"]} == {"lo", "ce-main", *lan["interfaces"]}
-    inner = {after(line, "add") for line in lines(files, "main/ip") if line[0] == "route" and "fe80::2" in line}
+    assert {line[3] for line in ip_lines(files, "napt/ip") if line[:3] == ["link", "set", "dev"]} == {"lo", "ce-main", *lan["interfaces"]}
+    inner = {after(line, "add") for line in ip_lines(files, "main/ip") if line[0] == "route" and "fe80::2" in line}
     assert inner == {entry["network"] for entry in lan["addresses"] if entry["version"] == 6}
     for name in lan["interfaces"]:
         assert settings["interfaces"][name]["move"] == "napt"

@@ -46,10 +46,12 @@ def test_the_unit_brings_up_what_current_points_at():
 def rulesets():
     """Every ruleset, once: {text: where it comes from}."""
     found = {}
-    for case, variables in examples.CE_CASES.items():
-        for layout, napt in examples.LAYOUTS.items():
-            for name, files in examples.ce_generations(napt_namespace=napt, **variables).items():
-                found.update({text: f"{case}, {layout}, {name}, {path}" for path, text in files.items() if path.endswith(".nft")})
+    cases = [(f"{case}, {layout}", {"napt_namespace": napt, **variables})
+             for all_cases, layouts in ((examples.CE_CASES, examples.LAYOUTS), (examples.MAPE_CASES, examples.MAPE_LAYOUTS))
+             for case, variables in all_cases.items() for layout, napt in layouts.items()]
+    for case, variables in cases:
+        for name, files in examples.ce_generations(**variables).items():
+            found.update({text: f"{case}, {name}, {path}" for path, text in files.items() if path.endswith(".nft")})
     for case, variables in examples.BR_CASES.items():
         for name, files in examples.br_generations(**variables).items():
             found.update({text: f"{case}, {name}, {path}" for path, text in files.items() if path.endswith(".nft")})
