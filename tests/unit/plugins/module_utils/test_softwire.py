@@ -2,12 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The runner in a machine of its own, with real links, routes, nftables and BPF programs; only Jool is a script."""
+"""The runner in a machine of its own, with real links, routes, nftables and BPF programs; only Jool is a script, the tunnel a bridge."""
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
 
 import examples
 import pytest
@@ -46,10 +47,19 @@ echo 0 > ipv4/conf/all/accept_redirects; echo 1 > ipv4/conf/isp/forwarding; echo
 # The kernel notices a carrier a moment later, and then makes addresses and routes.
 for link in isp lan inet; do until ip -6 route show table local | grep -q "^local fe80::.* $link"; do sleep 0.02; done; done
 """
-# Each has lines for "ip" that the tutorial's customer edge has not.
+# Each transport in each layout.
+EDGES = {
+    **{f"mapt_{layout}": {"napt_namespace": napt, "translator": "jool_siit"} for layout, napt in examples.LAYOUTS.items()},
+    **{f"mape_{layout}": {"napt_namespace": napt, **examples.MAPE_CASES["shared"]} for layout, napt in examples.MAPE_LAYOUTS.items()},
+}
+MAPT_EDGES = [edge for edge in EDGES if edge.startswith("mapt")]
+MAPE_EDGES = [edge for edge in EDGES if edge.startswith("mape")]
+# Each has lines for "ip" that the first customer edge of its kind has not.
 KINDS = {
-    "napt_namespace": ("no_gateway", "ipv4_prefix", "two_lans"),
-    "translator_namespace": ("link_local_gateway", "ipv4_prefix", "two_lans"),
+    "mapt_napt_namespace": ("no_gateway", "ipv4_prefix", "two_lans"),
+    "mapt_translator_namespace": ("link_local_gateway", "ipv4_prefix", "two_lans"),
+    "mape_napt_namespace": ("no_gateway", "ipv4_prefix", "two_lans"),
+    "mape_main": ("no_gateway", "ipv4_prefix", "two_lans"),
 }
 
 
@@ -59,13 +69,22 @@ def router(sandbox):
     return sandbox
 
 
-@pytest.fixture(params=examples.LAYOUTS)
-def layout(request):
+@pytest.fixture(params=EDGES)
+def edge(request):
     return request.param
 
 
-def install_ce(router, layout, translator="jool_siit", **changes):
-    return router.install(examples.ce_generations(napt_namespace=examples.LAYOUTS[layout], **changes)[translator])
+def files_of(edge, **changes):
+    files, = examples.ce_generations(**{**EDGES[edge], **changes}).values()
+    return files
+
+
+def napt_of(edge):
+    return EDGES[edge]["napt_namespace"] or "main"
+
+
+def install_ce(router, edge, **changes):
+    return router.install(files_of(edge, **changes))
 
 
 def unchanged(router, before):
@@ -80,15 +99,16 @@ def added(before, after):
     return "\n".join(rest)
 
 
-def test_a_customer_edge_comes_up_and_goes_without_a_trace(router, layout):
+@pytest.mark.parametrize("edge", MAPT_EDGES)
+def test_a_customer_edge_comes_up_and_goes_without_a_trace(router, edge):
     before = router.snapshot()
-    generation = install_ce(router, layout)
+    generation = install_ce(router, edge)
     assert router.softwire(generation, "up").stderr == ""
     made = added(before, router.snapshot())
     for part in ("ce-veth", "192.0.2.8", "2001:db8:ce:11a:0:c000:208:1a dev isp proxy", "64:ff9b::/96 via 2001:db8:6::1",
                  "unreachable 2001:db8:ce:11a::/64", "40000:", "table inet softwire_ce_guard", "ipv4/conf/all/forwarding:1"):
         assert part in made, part
-    other = "napt" if layout == "napt_namespace" else "xlat"
+    other = "napt" if napt_of(edge) == "napt" else "xlat"
     assert router.sh("ip netns").split()[0] == other
     tables = router.run("ip", "netns", "exec", "napt", "nft", "list", "tables") if other == "napt" else router.run("nft", "list", "tables")
     assert "table ip softwire_ce_napt" in tables.stdout
@@ -107,10 +127,57 @@ def test_a_customer_edge_comes_up_and_goes_without_a_trace(router, layout):
     unchanged(router, before)
 
 
-def test_every_kind_of_customer_edge_comes_up(router, layout):
+@pytest.mark.parametrize("edge", MAPE_EDGES)
+def test_a_customer_edge_with_a_tunnel_comes_up_and_goes_without_a_trace(router, edge):
+    before = router.snapshot()
+    generation = install_ce(router, edge)
+    assert router.softwire(generation, "up").stderr == ""
+    made = added(before, router.snapshot())
+    for part in ("ce-tun: <", "mtu 1460", "2001:db8:12:3400:0:c000:212:34/128 scope global nodad deprecated",
+                 "default dev ce-tun table 7598", "2001:db8:ffff::1 via 2001:db8:6::1", "unreachable 2001:db8:12:3400::/56",
+                 "40000:", "table inet softwire_ce_guard", "ipv4/conf/all/forwarding:1", "ipv4/conf/ce-tun/rp_filter:2"):
+        assert part in made, part
+    assert router.calls() == [(router.main, ["modprobe", "ip6_tunnel"])]
+    if napt_of(edge) == "napt":
+        assert router.sh("ip netns").split()[0] == "napt"
+        assert "30000:\tfrom all to 192.0.2.18 iif ce-main blackhole" in router.run("ip", "-n", "napt", "rule").stdout
+        assert "192.168.0.1/24" in router.run("ip", "-n", "napt", "-brief", "addr").stdout
+        tables = router.run("ip", "netns", "exec", "napt", "nft", "list", "tables").stdout
+    else:
+        assert router.sh("ip netns") == ""
+        assert "30000:\tfrom all to 192.0.2.18 iif ce-tun blackhole" in made
+        tables = router.run("nft", "list", "tables").stdout
+    assert "table ip softwire_ce_napt" in tables
+    for _twice in range(2):
+        assert router.softwire(generation, "down").stderr == ""
+        unchanged(router, before)
+
+
+@pytest.mark.parametrize("edge", MAPE_EDGES)
+def test_ip_understands_the_tunnel(router, edge):
+    """The real "ip" reads the line; a kernel without ip6_tunnel refuses it only because it has no such device."""
+    router.softwire(install_ce(router, edge), "up")
+    line, = router.tunnels()
+    done = router.run("ip", *line.replace("ce-tun", "other-tun").split(), check=False)
+    assert done.returncode == 0 or done.stderr == "Error: Unknown device type.\n"
+
+
+def test_interfaces_may_be_called_like_words_of_ip(router):
+    router.sh("ip link set dev lan down; ip link set dev lan name netns; ip link set dev isp down; ip link set dev isp name add;"
+              "ip link set dev netns up; ip link set dev add up; ip addr add 2001:db8:6::2/64 dev add")
+    before = router.sh("ip -4 route; ip rule; ip -brief link")
+    generation = install_ce(router, "mapt_napt_namespace", wan_interface="add", lan_interfaces=["netns"])
+    assert router.softwire(generation, "up").stderr == ""
+    assert "192.168.0.1/24" in router.run("ip", "-n", "napt", "addr", "show", "dev", "netns").stdout
+    assert router.softwire(generation, "down").stderr == ""
+    assert router.sh("ip -4 route; ip rule; ip -brief link") == before
+
+
+def test_every_kind_of_customer_edge_comes_up(router, edge):
     before = [line for line in router.snapshot() if "lan" not in line]
-    for kind in KINDS[layout]:
-        generation = install_ce(router, layout, **examples.CE_CASES[kind])
+    for kind in KINDS[edge]:
+        case = examples.CE_CASES[kind] if edge in MAPT_EDGES else examples.MAPE_CASES[kind]
+        generation = install_ce(router, edge, **case)
         assert router.softwire(generation, "up").stderr == "", kind
         assert router.softwire(generation, "down").stderr == "", kind
     assert [line for line in router.snapshot() if "lan" not in line] == before
@@ -120,7 +187,7 @@ def test_an_interface_without_carrier_gets_its_routes_back(router):
     router.sh("ip link set lan-peer down")
     routes = router.sh("ip route; ip -6 route show dev lan | grep -v ^fe80")
     assert "linkdown" in routes
-    generation = install_ce(router, "napt_namespace")
+    generation = install_ce(router, "mapt_napt_namespace")
     router.softwire(generation, "up")
     assert "dev lan" not in router.sh("ip route")
     assert router.softwire(generation, "down").stderr == ""
@@ -134,9 +201,9 @@ def places(router, generation, count):
     return [total * share // count for share in range(1, count + 1)]
 
 
-def test_a_step_that_fails_leaves_nothing(router, layout):
+def test_a_step_that_fails_leaves_nothing(router, edge):
     before = router.snapshot()
-    generation = install_ce(router, layout)
+    generation = install_ce(router, edge)
     for at in places(router, generation, 3):
         router.softwire(generation, "down")
         done = router.softwire(generation, "up", check=False, fault="fail", at=at)
@@ -145,9 +212,9 @@ def test_a_step_that_fails_leaves_nothing(router, layout):
         unchanged(router, before)
 
 
-def test_up_cleans_what_a_killed_one_left(router, layout):
+def test_up_cleans_what_a_killed_one_left(router, edge):
     before = router.snapshot()
-    generation = install_ce(router, layout)
+    generation = install_ce(router, edge)
     steps = places(router, generation, 3)
     up = without_addresses(router.snapshot())
     for at in steps:
@@ -165,14 +232,15 @@ def topology(lines):
 
 
 def without_addresses(lines):
-    """The links of a pair get new hardware addresses and numbers each time."""
+    """Our links get new hardware addresses and numbers each time."""
+    lines = [re.sub(r"^\d+: (ce-tun: )", r"\1", line) for line in lines]
     return [line for line in lines if not any(word in line for word in ("link/ether", "fe80::", "veth", "/run/softwire"))]
 
 
 def test_down_after_a_kill_between_the_journal_and_the_step(router):
     """The journal may name a step that was never taken: down says so and goes on."""
     before = router.snapshot()
-    generation = install_ce(router, "napt_namespace")
+    generation = install_ce(router, "mapt_napt_namespace")
     router.softwire(generation, "up")
     with_fault = json.dumps({"run": ["ip", "link", "del", "never-made"]})
     router.sh(f"echo '{with_fault}' >> /run/softwire/ce/journal")
@@ -181,32 +249,29 @@ def test_down_after_a_kill_between_the_journal_and_the_step(router):
     unchanged(router, before)
 
 
-def test_nft_that_refuses_leaves_nothing(router, layout):
+def test_nft_that_refuses_leaves_nothing(router, edge):
     before = router.snapshot()
-    files = examples.ce_generations(napt_namespace=examples.LAYOUTS[layout])["jool_siit"]
-    napt = "napt/napt.nft" if layout == "napt_namespace" else "main/napt.nft"
+    files = files_of(edge)
+    napt = f"{napt_of(edge)}/napt.nft"
     generation = router.install(dict(files, **{napt: files[napt].replace("policy accept", "policy perhaps")}))
     done = router.softwire(generation, "up", check=False)
     assert done.returncode == 1 and "napt.nft" in done.stderr and "perhaps" in done.stderr
     unchanged(router, before)
 
 
-def test_reload_keeps_links_and_flows(router, layout):
-    files = examples.ce_generations(napt_namespace=examples.LAYOUTS[layout])["jool_siit"]
-    router.softwire(router.install(files), "up")
-    napt = "napt" if layout == "napt_namespace" else "main"
-    inside = ["ip", "netns", "exec", "napt"] if napt == "napt" else []
+def test_reload_keeps_links_and_flows(router, edge):
+    router.softwire(install_ce(router, edge), "up")
+    inside = ["ip", "netns", "exec", "napt"] if napt_of(edge) == "napt" else []
+    port, jool = (53300, [["jool_siit", "file", "handle"]]) if edge in MAPT_EDGES else (1233, [])
     flow = ["-p", "udp", "-s", "192.168.0.10", "-d", "198.51.100.1", "--sport", "1000", "--dport", "53", "--timeout", "100"]
     router.run(*inside, "conntrack", "-I", *flow)
     journal = router.sh("cat /run/softwire/ce/journal")
     before = router.snapshot()
-    changed = examples.ce_generations(
-        napt_namespace=examples.LAYOUTS[layout], reserved_ports=[53300], translator="jool_siit")["jool_siit"]
-    generation = router.install(changed)
+    generation = install_ce(router, edge, reserved_ports=[port])
     calls = len(router.calls())
     assert router.softwire(generation, "reload").stderr == ""
-    assert [words[:3] for _where, words in router.calls()[calls:]] == [["jool_siit", "file", "handle"]]
-    assert "53300" in router.run(*inside, "nft", "list", "table", "ip", "softwire_ce_napt").stdout
+    assert [words[:3] for _where, words in router.calls()[calls:]] == jool
+    assert f"th sport {port} accept" in router.run(*inside, "nft", "list", "table", "ip", "softwire_ce_napt").stdout
     assert "sport=1000" in router.run(*inside, "conntrack", "-L", "-p", "udp").stdout
     assert topology(router.snapshot()) == topology(before)
     assert router.sh("cat /run/softwire/ce/journal") == journal
@@ -224,7 +289,7 @@ def test_a_reload_that_fails_says_so(router):
 
 def test_accept_ra_of_user_space_stays(router):
     router.sh("echo 0 > /proc/sys/net/ipv6/conf/isp/accept_ra")
-    generation = install_ce(router, "napt_namespace", wan_gateway="")
+    generation = install_ce(router, "mapt_napt_namespace", wan_gateway="")
     router.softwire(generation, "up")
     assert router.sh("cat /proc/sys/net/ipv6/conf/isp/accept_ra") == "0\n"
 
@@ -287,7 +352,7 @@ def test_a_border_relay_that_is_interrupted_leaves_nothing(fault, code, router):
 @pytest.mark.parametrize("line, expected", [
     ("link add ce-veth type veth peer name ce-main netns napt", "link del ce-veth"),
     ("addr add fe80::1/64 dev ce-veth nodad", "addr del fe80::1/64 dev ce-veth nodad"),
-    ("-6 route add unreachable 2001:db8::/64 metric 5", "-6 route del unreachable 2001:db8::/64 metric 5"),
+    ("route add unreachable 2001:db8::/64 metric 5", "route del unreachable 2001:db8::/64 metric 5"),
     ("neigh add proxy 2001:db8::1 dev isp", "neigh del proxy 2001:db8::1 dev isp"),
     ("rule add pref 40000 iif lo lookup 7597", "rule del pref 40000 iif lo lookup 7597"),
     ("qdisc add dev isp clsact", "qdisc del dev isp clsact"),
@@ -297,12 +362,17 @@ def test_inverse(line, expected):
     assert softwire.inverse(line.split()) == expected.split()
 
 
+def test_moves():
+    assert softwire.is_move("link set dev lan netns napt".split())
+    assert not softwire.is_move("link set dev netns up".split())
+
+
 def test_tables_of_an_nft_file():
     text = "# table ip no {\ntable ip one\ndelete table ip one\ntable ip one {\n}\ntable inet two {\n"
     assert softwire.tables(text) == [("ip", "one"), ("inet", "two")]
 
 
 def test_batch_files_have_comments_and_quotes(tmp_path):
-    (tmp_path / "ip").write_text('# all\n\nlink set "a b" up # here\n')
-    assert softwire.batch(tmp_path / "ip") == [["link", "set", "a b", "up"]]
+    (tmp_path / "ip").write_text('# all\n\nlink set dev "a b" up # here\n')
+    assert softwire.batch(tmp_path / "ip") == [["link", "set", "dev", "a b", "up"]]
     assert softwire.batch(tmp_path / "none") == []

@@ -11,6 +11,7 @@ import re
 
 import examples
 import pytest
+import yaml
 from examples import after, ip_lines
 
 from ansible_collections.softwire.map.plugins.plugin_utils import customer_edge
@@ -182,3 +183,16 @@ def test_a_line_by_the_name_of_its_isp():
     made, = (line for line in ip_lines(files, "main/ip") if "ip6tnl" in line)
     # 106.72.42.64 with PSID 0x96; the identifier of the draft: zero, address, PSID, zero.
     assert (after(made, "local"), after(made, "remote")) == ("240b:10:2a40:9600:6a:482a:4000:9600", "2404:9200:225:100::64")
+
+
+def test_the_line_of_the_readme():
+    """Its domain is a template: 'ocn' | softwire.map.isp_domain(map_ce_end_user_prefix)."""
+    readme = (examples.ROLES / "map_ce" / "README.md").read_text(encoding="utf-8")
+    play = re.search(r"```yaml\n(- hosts[^`]*isp_domain[^`]*)```", readme)[1]
+    given = yaml.safe_load(play)[0]["roles"][0]["vars"]
+    assert given.pop("map_domain") == "{{ 'ocn' | softwire.map.isp_domain(map_ce_end_user_prefix) }}"
+    variables = {name[len("map_ce_"):]: value for name, value in given.items()}
+    variables["domain"] = isp_domain("ocn", variables["end_user_prefix"])
+    (name, files), = customer_edge.alternatives({**examples.defaults("map_ce"), **variables}, examples.CE_TEMPLATES)
+    parameters = json.loads(files["parameters.json"])
+    assert (name, parameters["ce"]["port_count"], parameters["napt"]["mss"]) == ("ip6_tunnel", 1008, 1420)
