@@ -233,7 +233,7 @@ def topology(lines):
 
 def without_addresses(lines):
     """Our links get new hardware addresses and numbers each time."""
-    lines = [re.sub(r"^\d+: (ce-tun: )", r"\1", line) for line in lines]
+    lines = sorted(re.sub(r"^\d+: (ce-tun: )", r"\1", line) for line in lines)
     return [line for line in lines if not any(word in line for word in ("link/ether", "fe80::", "veth", "/run/softwire"))]
 
 
