@@ -12,6 +12,7 @@ A copy of this file lies in every generation, beside the plain files that it app
     <namespace>/sysctl     lines "key = value", keys with slashes
     <namespace>/bpftool    the arguments of one bpftool command per line
     <namespace>/tc         lines of "tc -batch"
+    <namespace>/ip-late    lines of "ip -batch", once all this is in place
     <namespace>/jool.json  one Jool instance, loaded last
 
 The directory "main" stands for the main network namespace; the others are namespaces of our own.
@@ -171,7 +172,7 @@ class Generation:
         for namespace in self.settings["namespaces"]:
             self.journal.run(["ip", "netns", "add", namespace], {"run": ["ip", "netns", "delete", namespace]})
         # Rules first: no packet may pass a link that they do not guard yet.
-        self._each(self._nft, self._ip, self._sysctl, self._bpf, self._tc, self._jool)
+        self._each(self._nft, self._ip, self._sysctl, self._bpf, self._tc, self._late_ip, self._jool)
 
     def down(self):
         return self.journal.undo()
@@ -205,8 +206,11 @@ class Generation:
             undo = [{"run": ["nft", "delete", "table", family, table]} for family, table in made]
             self.journal.run(in_namespace(namespace, ["nft", "-f", str(path)]), *undo)
 
-    def _ip(self, namespace, directory):
-        path = directory / "ip"
+    def _late_ip(self, namespace, directory):
+        self._ip(namespace, directory, "ip-late")
+
+    def _ip(self, namespace, directory, name="ip"):
+        path = directory / name
         if namespace != "main":
             if path.exists():
                 run(["ip", "-n", namespace, "-batch", str(path)])

@@ -13,6 +13,9 @@ from ansible_collections.softwire.map.plugins.plugin_utils.domain import parse_d
 from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
 
 TRANSLATORS = ("jool_mapt", "jool_siit")
+TUNNEL = "ip6_tunnel"
+PROGRAMS = {"map-t": "mapt.bpf.c", "map-e": "mape.bpf.c"}
+IPV6_HEADER = 40
 TC_PREFERENCE = 7599
 
 
@@ -24,33 +27,44 @@ def alternatives(variables, templates):
     Returns a list of (name, {path: text or bytes}). Raises MapError.
     """
     domains = domains_of(variables)
+    common = parameters(variables, domains)
+    programs = bpf_object.build(PROGRAMS[domains[0]["transport"]], variables.get("bpf_object"), "map_br_bpf_object", templates)
+    return [(name, generation(dict(common, softwire=name), templates, programs)) for name in softwires(variables, domains)]
+
+
+def softwires(variables, domains):
+    """The kernel modules that can carry the softwires, in the order in which to try them."""
+    if domains[0]["transport"] == "map-e":
+        return (TUNNEL,)
     wanted = checks.one_of(variables.get("translator"), "map_br_translator", ("auto",) + TRANSLATORS)
-    names = TRANSLATORS if wanted == "auto" else (wanted,)
     if any(rule["psid"] is not None for domain in domains for rule in domain["rules"]):
         if wanted == "jool_mapt":
             raise MapError("map_br_translator", wanted, "jool_mapt has no explicit PSID (a rule with psid); use jool_siit")
-        names = ("jool_siit",)
-    common = parameters(variables, domains)
-    programs = bpf_object.build(variables.get("bpf_object"), "map_br_bpf_object", templates)
-    return [(name, generation(dict(common, translator=name), templates, programs)) for name in names]
+        return ("jool_siit",)
+    return TRANSLATORS if wanted == "auto" else (wanted,)
 
 
 def domains_of(variables):
-    """The checked domains; all of one translator, so of one DMR."""
+    """The checked domains; all of one transport, and with MAP-T of one translator, so of one DMR."""
     given = checks.required(checks.listed(variables.get("domains"), "map_br_domains"), "map_br_domains")
     domains = []
     for index, value in enumerate(given):
         path = f"map_br_domains[{index}]"
         domain = parse_domain(checks.required(value, path), path)
-        if domain["transport"] != "map-t":
-            raise MapError(f"{path}.transport", domain["transport"], "this role deploys map-t")
-        if domains and domain["dmr"] != domains[0]["dmr"]:
-            raise MapError(f"{path}.dmr", domain["dmr"],
-                           f"differs from map_br_domains[0].dmr, {domains[0]['dmr']}; a translator serves one DMR, so use one border relay for each")
         for number, other in enumerate(domains):
+            refuse_difference(domain, path, other, f"map_br_domains[{number}]")
             refuse_shared_prefixes(domain, path, other, f"map_br_domains[{number}]")
         domains.append(domain)
     return domains
+
+
+def refuse_difference(domain, path, other, other_path):
+    for key, reason in (
+        ("transport", "a border relay serves one transport, so use an instance for each"),
+        ("dmr", "a translator serves one DMR, so use one border relay for each"),
+    ):
+        if domain[key] != other[key]:
+            raise MapError(f"{path}.{key}", domain[key], f"differs from {other_path}.{key}, {other[key]}; {reason}")
 
 
 def refuse_shared_prefixes(domain, path, other, other_path):
@@ -63,41 +77,61 @@ def refuse_shared_prefixes(domain, path, other, other_path):
 
 
 def parameters(variables, domains):
-    """What the templates see, whichever the translator."""
+    """What the templates see, whichever kernel module carries the softwires."""
     instance = checks.instance(variables.get("instance"), "map_br_instance")
-    internal = checks.network(variables.get("internal_prefix"), "map_br_internal_prefix", 6)
-    dmr = domains[0]["dmr"]
-    if internal.prefixlen != 96 or internal.network_address.packed[8]:
-        raise MapError("map_br_internal_prefix", str(internal), "must be a /96 with bits 64 to 71 zero", "RFC 6052 section 2.2")
-    if internal.overlaps(ipaddress.ip_network(dmr)):
-        raise MapError("map_br_internal_prefix", str(internal), f"overlaps the DMR {dmr}; it must be a prefix that nobody uses")
-    rules = [dict(rule, index=index) for domain in domains for index, rule in enumerate(domain["rules"])]
-    for rule in rules:
-        if internal.overlaps(ipaddress.ip_network(rule["ipv6_prefix"])):
-            raise MapError("map_br_internal_prefix", str(internal), f"overlaps the rule {rule['ipv6_prefix']}; it must be a prefix that nobody uses")
-    ipv4_prefixes = sorted({rule["ipv4_prefix"] for rule in rules}, key=ipaddress.ip_network)
+    map_t = domains[0]["transport"] == "map-t"
+    internal = internal_prefix(variables, domains) if map_t else None
     interfaces = {
         family: checks.interface(checks.required(variables.get(name), f"map_br_{name}"), f"map_br_{name}")
         for family, name in (("ipv4", "ipv4_interface"), ("ipv6", "ipv6_interface"))
     }
-    return {
+    ipv4_prefixes = sorted({rule["ipv4_prefix"] for domain in domains for rule in domain["rules"]}, key=ipaddress.ip_network)
+    ipv6_mtu = checks.integer(variables.get("ipv6_mtu"), "map_br_ipv6_mtu", 1280, 65535)
+    common = {
         "role": "br",
         "instance": instance,
-        "dmr": dmr,
         "domains": domains,
         "interfaces": interfaces,
-        "ipv6_mtu": checks.integer(variables.get("ipv6_mtu"), "map_br_ipv6_mtu", 1280, 65535),
-        "internal_prefix": str(internal),
-        "ipv4_prefixes": [{"ipv4": text, "internal": inside(internal, text)} for text in ipv4_prefixes],
+        "ipv6_mtu": ipv6_mtu,
+        "bpf": bpf_parameters(instance, domains, internal),
+        "tc_preference": TC_PREFERENCE,
+    }
+    if not map_t:
+        return dict(
+            common,
+            tunnel=f"{instance}-tun",
+            ipv4_mtu=ipv6_mtu - IPV6_HEADER,
+            ipv4_prefixes=[{"ipv4": text} for text in ipv4_prefixes],
+            br_addresses=sorted({address for domain in domains for address in domain["br_address"]}, key=ipaddress.ip_address),
+            fast_path=checks.boolean(variables.get("fast_path"), "map_br_fast_path"),
+        )
+    return dict(
+        common,
+        tunnel=None,
+        dmr=domains[0]["dmr"],
+        internal_prefix=str(internal),
+        ipv4_prefixes=[{"ipv4": text, "internal": inside(internal, text)} for text in ipv4_prefixes],
         # A veth pair: what the translator sends into its first end, the programs take from the second.
-        "detour": {
+        detour={
             "enter": f"{instance}-out", "enter_mac": "02:00:5e:75:97:01",
             "leave": f"{instance}-in", "leave_mac": "02:00:5e:75:97:02",
             "enter_gateway": "fe80::99", "leave_gateway": "fe80::98",
         },
-        "bpf": bpf_parameters(instance, domains, dmr, str(internal)),
-        "tc_preference": TC_PREFERENCE,
-    }
+    )
+
+
+def internal_prefix(variables, domains):
+    """The /96 that stands for the CEs between translator and programs; nobody else may use it."""
+    path = "map_br_internal_prefix"
+    internal = checks.network(variables.get("internal_prefix"), path, 6)
+    if internal.prefixlen != 96 or internal.network_address.packed[8]:
+        raise MapError(path, str(internal), "must be a /96 with bits 64 to 71 zero", "RFC 6052 section 2.2")
+    if internal.overlaps(ipaddress.ip_network(domains[0]["dmr"])):
+        raise MapError(path, str(internal), f"overlaps the DMR {domains[0]['dmr']}; it must be a prefix that nobody uses")
+    for rule in (rule for domain in domains for rule in domain["rules"]):
+        if internal.overlaps(ipaddress.ip_network(rule["ipv6_prefix"])):
+            raise MapError(path, str(internal), f"overlaps the rule {rule['ipv6_prefix']}; it must be a prefix that nobody uses")
+    return internal
 
 
 def inside(internal, ipv4_prefix):
@@ -107,7 +141,9 @@ def inside(internal, ipv4_prefix):
     return f"{address}/{96 + prefix.prefixlen}"
 
 
-def bpf_parameters(instance, domains, dmr, internal):
+def bpf_parameters(instance, domains, internal):
+    """What the programs' maps hold; internal: None for MAP-E."""
+    internal = str(internal) if internal else None
     entries = []
     for number, domain in enumerate(domains):
         for index, rule in enumerate(domain["rules"]):
@@ -115,31 +151,36 @@ def bpf_parameters(instance, domains, dmr, internal):
                 entries.append(bpf_rule.rule_entry(rule, domain, internal))
             except ValueError as exc:
                 raise MapError(f"map_br_domains[{number}].rules[{index}]", rule["ipv6_prefix"], str(exc)) from exc
-    return {
-        "pins": f"/run/softwire/{instance}/bpf",
-        "rules": entries,
-        "config": {check_only: bpf_rule.config_value(dmr, internal, check_only) for check_only in (False, True)},
-    }
+    maps = {"pins": f"/run/softwire/{instance}/bpf", "rules": entries}
+    if internal is None:
+        return dict(maps, aliases=[alias for domain in domains for alias in bpf_rule.br_alias_entries(domain)])
+    dmr = domains[0]["dmr"]
+    return dict(maps, config={
+        name: bpf_rule.config_value(dmr, internal, check_only=name == "jool_mapt") for name in TRANSLATORS
+    })
 
 
 def generation(relay, templates, programs):
     """The files of a border relay with these parameters; programs: the compiled BPF object, bytes."""
+    folder = "mape" if relay["softwire"] == TUNNEL else "mapt"
     plan = {
-        "main/ip": "main.ip.j2",
-        "main/sysctl": "main.sysctl.j2",
-        "main/guard.nft": "guard.nft.j2",
-        "main/bpftool": "main.bpftool.j2",
-        "main/tc": "main.tc.j2",
+        "main/ip": f"{folder}/ip.j2",
+        "main/sysctl": "sysctl.j2",
+        "main/guard.nft": f"{folder}/guard.nft.j2",
+        "main/bpftool": f"{folder}/bpftool.j2",
+        "main/tc": f"{folder}/tc.j2",
     }
-    relay = dict(relay, bpf=dict(relay["bpf"], config=relay["bpf"]["config"][relay["translator"] == "jool_mapt"]))
+    if relay["softwire"] == TUNNEL:
+        plan["main/ip-late"] = f"{folder}/late_ip.j2"
     files = render.generation(templates, plan, relay, settings(relay))
-    files["main/mapt.bpf.o"] = programs
-    files["main/jool.json"] = render.as_json(jool_configuration(relay))
+    files[f"main/{folder}.bpf.o"] = programs
+    if relay["softwire"] in TRANSLATORS:
+        files["main/jool.json"] = render.as_json(jool_configuration(relay))
     return files
 
 
 def jool_configuration(relay):
-    if relay["translator"] == "jool_mapt":
+    if relay["softwire"] == "jool_mapt":
         rules = [rule for domain in relay["domains"] for rule in domain["rules"]]
         return jool.mapt_br(relay["instance"], relay["dmr"], relay["ipv6_mtu"], rules)
     eamt = [(entry["ipv4"], entry["internal"]) for entry in relay["ipv4_prefixes"]]
@@ -148,6 +189,7 @@ def jool_configuration(relay):
 
 def settings(relay):
     """The content of instance.json: what the preflight and softwire.py want to know."""
+    jool_tool = relay["softwire"] if relay["softwire"] in TRANSLATORS else None
     return {
         "role": "br",
         "instance": relay["instance"],
@@ -159,8 +201,8 @@ def settings(relay):
                 "variable": "map_br_ipv6_interface", "mtu": relay["ipv6_mtu"], "mtu_variable": "map_br_ipv6_mtu",
             },
         },
-        "kernel_modules": [relay["translator"]],
-        "commands": ["ip", "nft", "tc", "bpftool", "modprobe", relay["translator"]],
+        "kernel_modules": [relay["softwire"]],
+        "commands": ["ip", "nft", "tc", "bpftool", "modprobe"] + ([jool_tool] if jool_tool else []),
         "minimum_kernel": "5.19",
-        "jool": relay["translator"],
+        "jool": jool_tool,
     }

@@ -19,16 +19,17 @@ BPF_MACHINE = 247  # e_machine of an ELF file for BPF
 COMPILERS = ("clang", "clang-19", "clang-18", "clang-17", "clang-16", "clang-15", "clang-14")
 
 
-def build(prebuilt, variable, templates):
+def build(source, prebuilt, variable, templates):
     """The object file's bytes: the prebuilt one, or the role's source compiled here.
 
+    source: the name of the source file.
     prebuilt: path of an object file on the controller, or "".
     variable: the variable that gives it, for messages.
     templates: the directory of the role's templates; the sources are in files/bpf beside it.
     """
     if prebuilt:
         return read_object(Path(prebuilt), variable)
-    return compiled(Path(templates).parent / "files" / "bpf" / "mapt.bpf.c", variable)
+    return compiled(Path(templates).parent / "files" / "bpf" / source, variable)
 
 
 def read_object(path, variable):
@@ -48,7 +49,7 @@ def compiled(source, variable):
     if clang is None:
         raise MapError(variable, "", f"the border relay's programs have to be compiled and the controller has no clang; {advice}")
     with tempfile.TemporaryDirectory() as directory:
-        target = Path(directory, "mapt.bpf.o")
+        target = Path(directory, "programs.o")
         # The kernel's own headers lie in a directory of the machine's architecture on Debian and Ubuntu.
         headers = "/usr/include/" + (sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu")
         command = [clang, "-O2", "-g", "-Wall", "-Werror", "-target", "bpf", f"-I{headers}",

@@ -38,6 +38,15 @@ def integer(value, path, low, high):
     return int(value)
 
 
+def boolean(value, path):
+    """A boolean, also as the word that a command line's -e makes of it."""
+    words = {"true": True, "yes": True, "false": False, "no": False}
+    value = words.get(value.lower(), value) if isinstance(value, str) else value
+    if not isinstance(value, bool):
+        raise MapError(path, value, "must be true or false")
+    return value
+
+
 def text_of(value, path, pattern, what):
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise MapError(path, value, f"must be {what}")

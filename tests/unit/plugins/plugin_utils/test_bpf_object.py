@@ -18,7 +18,7 @@ VARIABLE = "map_br_bpf_object"
 
 
 def build(prebuilt="", templates=examples.BR_TEMPLATES):
-    return bpf_object.build(prebuilt, VARIABLE, templates)
+    return bpf_object.build("mapt.bpf.c", prebuilt, VARIABLE, templates)
 
 
 @pytest.fixture
