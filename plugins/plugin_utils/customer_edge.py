@@ -112,6 +112,8 @@ def parameters(variables, ce):
     napt_in_main = layout["namespaces"]["napt"] == "main"
     napt_device = (tunnel or veth["main"]["device"]) if napt_in_main else veth["other"]["device"]
     table = checks.integer(variables.get("route_table"), "map_ce_route_table", 1, 2**31 - 2)
+    if 252 <= table <= 255:
+        raise MapError("map_ce_route_table", table, "it and the next number must not be 253 to 255, the kernel's own tables; choose another")
     sources = nat_sources(variables, lan, ce, veth)
     forwards = port_forwards(variables, ce)
     reserved = [

@@ -88,6 +88,7 @@ REFUSALS = {
     "veth is the LAN": ({"veth_network": "192.168.0.0/29"}, "map_ce_veth_network", "192.168.0.0/29", "overlaps 192.168.0.0/24"),
     "veth is our own": ({"veth_network": "192.0.2.0/24"}, "map_ce_veth_network", "192.0.2.0/24", "overlaps 192.0.2.8"),
     "table": ({"route_table": 0}, "map_ce_route_table", "0", "between 1 and 2147483646"),
+    "next to the main table": ({"route_table": 253}, "map_ce_route_table", "253", "must not be 253 to 255, the kernel's own tables"),
     "forward key": (
         shared(port_forwards=[{**FORWARD, "dport": 80}]), "map_ce_port_forwards[0].dport", "80", "unknown key; the keys are port, protocol"),
     "forward no dict": (shared(port_forwards=[1232]), "map_ce_port_forwards[0]", "1232", "must be a dict with the keys port"),
