@@ -1,16 +1,17 @@
-"""Access to the running lab, and what the example inventory says of each customer edge."""
+"""Access to the running lab, and what its inventory says of each customer edge."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests" / "lab")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+# Each client and the host of its customer edge.
 CLIENTS = {"c1": "ce11b", "c2": "ce774", "c3": "ce11a"}
 
 
@@ -21,12 +22,14 @@ def lab():
 
 
 @pytest.fixture(scope="session")
-def edges():
+def inventory():
+    """{host: {"ce": what the filter softwire.map.ce gives, "port_forwards": [...], "namespace": str}}, from verify.yml."""
+    if "LAB_EDGES" not in os.environ:
+        pytest.fail("LAB_EDGES is not set: these tests are started by molecule's verify.yml")
+    return json.loads(os.environ["LAB_EDGES"])
+
+
+@pytest.fixture(scope="session")
+def edges(inventory):
     """The ce dict of each customer edge by the name of its client."""
-    from ansible_collections.softwire.map.plugins.plugin_utils.domain import ce
-    inventory = ROOT / "inventories" / "example"
-    domain = yaml.safe_load((inventory / "group_vars" / "all.yml").read_text())["map_domain"]
-    return {
-        client: ce(domain, yaml.safe_load((inventory / "host_vars" / f"{host}.yml").read_text())["map_ce_end_user_prefix"])
-        for client, host in CLIENTS.items()
-    }
+    return {client: inventory[host]["ce"] for client, host in CLIENTS.items()}
