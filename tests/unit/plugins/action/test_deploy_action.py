@@ -101,6 +101,14 @@ def test_in_check_mode_packages_are_looked_up_only():
     assert [name for name, _arguments in calls] == ["softwire.map.deploy", "ansible.builtin.apt"]
 
 
+def test_check_mode_goes_on_where_apt_cannot_tell():
+    with mock.patch.object(deploy.Display, "warning") as warning:
+        result, calls = run(CE, wanted("nftables"), {"failed": True, "msg": "python3-apt must be installed"}, check=True)
+    assert result == wanted("nftables") and len(calls) == 2
+    (said,), _options = warning.call_args
+    assert "packages nftables are needed; apt cannot tell" in said and "python3-apt must be installed" in said
+
+
 def test_packages_that_cannot_be_installed():
     result, calls = run(CE, wanted("jool-dkms", "linux-headers-6.1.0-18-amd64"), {"failed": True, "msg": "No package matching"})
     assert len(calls) == 2
