@@ -16,6 +16,10 @@ from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapErro
 
 MODULE = "softwire.map.deploy"
 APT_CACHE_SECONDS = 3600
+HINTS = {
+    "linux-headers-": "DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for",
+    "jool-dkms": "what DKMS said is in /var/lib/dkms/jool*/*/build/make.log on the router",
+}
 DEVICES = {"customer_edge": customer_edge.alternatives, "border_relay": border_relay.alternatives}
 
 
@@ -84,24 +88,20 @@ class ActionModule(ActionBase):
                                   f"whether they can be installed: {installed.get('msg', 'apt failed')}")
             return dict(wanted, changed=True)
         if installed.get("failed"):
+            said = installed.get("msg", "apt failed").strip()
+            hint = self._hint(packages, "jool-dkms" if "dpkg returned an error" in said else "linux-headers-")
             raise AnsibleActionFail(
-                f"packages {', '.join(packages)} cannot be installed; the running configuration was not touched: "
-                f"{installed.get('msg', 'apt failed')}{self._hint(packages)}"
+                f"packages {', '.join(packages)} cannot be installed; the running configuration was not touched: {said}{hint}"
             )
         result = self._deploy(call, task_vars)
         still = result.get("missing_packages")
         if still:
             raise AnsibleActionFail(
                 f"packages {', '.join(still)} are installed but what they bring is not there; "
-                f"the running configuration was not touched{self._hint(still)}"
+                f"the running configuration was not touched{self._hint(still, *HINTS)}"
             )
         return dict(result, changed=True)
 
     @staticmethod
-    def _hint(packages):
-        hints = []
-        if any(name.startswith("linux-headers-") for name in packages):
-            hints.append("DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for")
-        if "jool-dkms" in packages:
-            hints.append("what DKMS said is in /var/lib/dkms/jool/*/build/make.log on the router")
-        return "".join(f"; {hint}" for hint in hints)
+    def _hint(packages, *wanted):
+        return "".join(f"; {HINTS[name]}" for name in wanted if any(package.startswith(name) for package in packages))
