@@ -314,8 +314,6 @@ def test_errors_quoting_what_is_not_ours_do_not_pass(lab, case):
     assert dropped == (0 if case.full else len(wrong))
 
 
-
-
 @with_forwards
 @pytest.mark.parametrize("role", ["net", "client", "napt"])
 def test_port_forward_from_outside_the_lan_and_the_router(lab, case, role):
