@@ -27,7 +27,7 @@ def test_every_rule_and_port(tunnel, form):
             ce = ce_of(fields, dice.getrandbits(chosen["ea_length"]) if chosen["ea_length"] else 0)
             low, high = dice.choice(ce["port_ranges"])
             port = dice.randint(max(low, 1), high) if high else 0
-            address = ce["ipv4_address"] or ce["ipv4_prefix"].split("/")[0]
+            address = ce["ipv4_address"] or ce["ipv4_prefix"].split("/", maxsplit=1)[0]
             if not port or int(address.split(".")[0]) in (0, 127, *range(224, 256)):
                 continue  # nobody's: port 0, a martian
             kind = dice.choice([udp, tcp, echo])

@@ -42,7 +42,7 @@ def test_every_rule_and_port(relay, form):
             if not port:  # a = 0, k = 16, PSID 0: port 0 alone
                 continue
             kind = dice.choice([udp, tcp, echo])
-            inside = internal(ce["ipv4_address"] or ce["ipv4_prefix"].split("/")[0])
+            inside = internal(ce["ipv4_address"] or ce["ipv4_prefix"].split("/", maxsplit=1)[0])
             verdict, packet = relay.run("mapt_in", kind(ce["map_address"], SERVER, port, 53))
             assert (verdict, source_of(packet)) == (PASS, inside), (chosen, ce)
             assert has_valid_checksum(packet)
