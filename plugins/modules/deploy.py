@@ -136,6 +136,8 @@ class Deployment:
         self.name = module.params["instance"]
         self.instance = generations.Instance(self.name)
         self.unit = "softwire@%s.service" % self.name
+        # There while the running generation is exchanged: a run that is killed then leaves it to the next one.
+        self.unfinished = self.instance.directory / ".unfinished"
         self.diff = []
 
     def fail(self, message, **result):
@@ -165,7 +167,7 @@ class Deployment:
         self.diff += generations.differences(
             {UNIT.name: unit_before.encode()} if unit_before else {}, {UNIT.name: unit_text.encode()}, UNIT.parent)
         new_files, new_unit = before != files, unit_before != unit_text
-        changed = new_files or new_unit or not self.enabled() or not self.active()
+        changed = new_files or new_unit or not self.enabled() or not self.active() or self.unfinished.exists()
         name = self.instance.next_name(files) if new_files else self.instance.running()
         result = {"changed": changed, "generation": name, "alternative": alternative["name"],
                   "applied": "nothing", "diff": self.diff}
@@ -241,8 +243,11 @@ class Deployment:
         how = "nothing"
         if not was_active:
             how = "start"
+        elif self.unfinished.exists():
+            how = "restart"
         elif previous != name:
             how = "reload" if generations.reload_suffices(before, files) else "restart"
+        self.unfinished.touch()
         self.instance.switch(name)
         if how != "nothing":
             # systemd goes on with a restart even when this connection breaks in the middle of it.
@@ -250,6 +255,7 @@ class Deployment:
             code = self.systemctl(how, self.unit)[0]
             if code:
                 self.fall_back(previous, was_active, how)
+        self.unfinished.unlink()
         self.systemctl("--quiet", "enable", self.unit)
         return how
 
@@ -260,6 +266,7 @@ class Deployment:
         if was_active and previous:
             code = self.systemctl(how, self.unit)[0]
             back = "generation %s runs again" % previous if not code else "generation %s does not start again either" % previous
+        self.unfinished.unlink()
         self.fail("the new generation does not %s; %s: %s" % (how, back, reason), diff=self.diff)
 
     def journal(self):

@@ -273,6 +273,28 @@ def test_what_a_killed_run_left_is_ours(running):
     assert "not ours" in running.run(alternatives=offered())["msg"]
 
 
+@pytest.mark.parametrize("moment", ["reset-failed", "restart"])
+def test_a_run_killed_while_it_switches_is_finished_by_the_next(moment, running, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def command(argv):
+        if moment in argv:
+            raise Killed
+        return Router.command(running, argv)
+
+    monkeypatch.setattr(running, "command", command)
+    with pytest.raises(Killed):
+        running.run(alternatives=offered(wan_gateway="2001:db8:6::9"))
+    monkeypatch.setattr(running, "command", lambda argv: Router.command(running, argv))
+    before = running.tree()
+    assert running.run(check=True, alternatives=offered(wan_gateway="2001:db8:6::9"))["changed"]
+    assert running.tree() == before
+    result = running.run(alternatives=offered(wan_gateway="2001:db8:6::9"))
+    assert (result["failed"], result["changed"], result["applied"]) == (False, True, "restart")
+    assert running.run(alternatives=offered(wan_gateway="2001:db8:6::9"))["changed"] is False
+
+
 def test_a_full_disk(running, monkeypatch):
     before = running.tree()
 
