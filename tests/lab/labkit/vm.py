@@ -14,6 +14,7 @@ from labkit.common import RUN, LabError, progress, run
 STATE = RUN / "vm"
 MEMORY_MIB = 3072
 BOOT_TIMEOUT = 120  # seconds until ssh answers, on an emulated CPU
+BOOT_ATTEMPTS = 4
 
 KVM_TIMEOUT = 10  # seconds; where KVM works this takes one
 
@@ -75,6 +76,18 @@ def ssh_argv(key: Path, *options: str) -> list[str]:
 
 
 def start(disk: Path, key: Path) -> None:
+    """Boot, again where a boot hangs: on a busy machine an emulated kernel's CPUs may lock up."""
+    for attempt in range(1, BOOT_ATTEMPTS + 1):
+        try:
+            boot(disk, key)
+            return
+        except LabError as error:
+            if attempt == BOOT_ATTEMPTS:
+                raise
+            progress(f"boot {attempt} of {BOOT_ATTEMPTS} failed, once more: {str(error)[:200]}")
+
+
+def boot(disk: Path, key: Path) -> None:
     """Boot from a throw-away overlay of the cached disk and wait for ssh."""
     STATE.mkdir(parents=True, exist_ok=True)
     kvm = kvm_works(disk)
@@ -108,8 +121,8 @@ def start(disk: Path, key: Path) -> None:
                                stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if probe.returncode == 0:
             break
-        if pid() is None or time.monotonic() - begin > BOOT_TIMEOUT:
-            serial = (STATE / "serial.log").read_text(errors="replace")[-2000:]
+        serial = (STATE / "serial.log").read_text(errors="replace")[-2000:]
+        if pid() is None or "soft lockup" in serial or time.monotonic() - begin > BOOT_TIMEOUT:
             stop()
             raise LabError(f"the VM did not answer on ssh:\n{probe.stderr}{serial}")
         time.sleep(0.5)
