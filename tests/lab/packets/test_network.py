@@ -163,7 +163,7 @@ def test_the_server_sees_only_ports_and_ids_of_the_port_sets(traffic, edges):
             seen["port" if port else "id"] += 1
             address, number = found.group(1), int(found.group(2))
             assert any(low <= number <= high for low, high in sets[address]), line
-    assert seen["port"] > 1000 and seen["id"] >= 9, seen
+    assert seen["port"] > 300 and seen["id"] >= 9, seen
 
 
 def test_clients_on_one_address_use_their_own_ports(traffic):
@@ -177,7 +177,7 @@ def test_between_edge_and_relay_there_is_only_the_softwire(traffic, edges, trans
     far_end = SERVER_IN_DMR if transport == "map-t" else edges["c1"]["br_address"]
     ours = {edge["map_address"]: edge for edge in edges.values()}
     softwire = [line for line in traffic["at_relay"] if re.search(rf"\b{far_end}\b", line)]
-    assert len(softwire) > 3000
+    assert len(softwire) > 600
     for line in softwire:
         pair = re.search(r"(\S+?)(?:\.(\d+))? > (\S+?)(?:\.(\d+))?: ", line)
         if pair is None or far_end not in pair.group(1, 3):
