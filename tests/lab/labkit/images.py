@@ -15,7 +15,6 @@ from labkit.common import (SOURCE, LabError, cache_dir, have_commands, progress,
 from labkit.topology import IMAGE
 
 SUITE = "bookworm"
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 DISK_SIZE = "6G"  # sparse
 
@@ -91,7 +90,7 @@ def ssh_key() -> Path:
 
 
 def mirrors() -> list[str]:
-    """sources.list lines: this machine's own where it runs the same release, else the default."""
+    """sources.list lines: this machine's own where it runs the same release, else none: mmdebstrap has its own."""
     release = Path("/etc/os-release").read_text()
     lines = set()
     if f"VERSION_CODENAME={SUITE}" in release:
@@ -102,11 +101,7 @@ def mirrors() -> list[str]:
             uri, suite, component = line.split()
             if component == "main" and suite in (SUITE, f"{SUITE}-updates", f"{SUITE}-security"):
                 lines.add(f"deb {uri} {suite} {component}")
-    return sorted(lines) or [
-        f"deb {DEFAULT_MIRROR} {SUITE} main",
-        f"deb {DEFAULT_MIRROR} {SUITE}-updates main",
-        f"deb {DEFAULT_MIRROR}-security {SUITE}-security main",
-    ]
+    return sorted(lines)
 
 
 def mmdebstrap(what: str, target: Path, recipe: list[str]) -> None:
