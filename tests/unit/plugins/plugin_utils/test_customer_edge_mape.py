@@ -150,10 +150,12 @@ def test_the_guard_lets_in_the_border_relay_alone(case, files, parameters):
     address = ADDRESSES[case][2] if parameters["ce"]["ipv4_address"] else parameters["map_prefix"]
     assert f"ip6 daddr {address} goto softwire_in" in guard_chain(files, "prerouting")
     rules = guard_chain(files, "softwire_in")
-    assert rules[0].startswith('iifname != "isp" counter drop')
-    assert rules[1] == f"ip6 saddr {BR} counter accept"
-    assert rules[2].startswith("icmpv6 type {") and rules[2].endswith("} accept")
-    assert rules[3].startswith("counter drop") and len(rules) == 4
+    assert rules[0] == 'iifname "lo" accept'
+    assert rules[1].startswith('iifname != "isp" counter drop')
+    assert rules[2] == f"ip6 saddr {BR} counter accept"
+    assert rules[3].startswith("icmpv6 type { destination-unreachable") and rules[3].endswith("} accept")
+    assert rules[4] == "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
+    assert rules[5].startswith("counter drop") and len(rules) == 6
 
 
 def test_the_guard_knows_what_may_be_in_the_tunnel(files, parameters):
