@@ -23,7 +23,7 @@ def test_a_generation(tmp_path):
     assert files["main/ip"] == "<a&b>\n"
     assert json.loads(files["instance.json"]) == {"instance": "x"}
     assert json.loads(files["parameters.json"]) == {"name": "<a&b>"}
-    assert files["softwire.py"].startswith("#!/usr/bin/env python3\n")
+    assert files["softwire.py"].startswith("# Copyright (c) 2026 softwire.map contributors\n")
 
 
 def test_a_parameter_that_is_not_there_is_no_empty_text(tmp_path):
