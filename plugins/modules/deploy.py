@@ -174,7 +174,7 @@ class Deployment:
         if packages:
             self.module.exit_json(missing_packages=packages, **result)
         if self.module.check_mode or not changed:
-            if new_files and not packages:
+            if new_files:
                 self.check_only(files, name)
             self.module.exit_json(**result)
         if new_files:
