@@ -29,7 +29,9 @@ def port_index(port_ranges, static_ports=()):
       rewrite: bool, whether index and port differ (false: the pool holds real ports)
       pool: [low, high], the one range the kernel's NAT picks from
       count: int, how many ports that are
-      ranges: list of [first index, first port, length], the pool's mapping; [] without rewrite
+      ranges: list of [first index, first port, length], the pool's mapping; [] without rewrite.
+        Flows keep their index, so ports are numbered as if none were static: the last ones of the
+        set take the numbers of the static ones, and only those move when a static port comes or goes.
       static: the static ports, ascending
 
     Raises ValueError when a static port is not in the set (with the nearest ports that are),
@@ -52,14 +54,18 @@ def port_index(port_ranges, static_ports=()):
     if len(free) == 1:
         return _plain(free[0][0], free[0][1], static)
 
-    count = sum(high - low + 1 for low, high in free)
-    base = _index_base(count, port_ranges, static)
+    ports = [port for low, high in _without(port_ranges, [0]) for port in range(low, high + 1)]
+    count = len(ports) - len(static)
+    taken = set(static)
+    last = iter([port for port in ports[count:] if port not in taken])
+    base = _index_base(len(ports), count, port_ranges, static)
     ranges = []
-    index = base
-    for low, high in free:
-        length = high - low + 1
-        ranges.append([index, low, length])
-        index += length
+    for index, port in enumerate(ports[:count], base):
+        port = next(last) if port in taken else port
+        if ranges and port == ranges[-1][1] + ranges[-1][2]:
+            ranges[-1][2] += 1
+        else:
+            ranges.append([index, port, 1])
     return {"rewrite": True, "pool": [base, base + count - 1], "count": count, "ranges": ranges, "static": static}
 
 
@@ -100,21 +106,22 @@ def _without(port_ranges, ports):
     return result
 
 
-def _index_base(count, port_ranges, static):
-    """Choose the first index.
+def _index_base(size, count, port_ranges, static):
+    """Choose the first index of `count`; of `size`, all ports of the set, where they fit, since static ports come and go.
 
     Best is a gap between real ports: then an index on the wire is visibly wrong, and a packet
     that is rewritten twice finds no entry and is dropped. Without one (PSID offset > PSID
     length) indexes may overlap ports of the set, but never static ports, which are their own index.
     """
     for occupied in (port_ranges, [[p, p] for p in static]):
-        gaps = [[low, high] for low, high in _gaps(occupied) if high - low + 1 >= count]
-        for low, high in gaps:
-            base = max(low, PREFERRED_BASE)
-            if high - base + 1 >= count:
-                return base
-        if gaps:
-            return gaps[-1][1] - count + 1
+        for wanted in (size, count):
+            gaps = [[low, high] for low, high in _gaps(occupied) if high - low + 1 >= wanted]
+            for low, high in gaps:
+                base = max(low, PREFERRED_BASE)
+                if high - base + 1 >= wanted:
+                    return base
+            if gaps:
+                return gaps[-1][1] - wanted + 1
     raise ValueError(
         "the forwarded and reserved ports leave no {0} contiguous numbers for the NAT's pool: "
         "choose static ports nearer to each other or to the ends of the port set".format(count)

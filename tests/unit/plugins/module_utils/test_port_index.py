@@ -52,12 +52,26 @@ def test_static_ports_inside_one_range_do():
     index = port_index([[6144, 8191]], [7000])
     assert index["rewrite"]
     assert index["pool"] == [16384, 16384 + 2046]
-    assert index["ranges"] == [[16384, 6144, 856], [16384 + 856, 7001, 1191]]
+    # the last port takes the number of the static one
+    assert index["ranges"] == [[16384, 6144, 856], [16384 + 856, 8191, 1], [16384 + 857, 7001, 1190]]
 
 
 def test_full_address_keeps_its_static_ports_in_the_pool():
     index = port_index([[0, 65535]], [80, 443])
     assert (index["rewrite"], index["pool"], index["count"], index["static"]) == (False, [1, 65535], 65535, [80, 443])
+
+
+@pytest.mark.parametrize(("ranges", "static"), [
+    (port_ranges(42, 6, 6), [1696, 30373, 65199]), (port_ranges(0x34, 8, 4), [4928, 4930, 62275]), ([[6144, 8191]], [6200, 7000, 7001]),
+])
+def test_a_static_port_moves_few_others(ranges, static):
+    """A flow keeps its port where its index still means it; what moves are the last ports of the set."""
+    for count in range(1, len(static)):
+        before = {port: number for number, port in pairs(port_index(ranges, static[:count]))}
+        after = {port: number for number, port in pairs(port_index(ranges, static[:count] + static[-1:]))}
+        moved = {port for port in before if after.get(port) != before[port]} - set(static)
+        assert len(moved) <= count + 1
+        assert moved <= set(sorted(ports(ranges))[-len(static) - 1:])
 
 
 def test_port_outside_the_set_names_the_nearest():
