@@ -13,10 +13,10 @@ import re
 import shutil
 from pathlib import Path
 
+from ansible_collections.softwire.map.plugins.module_utils import softwire_changes
+
 ROOT = Path("/etc/softwire")
 KEEP = 5  # generations, the running one among them
-# What softwire.py reload applies without touching a link, an address or a route; the others are not applied at all.
-RELOADABLE = (".nft", "jool.json", "parameters.json", "softwire.py")
 
 
 def decoded(files):
@@ -44,14 +44,6 @@ def digest(files):
     return binascii.hexlify(total.digest()[:5]).decode()
 
 
-def read(directory):
-    """The files below a generation directory as {path: bytes}; {} where it does not exist."""
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in sorted(directory.rglob("*")) if path.is_file()
-    }
-
-
 def differences(before, after, directory):
     """Ansible's diff of two sets of files, one entry per file that differs."""
     result = []
@@ -77,12 +69,6 @@ def shown(path, content):
     return content.decode()
 
 
-def reload_suffices(before, after):
-    """Whether going from one set of files to another leaves links, addresses and routes as they are."""
-    changed = [path for path in set(before) | set(after) if before.get(path) != after.get(path)]
-    return set(before) == set(after) and all(path.endswith(RELOADABLE) for path in changed)
-
-
 class Instance:
     """The directory of one instance."""
 
@@ -96,7 +82,7 @@ class Instance:
         return os.path.basename(os.readlink(str(self.current))) if self.current.is_symlink() else None
 
     def files(self):
-        return read(self.current) if self.running() else {}
+        return softwire_changes.read(self.current) if self.running() else {}
 
     def next_name(self, files):
         numbers = [int(path.name.split("-")[0]) for path in self._finished()]

@@ -13,11 +13,13 @@ A copy of this file lies in every generation, beside the plain files that it app
     <namespace>/tc         lines of "tc -batch"
     <namespace>/ip-late    lines of "ip -batch", once all this is in place
     <namespace>/jool.json  one Jool instance, loaded last
+    <namespace>/flows      what the flows of the NAPT in this namespace stand for
 
 The directory "main" stands for the main network namespace; the others are namespaces of our own.
 Before each step that changes something outside our own namespaces, the step that takes it back goes into a
 journal under /run/softwire: "down" replays the journal backwards, so it removes what "up" made and
-nothing else, whatever happened to the generation in between.
+nothing else, whatever happened to the generation in between. "reload" goes from the generation that is
+applied to this one line by line, and restarts where that does not suffice (softwire_changes.py decides).
 """
 
 from __future__ import annotations
@@ -27,131 +29,25 @@ import functools
 import itertools
 import json
 import os
-import re
-import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
+
+if __package__:
+    from . import softwire_changes, softwire_flows
+    from .softwire_journal import Journal, StepError, as_batch, in_namespace, run
+else:  # in a generation
+    import softwire_changes
+    import softwire_flows
+    from softwire_journal import Journal, StepError, as_batch, in_namespace, run
 
 RUN_DIRECTORY = Path("/run/softwire")
 INTERFACE_TIMEOUT = 60  # seconds that a boot waits for a network interface to appear
 
 
-class StepError(Exception):
-    """A step of bringing an instance up failed; the text is for a person."""
-
-
-def run(argv, cwd=None, text=""):
-    """Runs a command on the text and returns its standard output; raises StepError with what it printed."""
-    done = subprocess.run(
-        argv, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, cwd=cwd, check=False,
-    )
-    if done.returncode:
-        message = (done.stderr or done.stdout).strip()
-        raise StepError("%s: exit code %d: %s" % (" ".join(map(str, argv)), done.returncode, message))
-    return done.stdout
-
-
-class Journal:
-    """The steps that take back what was done, in the order in which it was done.
-
-    An entry is {"run": argv} or {"write": [path, text]}.
-    """
-
-    def __init__(self, path):
-        self.path = path
-
-    def entries(self):
-        if not self.path.exists():
-            return []
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
-
-    def run(self, argv, *undo, cwd=None):
-        """Runs a step; the entries that take it back are written down first, since a kill can come at any time."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        for entry in undo:
-            self.add(**entry)
-        try:
-            run(argv, cwd)
-        except (StepError, OSError):
-            if undo:
-                os.truncate(str(self.path), size)  # what failed changed nothing
-            raise
-
-    def run_ip(self, lines):
-        """Runs lines of "ip -batch" in one process; what was done before a failing line stays journalled."""
-        sizes = []
-        for line in lines:
-            sizes.append(self.path.stat().st_size if self.path.exists() else 0)
-            if line[1] == "add":
-                self.add(run=["ip"] + inverse(line))
-        try:
-            run(["ip", "-batch", "-"], text=as_batch(lines))
-        except StepError as exc:
-            number = re.search(r"Command failed -:(\d+)", str(exc))
-            if number is None:
-                raise  # whatever was done, the journal has it
-            failed = int(number.group(1)) - 1
-            if self.path.exists():
-                os.truncate(str(self.path), sizes[failed])
-            raise StepError("ip %s: %s" % (" ".join(lines[failed]), exc)) from exc
-
-    def add(self, **entry):
-        if entry in self.entries():
-            return  # a reload repeats steps that the first load has journalled
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as stream:
-            stream.write(json.dumps(entry) + "\n")
-
-    def undo(self):
-        """Replays the journal backwards; returns what could not be taken back."""
-        steps, faults = [], []
-        for batched, entries in itertools.groupby(reversed(self.entries()), key=is_batchable):
-            if batched:
-                lines = as_batch(entry["run"][1:] for entry in entries)
-                steps.append(functools.partial(run, ["ip", "-force", "-batch", "-"], text=lines))
-            else:
-                steps += [functools.partial(take_back, entry) for entry in entries]
-        for step in steps:
-            try:
-                step()
-            except (StepError, OSError) as exc:
-                faults.append(str(exc))
-        if self.path.exists():
-            self.path.unlink()
-        return faults
-
-
-def batch(path):
-    """The lines of a batch file as argument lists, without comments and empty lines."""
-    if not path.exists():
-        return []
-    lines = (shlex.split(line, comments=True) for line in path.read_text().splitlines())
-    return [line for line in lines if line]
-
-
-def as_batch(lines):
-    """Argument lists as the text that a batch mode reads."""
-    return "".join(" ".join(map(shlex.quote, line)) + "\n" for line in lines)
-
-
-def is_batchable(entry):
-    """Whether a journal entry is an ip command without options, which is all that "ip -batch" takes."""
-    argv = entry.get("run", [])
-    return argv[:1] == ["ip"] and not argv[1].startswith("-") and argv[1] != "netns"
-
-
-def take_back(entry):
-    if "run" in entry:
-        run(entry["run"])
-    else:
-        path, text = entry["write"]
-        Path(path).write_text(text)
-
-
-def in_namespace(namespace, argv):
-    return argv if namespace == "main" else ["ip", "netns", "exec", namespace] + argv
+def lines_of(path):
+    """The lines of a file as lists of words; none where there is no file."""
+    return softwire_changes.split_lines(path.read_bytes()) if path.exists() else []
 
 
 class Generation:
@@ -163,6 +59,8 @@ class Generation:
         self.name = self.settings["instance"]
         self.state = RUN_DIRECTORY / self.name
         self.journal = Journal(self.state / "journal")
+        # There while a generation is up as a whole; its content is the generation's directory.
+        self.applied = self.state / "applied"
         self.namespaces = ["main"] + self.settings["namespaces"]
 
     def up(self):
@@ -171,14 +69,52 @@ class Generation:
         for namespace in self.settings["namespaces"]:
             self.journal.run(["ip", "netns", "add", namespace], {"run": ["ip", "netns", "delete", namespace]})
         # Rules first: no packet may pass a link that they do not guard yet.
-        self._each(self._nft, self._ip, self._sysctl, self._bpf, self._tc, self._late_ip, self._jool)
+        self._each(self._flows, self._nft, self._ip_file, self._sysctl, self._bpf, self._tc, self._late_ip, self._jool)
+        self.applied.write_text(str(self.directory))
 
     def down(self):
+        if self.applied.exists():
+            self.applied.unlink()
         return self.journal.undo()
 
+    def can_reload(self):
+        """Whether what is applied is known and becomes this generation without a restart."""
+        before = softwire_changes.read(self._applied_directory())
+        return softwire_changes.reload_suffices(before, softwire_changes.read(self.directory))
+
     def reload(self):
-        """Applies what replaces itself in one transaction; the links, addresses and routes stay."""
-        self._each(self._nft, self._jool)
+        """Goes from the applied generation to this one; links, and flows that are still allowed, stay.
+
+        Returns what could not be taken back.
+        """
+        old, new = softwire_changes.read(self._applied_directory()), softwire_changes.read(self.directory)
+        self.applied.unlink()  # whatever interrupts this leaves a mixture, which only a restart puts right
+        gone, added = [], []
+        for name, step in (("ip", self._ip), ("bpftool", self._bpftool), ("ip-late", self._ip)):
+            for namespace in self.namespaces:
+                path = "%s/%s" % (namespace, name)
+                before, after = softwire_changes.changed_lines(old.get(path, b""), new.get(path, b""))
+                gone += [{"run": argv_of(namespace, name, softwire_changes.inverse(line))} for line in before]
+                added.append(functools.partial(step, namespace, after))
+        # What leads packets somewhere goes before the rules that guard it, and comes after them.
+        faults = self.journal.undo(gone)
+        self._each(self._nft)
+        faults += self.journal.undo([
+            deletion for namespace in self.namespaces for deletion in deletions(namespace, rules_of(old, namespace))
+            if deletion not in deletions(namespace, rules_of(new, namespace))
+        ])
+        for namespace in self.namespaces:
+            path = "%s/flows" % namespace
+            softwire_flows.forget_stale(namespace, old.get(path, b""), new.get(path, b""))
+        for step in added:
+            step()
+        self._each(self._jool)
+        self.applied.write_text(str(self.directory))
+        return faults
+
+    def _applied_directory(self):
+        # Where nothing is known, a directory that does not exist stands for it.
+        return Path(self.applied.read_text()) if self.applied.exists() else self.state / "unknown"
 
     def _each(self, *steps):
         for step in steps:
@@ -199,27 +135,33 @@ class Generation:
             if not Path("/sys/module", module).exists():
                 run(["modprobe", module])
 
+    def _flows(self, namespace, directory):
+        path = directory / "flows"
+        for entry in softwire_flows.undo(path.read_bytes()) if path.exists() else []:
+            self.journal.add(**entry)
+
     def _nft(self, namespace, directory):
         for path in sorted(directory.glob("*.nft")):
-            made = tables(path.read_text()) if namespace == "main" else []
-            undo = [{"run": ["nft", "delete", "table", family, table]} for family, table in made]
+            undo = deletions(namespace, path.read_bytes()) if namespace == "main" else []
             self.journal.run(in_namespace(namespace, ["nft", "-f", str(path)]), *undo)
 
-    def _late_ip(self, namespace, directory):
-        self._ip(namespace, directory, "ip-late")
+    def _ip_file(self, namespace, directory):
+        self._ip(namespace, lines_of(directory / "ip"))
 
-    def _ip(self, namespace, directory, name="ip"):
-        path = directory / name
+    def _late_ip(self, namespace, directory):
+        self._ip(namespace, lines_of(directory / "ip-late"))
+
+    def _ip(self, namespace, lines):
         if namespace != "main":
-            if path.exists():
-                run(["ip", "-n", namespace, "-batch", str(path)])
+            if lines:
+                run(["ip", "-n", namespace, "-batch", "-"], text=as_batch(lines))
             return
-        for moves, lines in itertools.groupby(batch(path), key=is_move):
+        for moves, group in itertools.groupby(lines, key=softwire_changes.is_move):
             if moves:
-                for line in lines:
+                for line in group:
                     self._move(line[3], line[5])
             else:
-                self.journal.run_ip(list(lines))
+                self.journal.run_ip(list(group))
 
     def _move(self, interface, namespace):
         """Moves an interface; the way back restores the addresses and routes that a move takes away."""
@@ -253,7 +195,7 @@ class Generation:
             if path.exists():
                 run(in_namespace(namespace, ["sysctl", "-q", "-p", str(path)]))
             return
-        for line in batch(path):
+        for line in lines_of(path):
             key, value = line[0], line[2]
             node = Path("/proc/sys", key)
             before = node.read_text().strip()
@@ -272,14 +214,17 @@ class Generation:
         pins = self.state / "bpf"
         pins.mkdir(parents=True, exist_ok=True)
         self.journal.run(["mount", "-t", "bpf", "bpf", str(pins)], {"run": ["umount", str(pins)]})
+        self._bpftool(namespace, lines_of(path))
+
+    def _bpftool(self, namespace, lines):
         # Not "bpftool batch": it fails on what earlier lines left in errno.
-        for line in batch(path):
-            run(["bpftool"] + line, cwd=str(directory))
+        for line in lines:
+            run(["bpftool"] + line, cwd=str(self.directory / namespace))
 
     def _tc(self, namespace, directory):
-        for line in batch(directory / "tc"):
+        for line in lines_of(directory / "tc"):
             try:
-                self.journal.run(["tc"] + line, {"run": ["tc"] + inverse(line)})
+                self.journal.run(["tc"] + line, {"run": ["tc"] + softwire_changes.inverse(line)})
             except StepError:
                 if line[0] == "qdisc" and has_clsact(line[line.index("dev") + 1]):
                     continue  # somebody else's clsact serves as well, and stays
@@ -306,28 +251,24 @@ def side_effects(node, before):
     return [(path, value) for path, value, restored in values if value != restored]
 
 
-def is_move(line):
-    return line[:3] == ["link", "set", "dev"] and line[4:5] == ["netns"]
+def argv_of(namespace, name, line):
+    """The command that a line of a file called `name` stands for."""
+    if name == "bpftool":
+        return ["bpftool"] + line
+    return ["ip"] + ([] if namespace == "main" else ["-n", namespace]) + line
 
 
-def tables(rules):
-    """The (family, name) of the tables that an nftables file makes."""
-    made = []
-    for line in rules.splitlines():
-        words = line.split()
-        if len(words) >= 3 and words[0] == "table" and tuple(words[1:3]) not in made:
-            made.append(tuple(words[1:3]))
-    return made
+def rules_of(files, namespace):
+    """The nftables rules of a namespace among files ({path: bytes})."""
+    return b"".join(files[path] for path in sorted(files) if path.startswith(namespace + "/") and path.endswith(".nft"))
 
 
-def inverse(line):
-    """The "del" that takes back an "add" line of "ip -batch" or "tc -batch"."""
-    kind, arguments = line[0], line[2:]
-    if kind == "link":
-        arguments = arguments[:1]
-    elif kind == "filter":
-        arguments = arguments[: arguments.index("pref") + 2]
-    return [kind, "del"] + arguments
+def deletions(namespace, rules):
+    """The journal entries that delete the tables of nftables rules (bytes)."""
+    return [
+        {"run": in_namespace(namespace, ["nft", "delete", "table", family, table])}
+        for family, table in softwire_changes.tables(rules)
+    ]
 
 
 def has_clsact(interface):
@@ -344,13 +285,13 @@ def main():
     action = parser.parse_args().action
     generation = Generation(Path(os.path.realpath(__file__)).parent)
     try:
-        if action != "reload":
-            for fault in generation.down():  # before "up": what a killed "up" left behind
-                report(fault)
+        if action == "reload" and not generation.can_reload():
+            action = "up"
+        # Before "up": what a killed "up" left behind, or what a reload cannot change.
+        for fault in generation.reload() if action == "reload" else generation.down():
+            report(fault)
         if action == "up":
             generation.up()
-        elif action == "reload":
-            generation.reload()
     except (StepError, OSError) as exc:
         report(exc)
         if action == "up":

@@ -120,7 +120,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.softwire.map.plugins.module_utils import generations, preflight
+from ansible_collections.softwire.map.plugins.module_utils import generations, preflight, softwire_changes
 
 UNIT = Path("/etc/systemd/system/softwire@.service")
 WANTS = Path("/etc/systemd/system/multi-user.target.wants")
@@ -246,7 +246,7 @@ class Deployment:
         elif self.unfinished.exists():
             how = "restart"
         elif previous != name:
-            how = "reload" if generations.reload_suffices(before, files) else "restart"
+            how = "reload" if softwire_changes.reload_suffices(before, files) else "restart"
         self.unfinished.touch()
         self.instance.switch(name)
         if how != "nothing":
@@ -264,7 +264,8 @@ class Deployment:
         self.instance.switch(previous)
         back = "the unit is stopped, as it was before"
         if was_active and previous:
-            code = self.systemctl(how, self.unit)[0]
+            # Also after a reload: what it left may be a mixture of both.
+            code = self.systemctl("restart", self.unit)[0]
             back = "generation %s runs again" % previous if not code else "generation %s does not start again either" % previous
         self.unfinished.unlink()
         self.fail("the new generation does not %s; %s: %s" % (how, back, reason), diff=self.diff)

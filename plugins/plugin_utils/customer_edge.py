@@ -41,6 +41,7 @@ def generation(edge, templates):
         "main/sysctl": "main.sysctl.j2",
         "main/guard.nft": "guard.nft.j2",
         f"{namespaces['napt']}/napt.nft": "napt.nft.j2",
+        f"{namespaces['napt']}/flows": "flows.j2",
     }
     for namespace in edge["layout"]["own"]:
         plan[f"{namespace}/ip"] = f"{layout}/other.ip.j2"
@@ -81,7 +82,7 @@ def settings(edge):
         "namespace_variables": own,
         "interfaces": interfaces,
         "kernel_modules": [edge["softwire"]],
-        "commands": ["ip", "nft", "sysctl", "modprobe"] + ([jool_tool] if jool_tool else []),
+        "commands": ["ip", "nft", "conntrack", "sysctl", "modprobe"] + ([jool_tool] if jool_tool else []),
         "minimum_kernel": "5.10",
         "jool": jool_tool,
     }

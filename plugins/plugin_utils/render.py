@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 
 PLUGINS = Path(__file__).resolve().parents[1]
-RUNNER = PLUGINS / "module_utils" / "softwire.py"
+RUNNER = sorted((PLUGINS / "module_utils").glob("softwire*.py"))
 UNIT = PLUGINS / "plugin_utils" / "softwire@.service"
 
 
@@ -43,7 +43,7 @@ def generation(templates, plan, parameters, settings):
     files = {path: text for path, text in files.items() if text.strip()}
     files["instance.json"] = as_json(settings)
     files["parameters.json"] = as_json(parameters)
-    files["softwire.py"] = RUNNER.read_text()
+    files.update((program.name, program.read_text()) for program in RUNNER)
     return files
 
 

@@ -19,6 +19,8 @@ from ansible_collections.softwire.map.plugins.plugin_utils import border_relay, 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 CE_TEMPLATES = str(ROLES / "map_ce" / "templates")
 BR_TEMPLATES = str(ROLES / "map_br" / "templates")
+# The runner, as it lies in each generation.
+PROGRAMS = ("softwire.py", "softwire_changes.py", "softwire_flows.py", "softwire_journal.py")
 
 TUTORIAL = {
     "transport": "map-t",

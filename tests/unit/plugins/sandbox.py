@@ -66,7 +66,8 @@ class Sandbox:
         self.directory = directory
         self.holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private",
-             "sh", "-c", "mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && echo ready && exec sleep 600"],
+             # The namespaces of others are mounts, too, which would come and go in a snapshot.
+             "sh", "-c", "umount -R -l /run/netns 2>/dev/null; mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && echo ready && exec sleep 600"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.holder.stdout.readline() == "ready\n", f"needs root and namespaces: {self.holder.stderr.read()}"
         children = Path(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children").read_text(encoding="ascii")

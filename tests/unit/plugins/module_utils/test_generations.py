@@ -151,22 +151,6 @@ def test_files_travel_as_text_or_base64():
     assert generations.decoded(sent) == {"main/ip": "text \u00fc\n".encode(), "main/mapt.bpf.o": b"\x7f\xff"}
 
 
-@pytest.mark.parametrize("path, change, suffices", [
-    ("main/guard.nft", b"new", True), ("napt/napt.nft", b"new", True), ("main/jool.json", b"new", True),
-    ("parameters.json", b"new", True), ("softwire.py", b"new", True),
-    ("main/ip", b"new", False), ("main/sysctl", b"new", False), ("main/tc", b"new", False), ("main/bpftool", b"new", False),
-    ("main/mapt.bpf.o", b"new", False), ("instance.json", b"new", False),
-    ("main/guard.nft", None, False), ("other/new.nft", b"new", False),
-])
-def test_what_a_reload_is_enough_for(path, change, suffices):
-    known = ("main/guard.nft", "napt/napt.nft", "main/jool.json", "parameters.json", "softwire.py", "main/ip", "main/sysctl",
-             "main/tc", "main/bpftool", "main/mapt.bpf.o", "instance.json")
-    before = dict.fromkeys(known, b"old")
-    after = {key: value for key, value in {**before, path: change}.items() if value is not None}
-    assert generations.reload_suffices(before, after) is suffices
-    assert generations.reload_suffices(before, before)
-
-
 def test_differences(tmp_path):
     before = {"same": b"1", "gone": b"2\n", "main/ip": b"3\n"}
     after = {"same": b"1", "main/ip": b"4\n", "main/mapt.bpf.o": b"\x7f\xff"}

@@ -347,32 +347,3 @@ def test_a_border_relay_that_is_interrupted_leaves_nothing(fault, code, router):
         if fault == "kill":
             router.softwire(generation, "down")
         unchanged(router, before)
-
-
-@pytest.mark.parametrize("line, expected", [
-    ("link add ce-veth type veth peer name ce-main netns napt", "link del ce-veth"),
-    ("addr add fe80::1/64 dev ce-veth nodad", "addr del fe80::1/64 dev ce-veth nodad"),
-    ("route add unreachable 2001:db8::/64 metric 5", "route del unreachable 2001:db8::/64 metric 5"),
-    ("neigh add proxy 2001:db8::1 dev isp", "neigh del proxy 2001:db8::1 dev isp"),
-    ("rule add pref 40000 iif lo lookup 7597", "rule del pref 40000 iif lo lookup 7597"),
-    ("qdisc add dev isp clsact", "qdisc del dev isp clsact"),
-    ("filter add dev isp ingress pref 7599 bpf da object-pinned x", "filter del dev isp ingress pref 7599"),
-])
-def test_inverse(line, expected):
-    assert softwire.inverse(line.split()) == expected.split()
-
-
-def test_moves():
-    assert softwire.is_move("link set dev lan netns napt".split())
-    assert not softwire.is_move("link set dev netns up".split())
-
-
-def test_tables_of_an_nft_file():
-    text = "# table ip no {\ntable ip one\ndelete table ip one\ntable ip one {\n}\ntable inet two {\n"
-    assert softwire.tables(text) == [("ip", "one"), ("inet", "two")]
-
-
-def test_batch_files_have_comments_and_quotes(tmp_path):
-    (tmp_path / "ip").write_text('# all\n\nlink set dev "a b" up # here\n')
-    assert softwire.batch(tmp_path / "ip") == [["link", "set", "dev", "a b", "up"]]
-    assert softwire.batch(tmp_path / "none") == []

@@ -16,6 +16,9 @@ from ansible_collections.softwire.map.plugins.module_utils import generations
 from ansible_collections.softwire.map.plugins.modules import deploy
 
 
+MOVED = {"veth_network": "192.0.0.8/29"}  # a change of topology
+
+
 class Ended(Exception):
     """exit_json or fail_json."""
 
@@ -156,7 +159,7 @@ def test_check_mode_says_what_nft_refuses(router):
 
 
 @pytest.mark.parametrize("changes, how", [
-    ({"reserved_ports": [53300]}, "reload"), ({"wan_gateway": "2001:db8:6::9"}, "restart"), ({"napt_namespace": ""}, "restart")])
+    ({"reserved_ports": [53300]}, "reload"), ({"wan_gateway": "2001:db8:6::9"}, "reload"), (MOVED, "restart"), ({"napt_namespace": ""}, "restart")])
 def test_a_change_reloads_where_that_suffices(changes, how, running):
     first = running.instance.running()
     result = running.run(alternatives=offered(**changes))
@@ -198,20 +201,30 @@ def test_what_nft_refuses_never_runs(running):
 
 def test_a_generation_that_does_not_start_gives_way_to_the_last_one(running):
     first = running.instance.running()
-    name = running.instance.next_name(generations.decoded(offered(wan_gateway="2001:db8:6::9")[1]["files"]))
+    name = running.instance.next_name(generations.decoded(offered(**MOVED)[1]["files"]))
     running.refuses.add(name)
-    result = running.run(alternatives=offered(wan_gateway="2001:db8:6::9"))
+    result = running.run(alternatives=offered(**MOVED))
     assert result["failed"] and result["diff"]
     assert result["msg"] == f"instance ce: the new generation does not restart; generation {first} runs again: softwire: nft says no"
     assert running.instance.running() == first and running.active
     assert running.actions() == ["reset-failed", "restart", "restart"]
 
 
+def test_a_reload_that_fails_is_undone_by_a_restart(running):
+    """A reload that was interrupted leaves a mixture, which a reload of the old generation could not name."""
+    first = running.instance.running()
+    name = running.instance.next_name(generations.decoded(offered(reserved_ports=[53300])[1]["files"]))
+    running.refuses.add(name)
+    result = running.run(alternatives=offered(reserved_ports=[53300]))
+    assert f"the new generation does not reload; generation {first} runs again" in result["msg"]
+    assert running.actions() == ["reset-failed", "reload", "restart"] and running.instance.running() == first
+
+
 def test_neither_starts(running):
     first = running.instance.running()
-    name = running.instance.next_name(generations.decoded(offered(wan_gateway="2001:db8:6::9")[1]["files"]))
+    name = running.instance.next_name(generations.decoded(offered(**MOVED)[1]["files"]))
     running.refuses |= {name, first}
-    result = running.run(alternatives=offered(wan_gateway="2001:db8:6::9"))
+    result = running.run(alternatives=offered(**MOVED))
     assert f"generation {first} does not start again either: softwire: nft says no" in result["msg"]
 
 
@@ -285,14 +298,14 @@ def test_a_run_killed_while_it_switches_is_finished_by_the_next(moment, running,
 
     monkeypatch.setattr(running, "command", command)
     with pytest.raises(Killed):
-        running.run(alternatives=offered(wan_gateway="2001:db8:6::9"))
+        running.run(alternatives=offered(**MOVED))
     monkeypatch.setattr(running, "command", lambda argv: Router.command(running, argv))
     before = running.tree()
-    assert running.run(check=True, alternatives=offered(wan_gateway="2001:db8:6::9"))["changed"]
+    assert running.run(check=True, alternatives=offered(**MOVED))["changed"]
     assert running.tree() == before
-    result = running.run(alternatives=offered(wan_gateway="2001:db8:6::9"))
+    result = running.run(alternatives=offered(**MOVED))
     assert (result["failed"], result["changed"], result["applied"]) == (False, True, "restart")
-    assert running.run(alternatives=offered(wan_gateway="2001:db8:6::9"))["changed"] is False
+    assert running.run(alternatives=offered(**MOVED))["changed"] is False
 
 
 def test_a_full_disk(running, monkeypatch):

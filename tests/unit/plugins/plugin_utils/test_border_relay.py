@@ -90,7 +90,7 @@ def generations(request):
 def test_every_file_is_made(generations):
     for files in generations.values():
         assert set(files) == {
-            "instance.json", "parameters.json", "softwire.py", "main/ip", "main/sysctl", "main/guard.nft",
+            "instance.json", "parameters.json", *examples.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft",
             "main/bpftool", "main/tc", "main/mapt.bpf.o", "main/jool.json"}
         assert files["main/mapt.bpf.o"][:4] == b"\x7fELF"
 

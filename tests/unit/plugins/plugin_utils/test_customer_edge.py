@@ -176,8 +176,8 @@ def parameters(files):
 def test_every_file_is_made(files, layout):
     other, napt, translator = ("napt", "napt", "main") if layout == "napt_namespace" else ("xlat", "main", "xlat")
     assert set(files) == {
-        "instance.json", "parameters.json", "softwire.py", "main/ip", "main/sysctl", "main/guard.nft",
-        f"{other}/ip", f"{other}/sysctl", f"{napt}/napt.nft", f"{translator}/jool.json"}
+        "instance.json", "parameters.json", *examples.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft",
+        f"{other}/ip", f"{other}/sysctl", f"{napt}/napt.nft", f"{napt}/flows", f"{translator}/jool.json"}
 
 
 def test_translators_share_all_but_what_is_theirs(case, generations):

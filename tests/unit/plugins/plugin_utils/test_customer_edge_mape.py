@@ -60,19 +60,19 @@ def test_one_kernel_module_and_no_translator(case, layout):
     assert list(generations) == ["ip6_tunnel"]
     settings = json.loads(generations["ip6_tunnel"]["instance.json"])
     assert (settings["kernel_modules"], settings["jool"]) == (["ip6_tunnel"], None)
-    assert settings["commands"] == ["ip", "nft", "sysctl", "modprobe"]
+    assert settings["commands"] == ["ip", "nft", "conntrack", "sysctl", "modprobe"]
     text = "".join(text for path, text in generations["ip6_tunnel"].items() if path.endswith(("ip", "sysctl", "nft")))
     assert "None" not in text and "jool" not in text and "proxy" not in text
 
 
 def test_every_file_is_made(files, layout):
-    common = {"instance.json", "parameters.json", "softwire.py", "main/ip", "main/sysctl", "main/guard.nft"}
+    common = {"instance.json", "parameters.json", *examples.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft"}
     if layout == "main":
-        assert set(files) == common | {"main/napt.nft"}
+        assert set(files) == common | {"main/napt.nft", "main/flows"}
         assert json.loads(files["instance.json"])["namespaces"] == []
         assert not re.search("netns|veth", files["main/ip"] + files["main/sysctl"])
     else:
-        assert set(files) == common | {"napt/ip", "napt/sysctl", "napt/napt.nft"}
+        assert set(files) == common | {"napt/ip", "napt/sysctl", "napt/napt.nft", "napt/flows"}
         assert json.loads(files["instance.json"])["namespaces"] == ["napt"]
 
 

@@ -19,11 +19,12 @@ def test_a_generation(tmp_path):
     (tmp_path / "one.j2").write_text("{% if true %}\n{{ name }}\n{% endif %}\n")
     (tmp_path / "nothing.j2").write_text("{% if false %}\nx\n{% endif %}\n\n")
     files = render.generation(str(tmp_path), {"main/ip": "one.j2", "main/tc": "nothing.j2"}, {"name": "<a&b>"}, {"instance": "x"})
-    assert set(files) == {"main/ip", "instance.json", "parameters.json", "softwire.py"}
+    assert set(files) == {"main/ip", "instance.json", "parameters.json"} | set(examples.PROGRAMS)
     assert files["main/ip"] == "<a&b>\n"
     assert json.loads(files["instance.json"]) == {"instance": "x"}
     assert json.loads(files["parameters.json"]) == {"name": "<a&b>"}
-    assert files["softwire.py"].startswith("# Copyright (c) 2026 softwire.map contributors\n")
+    for program in examples.PROGRAMS:
+        assert files[program].startswith("# Copyright (c) 2026 softwire.map contributors\n")
 
 
 def test_a_parameter_that_is_not_there_is_no_empty_text(tmp_path):

@@ -1,0 +1,103 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files of a generation as text: what their lines undo, and what a running instance can take without a restart.
+
+A copy of this file lies in every generation, beside softwire.py, which applies what is read here.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+# The files of lines, in the order in which a namespace takes them.
+LINE_FILES = ("ip", "sysctl", "bpftool", "tc", "ip-late")
+
+
+def read(directory):
+    """The files below a generation directory as {path: bytes}; {} where it does not exist."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*")) if path.is_file()
+    }
+
+
+def split_lines(content):
+    """The lines of a file (bytes) as lists of words, without comments and empty lines."""
+    lines = (shlex.split(line, comments=True) for line in content.decode().splitlines())
+    return [line for line in lines if line]
+
+
+def tables(rules):
+    """The (family, name) of the tables that an nftables file (bytes) makes."""
+    made = []
+    for line in rules.decode().splitlines():
+        words = line.split()
+        if len(words) >= 3 and words[0] == "table" and tuple(words[1:3]) not in made:
+            made.append(tuple(words[1:3]))
+    return made
+
+
+def is_move(line):
+    return line[:3] == ["link", "set", "dev"] and line[4:5] == ["netns"]
+
+
+def inverse(line):
+    """What takes back a line of "ip -batch" or "tc -batch" that adds, or of bpftool that puts an entry into a map."""
+    kind, arguments = line[0], line[2:]
+    if kind == "map":
+        return ["map", "delete"] + arguments[: arguments.index("value")]
+    if kind == "link":
+        arguments = arguments[:1]
+    elif kind == "filter":
+        arguments = arguments[: arguments.index("pref") + 2]
+    return [kind, "del"] + arguments
+
+
+def is_reversible(line):
+    """Whether a line can come and go while everything else stays as it is."""
+    if line[:2] == ["addr", "add"]:
+        return line[2].endswith(("/32", "/128"))  # the others take routes with them
+    return line[:2] in (["route", "add"], ["rule", "add"], ["neigh", "add"], ["map", "update"])
+
+
+def topology(files):
+    """What of a generation's files ({path: bytes}) only a restart changes, as {path: something to compare}."""
+    fixed = {}
+    for path, content in files.items():
+        name = path.rsplit("/", 1)[-1]
+        if name == "parameters.json" or name.endswith((".nft", ".py")):
+            continue  # not applied at all, or replaced in one transaction, whatever is in it
+        if name == "jool.json":
+            fixed[path] = "is there"
+        elif name == "flows":
+            fixed[path] = addresses(content)
+        elif name in LINE_FILES:
+            lines = [line for line in split_lines(content) if not is_reversible(line)]
+            fixed.update({path: lines} if lines else {})
+        else:
+            fixed[path] = content
+    return fixed
+
+
+def reload_suffices(before, after):
+    """Whether a running instance gets from one set of files to another without a restart."""
+    return topology(before) == topology(after)
+
+
+def changed_lines(before, after):
+    """(lines that are gone, lines that are new) of a file, bytes both, each in the order of its file.
+
+    A map's entry that gets another value is not gone: the new line replaces it.
+    """
+    old, new = split_lines(before), split_lines(after)
+    kept, known = {identity(line) for line in new}, set(map(tuple, old))
+    return [line for line in old if identity(line) not in kept], [line for line in new if tuple(line) not in known]
+
+
+def identity(line):
+    return tuple(line[: line.index("value")] if line[0] == "map" else line)
+
+
+def addresses(flows):
+    return [line[1] for line in split_lines(flows) if line[0] == "address"]
