@@ -11,6 +11,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from ansible_collections.softwire.map.plugins.module_utils import softwire
+
 SUPPORTED = {"debian": (12, "12 (bookworm)"), "ubuntu": (22, "22.04")}
 # The Debian package of each command, and of each kernel module that no stock kernel has.
 PACKAGE_OF_COMMAND = {
@@ -162,6 +164,15 @@ def move_faults(name, link, wanted, connection):
     )
     if lost:
         yield "moving it would lose its address %s; list it in map_ce_lan_addresses, or remove it first" % ", ".join(lost)
+
+
+def networkd_faults(settings):
+    """Why systemd-networkd cannot make the links that a generation wants of it."""
+    wanted = settings.get("networkd")
+    if not wanted or softwire.networkd_file(wanted["wan"]):
+        return []
+    return ["map_ce_network_backend: networkd: systemd-networkd does not configure %s (networkctl status %s names no "
+            ".network file); let it, or use map_ce_network_backend: service" % (wanted["wan"], wanted["wan"])]
 
 
 def namespace_faults(machine, settings, ours):
