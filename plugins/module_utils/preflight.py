@@ -47,6 +47,9 @@ class Machine:
             ["modprobe", "-n", "-q", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
         ).returncode
 
+    def has_bpf(self):
+        return "bpf" in Path("/proc/filesystems").read_text().split()
+
     def has_namespace(self, name):
         return Path("/run/netns", name).exists()
 
@@ -204,4 +207,6 @@ def missing(machine, settings):
                           "enrol a signing key for DKMS (mokutil) or disable Secure Boot")
         if not machine.headers_installed():
             packages.add("linux-headers-%s" % machine.kernel)
+    if settings["bpf"] and not machine.has_bpf():
+        faults.append("BPF: this kernel is built without it (CONFIG_BPF_SYSCALL); boot a kernel of the distribution")
     return sorted(packages), faults

@@ -101,6 +101,7 @@ def settings(edge):
         "kernel_modules": [edge["softwire"]],
         "commands": ["ip", "nft", "sysctl", "modprobe"] + ([jool_tool] if jool_tool else []),
         "minimum_kernel": "5.10",
+        "bpf": False,
         "jool": jool_tool,
         "networkd": {
             "wan": edge["wan"]["interface"], "address": edge["ce"]["map_address"], "device": edge["tunnel"],
