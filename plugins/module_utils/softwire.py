@@ -11,6 +11,7 @@ A copy of this file lies in every generation, beside the plain files that it app
     <namespace>/sysctl     lines "key = value", keys with slashes
     <namespace>/bpftool    the arguments of one bpftool command per line
     <namespace>/tc         lines of "tc -batch"
+    main/networkd/*        files for systemd-networkd, which makes the links where these are there
     <namespace>/ip-late    lines of "ip -batch", once all this is in place
     <namespace>/jool.json  one Jool instance, loaded last
     <namespace>/flows      what the flows of the NAPT in this namespace stand for
@@ -30,19 +31,18 @@ import itertools
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 if __package__:
-    from . import softwire_changes, softwire_flows
-    from .softwire_journal import Journal, StepError, as_batch, in_namespace, run
+    from . import softwire_changes, softwire_flows, softwire_networkd
+    from .softwire_journal import Journal, StepError, as_batch, in_namespace, run, wait_until
 else:  # in a generation
     import softwire_changes
     import softwire_flows
-    from softwire_journal import Journal, StepError, as_batch, in_namespace, run
+    import softwire_networkd
+    from softwire_journal import Journal, StepError, as_batch, in_namespace, run, wait_until
 
 RUN_DIRECTORY = Path("/run/softwire")
-INTERFACE_TIMEOUT = 60  # seconds that a boot waits for a network interface to appear
 
 
 def lines_of(path):
@@ -69,7 +69,7 @@ class Generation:
         for namespace in self.settings["namespaces"]:
             self.journal.run(["ip", "netns", "add", namespace], {"run": ["ip", "netns", "delete", namespace]})
         # Rules first: no packet may pass a link that they do not guard yet.
-        self._each(self._flows, self._nft, self._ip_file, self._sysctl, self._bpf, self._tc, self._late_ip, self._jool)
+        self._each(self._flows, self._nft, self._ip_file, self._networkd, self._sysctl, self._bpf, self._tc, self._late_ip, self._jool)
         self.applied.write_text(str(self.directory))
 
     def down(self):
@@ -122,12 +122,8 @@ class Generation:
                 step(namespace, self.directory / namespace)
 
     def _wait_for_interfaces(self):
-        deadline = time.monotonic() + INTERFACE_TIMEOUT
         for interface in self.settings["interfaces"]:
-            while not Path("/sys/class/net", interface).exists():
-                if time.monotonic() > deadline:
-                    raise StepError("network interface %s did not appear within %d s" % (interface, INTERFACE_TIMEOUT))
-                time.sleep(0.5)
+            wait_until(Path("/sys/class/net", interface).exists, "network interface %s did not appear" % interface)
 
     def _load_kernel_modules(self):
         for module in self.settings["kernel_modules"]:
@@ -162,6 +158,10 @@ class Generation:
                     self._move(line[3], line[5])
             else:
                 self.journal.run_ip(list(group))
+
+    def _networkd(self, namespace, directory):
+        if (directory / "networkd").exists():
+            softwire_networkd.hand_over(directory / "networkd", self.name, self.settings["networkd"], self.journal)
 
     def _move(self, interface, namespace):
         """Moves an interface; the way back restores the addresses and routes that a move takes away."""

@@ -15,12 +15,16 @@ import os
 import re
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 if __package__:
     from . import softwire_changes
 else:  # in a generation
     import softwire_changes
+
+
+TIMEOUT = 60  # seconds that a boot waits for a network interface, and for systemd-networkd
 
 
 class StepError(Exception):
@@ -36,6 +40,15 @@ def run(argv, cwd=None, text=""):
         message = (done.stderr or done.stdout).strip()
         raise StepError("%s: exit code %d: %s" % (" ".join(map(str, argv)), done.returncode, message))
     return done.stdout
+
+
+def wait_until(condition, fault):
+    """Waits for a condition, and raises StepError with the fault where it does not come true."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        if time.monotonic() > deadline:
+            raise StepError("%s within %d s" % (fault, TIMEOUT))
+        time.sleep(0.2)
 
 
 def in_namespace(namespace, argv):
