@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
-from ansible.errors import AnsibleActionFail
+import time
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
+from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 from ansible_collections.softwire.map.plugins.module_utils.generations import encoded
@@ -16,6 +19,8 @@ from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapErro
 
 MODULE = "softwire.map.deploy"
 APT_CACHE_SECONDS = 3600
+CONFIRM_PAUSE = 2  # seconds between two attempts to confirm
+PASSED_ON = ("instance", "state", "install_packages", "generation", "confirm_timeout", "keep_generations")
 HINTS = {
     "linux-headers-": "DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for",
     "jool-dkms": "what DKMS said is in /var/lib/dkms/jool*/*/build/make.log on the router",
@@ -33,7 +38,10 @@ class ActionModule(ActionBase):
         _unused, args = self.validate_argument_spec(
             argument_spec={
                 "instance": {"type": "str", "required": True},
-                "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                "state": {"type": "str", "choices": ["present", "absent", "rollback"], "default": "present"},
+                "generation": {"type": "str", "default": ""},
+                "confirm_timeout": {"type": "int", "default": 60},
+                "keep_generations": {"type": "int", "default": 5},
                 "customer_edge": {"type": "dict"},
                 "border_relay": {"type": "dict"},
                 "templates": {"type": "path"},
@@ -42,8 +50,10 @@ class ActionModule(ActionBase):
             mutually_exclusive=[("customer_edge", "border_relay")],
             required_by={"customer_edge": "templates", "border_relay": "templates"},
         )
-        call = {"instance": args["instance"], "state": args["state"], "install_packages": args["install_packages"]}
+        call = {key: args[key] for key in PASSED_ON}
         try:
+            checks.integer(args["confirm_timeout"], "confirm_timeout", 10, 3600)
+            checks.integer(args["keep_generations"], "keep_generations", 2, 100)
             checks.instance(args["instance"], "instance")
             if args["state"] == "present":
                 call["alternatives"] = self._alternatives(args)
@@ -53,6 +63,8 @@ class ActionModule(ActionBase):
         result = self._deploy(call, task_vars)
         if result.get("missing_packages") and not result.get("failed"):
             result = self._with_packages(call, result, task_vars)
+        if result.get("unconfirmed") and not result.get("failed"):
+            result = self._confirmed(call, result, task_vars)
         return result
 
     def _alternatives(self, args):
@@ -66,6 +78,28 @@ class ActionModule(ActionBase):
 
     def _deploy(self, call, task_vars):
         return self._execute_module(module_name=MODULE, module_args=call, task_vars=task_vars)
+
+    def _confirmed(self, call, result, task_vars):
+        """Proves by a fresh connection that the router can still be reached; else it returns to what it was."""
+        arguments = {key: call[key] for key in ("instance", "keep_generations")}
+        arguments.update(state="confirm", generation=result["generation"])
+        deadline = time.monotonic() + call["confirm_timeout"]
+        while True:
+            if type(self._connection).reset is not ConnectionBase.reset:
+                self._connection.reset()
+            try:
+                answer = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars)
+                break
+            except AnsibleConnectionFailure as exc:
+                if time.monotonic() > deadline:
+                    raise AnsibleActionFail(
+                        f"generation {result['generation']} could not be confirmed by a new connection, so the router returns "
+                        f"to {result['previous'] or 'having none'} by itself: {exc}"
+                    ) from exc
+            time.sleep(CONFIRM_PAUSE)
+        if answer.get("failed"):
+            raise AnsibleActionFail(f"the change was taken back, it was not confirmed in time: {answer.get('msg')}")
+        return dict(result, unconfirmed=False)
 
     def _with_packages(self, call, wanted, task_vars):
         """Installs what the router lacks and deploys; in check mode the packages are only looked up."""

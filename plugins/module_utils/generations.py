@@ -16,7 +16,6 @@ from pathlib import Path
 from ansible_collections.softwire.map.plugins.module_utils import softwire_changes
 
 ROOT = Path("/etc/softwire")
-KEEP = 5  # generations, the running one among them
 
 
 def decoded(files):
@@ -69,6 +68,10 @@ def shown(path, content):
     return content.decode()
 
 
+def number_of(path):
+    return int(path.name.split("-")[0])
+
+
 class Instance:
     """The directory of one instance."""
 
@@ -81,12 +84,17 @@ class Instance:
         """The name of the generation that "current" points at, or None."""
         return os.path.basename(os.readlink(str(self.current))) if self.current.is_symlink() else None
 
-    def files(self):
-        return softwire_changes.read(self.current) if self.running() else {}
+    def files(self, name=None):
+        """The files of a generation, by default of the running one; {} where there is none."""
+        name = name or self.running()
+        return softwire_changes.read(self.generations / name) if name else {}
+
+    def names(self):
+        """The names of all finished generations, the oldest first."""
+        return [path.name for path in sorted(self._finished(), key=number_of)]
 
     def next_name(self, files):
-        numbers = [int(path.name.split("-")[0]) for path in self._finished()]
-        return "%04d-%s" % (max(numbers, default=0) + 1, digest(files))
+        return "%04d-%s" % (max(map(number_of, self._finished()), default=0) + 1, digest(files))
 
     def stage(self, files, name):
         """Writes the files beside the generations and returns the directory; a reader never sees it half-written."""
@@ -111,24 +119,11 @@ class Instance:
     def finish(self, staging, name):
         os.rename(str(staging), str(self.generations / name))
 
-    def switch(self, name):
-        """Lets "current" point at a generation, in one atomic step; None takes the link away."""
-        if name is None:
-            if self.current.is_symlink():
-                self.current.unlink()
-            return
-        link = self.directory / ".current"
-        if link.is_symlink():
-            link.unlink()
-        link.symlink_to(os.path.join("generations", name))
-        os.rename(str(link), str(self.current))
-
-    def prune(self):
-        """Removes the oldest generations beyond KEEP, never the running one."""
-        finished = sorted(self._finished(), key=lambda path: int(path.name.split("-")[0]))
-        for path in finished[:-KEEP]:
-            if path.name != self.running():
-                shutil.rmtree(str(path))
+    def prune(self, keep):
+        """Removes the oldest generations beyond this number, never the running one."""
+        for name in self.names()[:-keep]:
+            if name != self.running():
+                shutil.rmtree(str(self.generations / name))
 
     def remove(self):
         shutil.rmtree(str(self.directory))

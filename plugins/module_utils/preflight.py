@@ -171,7 +171,7 @@ def move_faults(name, link, wanted, connection):
 
 def networkd_faults(settings):
     """Why systemd-networkd cannot make the links that a generation wants of it."""
-    wanted = settings.get("networkd")
+    wanted = settings["networkd"]
     if not wanted or softwire_networkd.file_of(wanted["wan"]):
         return []
     return ["map_ce_network_backend: networkd: systemd-networkd does not configure %s (networkctl status %s names no "

@@ -14,8 +14,10 @@ author:
 description:
   - Turns the variables of a customer edge or a border relay into a directory of plain files (a I(generation)), brings it
     to the router, checks it there, switches to it and reports the difference.
-  - All files are made on the controller; one call of the module on the router does the rest, and a second one follows only
-    where packages had to be installed.
+  - All files are made on the controller; one call of the module on the router does the rest. A second one follows where
+    packages had to be installed.
+  - After a change another short call over a fresh connection confirms it. Without that confirmation, because the change cut
+    the connection or the controller is gone, the router returns by itself to the generation before, also across a reboot.
   - The roles P(softwire.map.map_ce#role) and P(softwire.map.map_br#role) call this module; their documentation explains the variables.
 options:
   instance:
@@ -27,9 +29,27 @@ options:
   state:
     description:
       - With V(absent) the instance is taken down and its files are removed; packages stay.
+      - With V(rollback) an earlier generation runs again, see O(generation).
+      - V(confirm) is the action plugin's second call.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, rollback, confirm]
     default: present
+  generation:
+    description:
+      - Name of the generation to return to with O(state=rollback), as C(/etc/softwire/INSTANCE/generations) lists them.
+      - By default the one before the one that runs.
+    type: str
+    default: ""
+  confirm_timeout:
+    description:
+      - Seconds within which a change has to be confirmed, 10 to 3600.
+    type: int
+    default: 60
+  keep_generations:
+    description:
+      - How many generations stay on the router's disk, the running one among them, 2 to 100.
+    type: int
+    default: 5
   customer_edge:
     description:
       - Variables of a customer edge, as the role P(softwire.map.map_ce#role) documents them, without the prefix C(map_ce_).
@@ -85,6 +105,11 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Return to the generation before
+  softwire.map.deploy:
+    instance: ce
+    state: rollback
+
 - name: Take the instance down, remove its files
   softwire.map.deploy:
     instance: ce
@@ -95,7 +120,7 @@ RETURN = r"""
 generation:
   description: Name of the generation that runs (in check mode, that would run).
   type: str
-  returned: when O(state=present)
+  returned: unless O(state=absent)
   sample: 0001-3f2a9c01de
 alternative:
   description: Name of the alternative that was taken.
@@ -107,6 +132,15 @@ applied:
   type: str
   returned: when O(state=present)
   sample: reload
+previous:
+  description: Name of the generation that ran before; empty where there was none.
+  type: str
+  returned: when something changed
+  sample: 0001-3f2a9c01de
+unconfirmed:
+  description: Whether the router waits for the confirmation and returns to RV(previous) without it.
+  type: bool
+  returned: when something changed
 missing_packages:
   description: Packages that have to be installed first; nothing was changed.
   type: list
@@ -116,16 +150,20 @@ missing_packages:
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.softwire.map.plugins.module_utils import generations, preflight, softwire_changes
+from ansible_collections.softwire.map.plugins.module_utils import (
+    generations, preflight, softwire_changes, softwire_check, softwire_rollback,
+)
 
 UNIT = Path("/etc/systemd/system/softwire@.service")
 WANTS = Path("/etc/systemd/system/multi-user.target.wants")
 RUN_DIRECTORY = Path("/run/softwire")
 SYSTEMD = Path("/run/systemd/system")
+PATIENCE = 300  # seconds to wait for another deployment on the same router
 
 
 class Deployment:
@@ -136,8 +174,7 @@ class Deployment:
         self.name = module.params["instance"]
         self.instance = generations.Instance(self.name)
         self.unit = "softwire@%s.service" % self.name
-        # There while the running generation is exchanged: a run that is killed then leaves it to the next one.
-        self.unfinished = self.instance.directory / ".unfinished"
+        self.transaction = softwire_rollback.Transaction(self.instance.directory)
         self.diff = []
 
     def fail(self, message, **result):
@@ -151,6 +188,28 @@ class Deployment:
 
     def enabled(self):
         return (WANTS / self.unit).is_symlink()
+
+    def run(self):
+        """Does what the state says, once no earlier deployment waits for its confirmation; ends the module."""
+        state = getattr(self, self.module.params["state"])
+        if self.module.check_mode:
+            state()
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with softwire_rollback.locked(PATIENCE):
+                if self.is_free():
+                    state()
+            time.sleep(softwire_rollback.POLL)
+        self.fail("nothing was changed: another deployment of this router does not come to its end")
+
+    def is_free(self):
+        """Whether no earlier deployment waits for its confirmation; one that nobody watches over is taken back."""
+        if self.module.params["state"] == "confirm" or not self.transaction.record():
+            return True
+        if self.systemctl("is-active", "--quiet", self.transaction.watch)[0]:
+            self.transaction.take_back()
+            return True
+        return False
 
     # present
 
@@ -167,7 +226,7 @@ class Deployment:
         self.diff += generations.differences(
             {UNIT.name: unit_before.encode()} if unit_before else {}, {UNIT.name: unit_text.encode()}, UNIT.parent)
         new_files, new_unit = before != files, unit_before != unit_text
-        changed = new_files or new_unit or not self.enabled() or not self.active() or self.unfinished.exists()
+        changed = new_files or new_unit or not self.enabled() or not self.active()
         name = self.instance.next_name(files) if new_files else self.instance.running()
         result = {"changed": changed, "generation": name, "alternative": alternative["name"],
                   "applied": "nothing", "diff": self.diff}
@@ -182,9 +241,7 @@ class Deployment:
             self.instance.finish(staging, name)
         if new_unit:
             self.write_unit(unit_text)
-        result["applied"] = self.apply(name, before, files)
-        self.instance.prune()
-        self.module.exit_json(**result)
+        self.exchange(name, before, files, result)
 
     def choose(self, machine):
         """The first alternative that this machine can run as it is, else the last one with what it lacks."""
@@ -237,39 +294,71 @@ class Deployment:
         self.module.atomic_move(str(temporary), str(UNIT))
         self.systemctl("daemon-reload")
 
-    def apply(self, name, before, files):
-        """Switches to a generation; when that fails, back to the one before."""
-        previous = self.instance.running()
-        was_active = self.active()
-        how = "nothing"
-        if not was_active:
-            how = "start"
-        elif self.unfinished.exists():
-            how = "restart"
-        elif previous != name:
-            how = "reload" if softwire_changes.reload_suffices(before, files) else "restart"
-        self.unfinished.touch()
-        self.instance.switch(name)
+    def exchange(self, name, before, files, result):
+        """Switches to a generation, and returns to the one before when that fails; ends the module."""
+        previous, was_active = self.instance.running(), self.active()
+        how = "start"
+        if was_active:
+            how = "nothing" if previous == name else "reload" if softwire_changes.reload_suffices(before, files) else "restart"
+        result.update(applied=how, previous=previous or "", unconfirmed=how != "nothing")
         if how != "nothing":
-            # systemd goes on with a restart even when this connection breaks in the middle of it.
-            self.systemctl("reset-failed", self.unit)
-            code = self.systemctl(how, self.unit)[0]
-            if code:
-                self.fall_back(previous, was_active, how)
-        self.unfinished.unlink()
+            relay = json.loads(files["instance.json"])["border_relay"]
+            reached = was_active and self.reaches(relay)
+            try:
+                self.transaction.begin(name, previous, was_active, self.module.params["confirm_timeout"])
+                self.transaction.switch(name)
+                # systemd goes on with a restart even when this connection breaks in the middle of it.
+                self.systemctl("reset-failed", self.unit)
+                if self.systemctl(how, self.unit)[0]:
+                    self.fall_back(how, self.journal())
+                faults = softwire_check.faults(self.instance.current)
+                if reached and not self.reaches(relay, 3):
+                    faults.append("the border relay %s answered before, and does not now" % relay)
+                if faults:
+                    self.fall_back(how, "; ".join(faults))
+                self.transaction.extend(self.module.params["confirm_timeout"])
+            except (OSError, subprocess.SubprocessError) as exc:
+                self.fall_back(how, "%s" % exc)
         self.systemctl("--quiet", "enable", self.unit)
-        return how
+        self.module.exit_json(**result)
 
-    def fall_back(self, previous, was_active, how):
-        reason = self.journal()
-        self.instance.switch(previous)
-        back = "the unit is stopped, as it was before"
-        if was_active and previous:
-            # Also after a reload: what it left may be a mixture of both.
-            code = self.systemctl("restart", self.unit)[0]
-            back = "generation %s runs again" % previous if not code else "generation %s does not start again either" % previous
-        self.unfinished.unlink()
+    def reaches(self, address, attempts=1):
+        """Whether an IPv6 address answers a ping; no, where there is none to ask."""
+        return bool(address) and any(
+            self.module.run_command(["ping", "-6", "-c", "1", "-W", "2", address])[0] == 0 for _attempt in range(attempts))
+
+    def fall_back(self, how, reason):
+        back = "the running configuration was not touched"
+        if self.transaction.record():
+            previous = self.transaction.take_back()
+            back = {None: "the generation before does not start again either",
+                    "": "nothing runs, as before"}.get(previous, "generation %s runs again" % previous)
+            softwire_rollback.systemctl("stop", "--quiet", self.transaction.watch)
         self.fail("the new generation does not %s; %s: %s" % (how, back, reason), diff=self.diff)
+
+    # confirm, rollback
+
+    def confirm(self):
+        name = self.module.params["generation"]
+        if not self.transaction.confirm(name):
+            self.fail("generation %s is not waiting for a confirmation; %s runs" % (name, self.instance.running() or "nothing"))
+        self.instance.prune(self.module.params["keep_generations"])
+        self.module.exit_json(changed=False, generation=name)
+
+    def rollback(self):
+        running, known = self.instance.running(), self.instance.names()
+        older = [name for name in known if running and known.index(name) < known.index(running)]
+        name = self.module.params["generation"] or (older[-1] if older else None)
+        if name not in known:
+            self.fail("there is no generation %s to return to, nothing was changed; there are: %s" % (
+                name or "before the running one", ", ".join(known) or "none"))
+        before, files = self.instance.files(), self.instance.files(name)
+        changed = name != running or not self.active()
+        self.diff = generations.differences(before, files, self.instance.current)
+        result = {"changed": changed, "generation": name, "applied": "nothing", "diff": self.diff}
+        if self.module.check_mode or not changed:
+            self.module.exit_json(**result)
+        self.exchange(name, before, files, result)
 
     def journal(self):
         """What softwire.py said when it failed last."""
@@ -291,6 +380,7 @@ class Deployment:
             code, out, err = self.systemctl("disable", "--now", "--quiet", self.unit) if UNIT.exists() else (0, "", "")
             if code:
                 self.fail("cannot be stopped, nothing was removed: %s" % (err or out).strip())
+            self.systemctl("stop", "--quiet", self.transaction.watch)
             if exists:
                 self.instance.remove()
             if last_unit:
@@ -309,7 +399,10 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "instance": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "rollback", "confirm"], "default": "present"},
+            "generation": {"type": "str", "default": ""},
+            "confirm_timeout": {"type": "int", "default": 60},
+            "keep_generations": {"type": "int", "default": 5},
             "customer_edge": {"type": "dict"},
             "border_relay": {"type": "dict"},
             "templates": {"type": "path"},
@@ -325,7 +418,7 @@ def main():
     )
     deployment = Deployment(module)
     try:
-        getattr(deployment, module.params["state"])()
+        deployment.run()
     except (OSError, subprocess.SubprocessError) as exc:
         deployment.fail("%s" % exc)
 

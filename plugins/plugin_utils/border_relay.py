@@ -206,4 +206,6 @@ def settings(relay):
         "minimum_kernel": "5.19",
         "bpf": True,
         "jool": jool_tool,
+        "border_relay": None,
+        "networkd": None,
     }

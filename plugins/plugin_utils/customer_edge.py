@@ -104,6 +104,8 @@ def settings(edge):
         "minimum_kernel": "5.10",
         "bpf": False,
         "jool": jool_tool,
+        # Who has to answer after a change as before; nobody does for a DMR.
+        "border_relay": edge["ce"]["br_address"],
         "networkd": {
             "wan": edge["wan"]["interface"], "address": edge["ce"]["map_address"], "device": edge["tunnel"],
         } if edge["network_backend"] == "networkd" else None,

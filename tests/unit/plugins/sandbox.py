@@ -16,6 +16,7 @@ import subprocess
 from pathlib import Path
 
 from ansible_collections.softwire.map.plugins.module_utils.generations import Instance
+from ansible_collections.softwire.map.plugins.module_utils.softwire_rollback import Transaction
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STEPS = ("ip", "nft", "tc", "bpftool", "mount", "sysctl", "jool_siit", "networkctl")
@@ -137,7 +138,7 @@ class Sandbox:
         instance = Instance("test", self.directory)
         name = instance.next_name(files)
         instance.finish(instance.stage(files, name), name)
-        instance.switch(name)
+        Transaction(instance.directory).switch(name)
         return instance.current
 
     def softwire(self, generation, action, check=True, fault=None, at=0):

@@ -1,0 +1,169 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way back of a deployment that nobody confirmed.
+
+Before a deployment switches generations, it writes down how things were and starts a service that waits. A second
+call over a fresh connection confirms; without it the service returns to the generation before. After a power cut
+the start of the unit does: what was not confirmed before a reboot is not confirmed.
+
+A copy of this file lies in every generation, beside softwire.py; the unit and the service call it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# One deployment at a time: they share the unit's file. A directory that is always there leaves no trace of a lock.
+LOCK = Path("/etc/systemd/system")
+POLL = 0.5  # seconds
+
+
+@contextlib.contextmanager
+def locked(patience=None):
+    """Keeps other deployments and their way back out; raises TimeoutError after `patience` seconds (None: never)."""
+    handle = os.open(str(LOCK), os.O_RDONLY)
+    try:
+        deadline = None if patience is None else time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if deadline is not None and time.monotonic() > deadline:
+                    raise TimeoutError("another deployment is at work on this router") from None
+                time.sleep(POLL)
+        yield
+    finally:
+        os.close(handle)
+
+
+def systemctl(*arguments):
+    return subprocess.run(["systemctl"] + list(arguments), stdin=subprocess.DEVNULL, check=False).returncode == 0
+
+
+class Transaction:
+    """A switch of one instance from a generation to another, until it is confirmed or taken back."""
+
+    def __init__(self, directory):
+        self.directory = directory  # /etc/softwire/<instance>
+        self.unit = "softwire@%s.service" % directory.name
+        self.watch = "softwire-rollback-%s.service" % directory.name
+        self.path = directory / "unconfirmed"
+
+    def record(self):
+        """{"generation", "previous" (or None), "active", "boot", "deadline" (of the monotonic clock)}, or None."""
+        try:
+            return json.loads(self.path.read_text())
+        except FileNotFoundError:
+            return None
+
+    def begin(self, generation, previous, active, timeout):
+        """Writes down the way back and starts the service that goes it.
+
+        active: whether the unit runs. timeout: seconds.
+        """
+        self._write({"generation": generation, "previous": previous, "active": active,
+                     "boot": BOOT_ID.read_text().strip(), "deadline": time.monotonic() + timeout})
+        program = self.directory / "generations" / generation / Path(__file__).name
+        systemctl("stop", "--quiet", self.watch)
+        # Not a timer: the service reads the deadline again, which moves while a slow switch goes on.
+        subprocess.run(
+            ["systemd-run", "--quiet", "--collect", "--unit=" + self.watch, "--property=Restart=on-failure",
+             "/usr/bin/python3", "-B", str(program), "watch", str(self.directory)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
+
+    def extend(self, timeout):
+        """Lets the time for the confirmation begin now."""
+        self._write(dict(self.record(), deadline=time.monotonic() + timeout))
+
+    def confirm(self, generation):
+        """Keeps a generation; returns False where it is not waiting for that (any more)."""
+        record = self.record()
+        if record is None or record["generation"] != generation:
+            return False
+        self.end()
+        return True
+
+    def end(self):
+        self.path.unlink()
+        systemctl("stop", "--quiet", self.watch)
+
+    def take_back(self):
+        """Returns to the generation before, and says what became of it: its name, or "" for none. Caller holds the lock."""
+        record = self.record()
+        self.switch(record["previous"])
+        if record["previous"] is None:
+            systemctl("disable", "--quiet", "--now", self.unit)
+        elif not record["active"]:
+            systemctl("stop", self.unit)
+        else:
+            systemctl("reset-failed", self.unit)
+            # A reload restarts by itself where it does not suffice.
+            if not systemctl("reload-or-restart", self.unit) and not systemctl("restart", self.unit):
+                return None
+        self.path.unlink()
+        return record["previous"] or ""
+
+    def switch(self, generation):
+        """Lets "current" point at a generation, in one atomic step; None takes the link away."""
+        current, link = self.directory / "current", self.directory / ".current"
+        with contextlib.suppress(FileNotFoundError):
+            (current if generation is None else link).unlink()
+        if generation is not None:
+            link.symlink_to(os.path.join("generations", generation))
+            os.rename(str(link), str(current))
+
+    def _write(self, record):
+        partial = self.directory / ".unconfirmed"
+        with partial.open("w") as stream:
+            json.dump(record, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(str(partial), str(self.path))
+
+
+def watch(transaction):
+    """Waits for the confirmation, and takes back what does not get it in time."""
+    while True:
+        with locked():
+            record = transaction.record()
+            if record is None:
+                return 0
+            left = record["deadline"] - time.monotonic()
+            if left <= 0:
+                sys.stderr.write("generation %s was not confirmed: back to %s\n" % (record["generation"], record["previous"] or "nothing"))
+                return 0 if transaction.take_back() is not None else 1
+        time.sleep(min(left, POLL))
+
+
+def start(transaction):
+    """Before the unit starts: a power cut in the middle of a deployment ends in the generation before."""
+    record = transaction.record()
+    if record is not None and record["boot"] != BOOT_ID.read_text().strip():
+        sys.stderr.write("generation %s was not confirmed before the reboot: back to %s\n" % (
+            record["generation"], record["previous"] or "nothing"))
+        transaction.switch(record["previous"])
+        transaction.path.unlink()
+    return 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Return to the generation before, where nobody confirms the new one.")
+    parser.add_argument("action", choices=["watch", "start"])
+    parser.add_argument("directory", type=Path, help="the directory of the instance, /etc/softwire/INSTANCE")
+    arguments = parser.parse_args()
+    return {"watch": watch, "start": start}[arguments.action](Transaction(arguments.directory))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
