@@ -77,17 +77,16 @@ class Generation:
             self.applied.unlink()
         return self.journal.undo()
 
-    def can_reload(self):
-        """Whether what is applied is known and becomes this generation without a restart."""
-        before = softwire_changes.read(self._applied_directory())
-        return softwire_changes.reload_suffices(before, softwire_changes.read(self.directory))
-
     def reload(self):
         """Goes from the applied generation to this one; links, and flows that are still allowed, stay.
 
-        Returns what could not be taken back.
+        Returns whether that was possible; where not, only a restart leads to this generation.
         """
-        old, new = softwire_changes.read(self._applied_directory()), softwire_changes.read(self.directory)
+        # Where nothing is known to be applied, a directory that does not exist stands for it.
+        applied = Path(self.applied.read_text()) if self.applied.exists() else self.state / "unknown"
+        old, new = softwire_changes.read(applied), softwire_changes.read(self.directory)
+        if not softwire_changes.reload_suffices(old, new):
+            return False
         self.applied.unlink()  # whatever interrupts this leaves a mixture, which only a restart puts right
         gone, added = [], []
         for name, step in (("ip", self._ip), ("bpftool", self._bpftool), ("ip-late", self._ip)):
@@ -97,12 +96,14 @@ class Generation:
                 gone += [{"run": argv_of(namespace, name, softwire_changes.inverse(line))} for line in before]
                 added.append(functools.partial(step, namespace, after))
         # What leads packets somewhere goes before the rules that guard it, and comes after them.
-        faults = self.journal.undo(gone)
+        if not self._taken_back(gone):
+            return False
         self._each(self._nft)
-        faults += self.journal.undo([
+        if not self._taken_back([
             deletion for namespace in self.namespaces for deletion in deletions(namespace, rules_of(old, namespace))
             if deletion not in deletions(namespace, rules_of(new, namespace))
-        ])
+        ]):
+            return False
         for namespace in self.namespaces:
             path = "%s/flows" % namespace
             softwire_flows.forget_stale(namespace, old.get(path, b""), new.get(path, b""))
@@ -110,11 +111,14 @@ class Generation:
             step()
         self._each(self._jool)
         self.applied.write_text(str(self.directory))
-        return faults
+        return True
 
-    def _applied_directory(self):
-        # Where nothing is known, a directory that does not exist stands for it.
-        return Path(self.applied.read_text()) if self.applied.exists() else self.state / "unknown"
+    def _taken_back(self, entries):
+        """Takes steps back; False where the machine is not as the applied generation left it."""
+        faults = self.journal.undo(entries)
+        for fault in faults:
+            report(fault)
+        return not faults
 
     def _each(self, *steps):
         for step in steps:
@@ -285,11 +289,11 @@ def main():
     action = parser.parse_args().action
     generation = Generation(Path(os.path.realpath(__file__)).parent)
     try:
-        if action == "reload" and not generation.can_reload():
+        if action == "reload" and not generation.reload():
             action = "up"
-        # Before "up": what a killed "up" left behind, or what a reload cannot change.
-        for fault in generation.reload() if action == "reload" else generation.down():
-            report(fault)
+        if action != "reload":
+            for fault in generation.down():  # before "up": what a killed "up" left behind
+                report(fault)
         if action == "up":
             generation.up()
     except (StepError, OSError) as exc:

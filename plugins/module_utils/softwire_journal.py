@@ -103,10 +103,16 @@ class Journal:
         self.lines.append(line)
 
     def undo(self, entries=None):
-        """Takes back some entries, or all of them, the last one first; returns what could not be taken back."""
+        """Takes back some entries, or all of them, the last one first; returns what could not be taken back.
+
+        Where something could not, some entries stay in the journal, for a later try; all of them never do.
+        """
         faults = take_back([json.loads(line) for line in self.lines] if entries is None else entries)
-        gone = set(self.lines if entries is None else map(json.dumps, entries))
-        self._write([line for line in self.lines if line not in gone])
+        if entries is None:
+            self._write([])
+        elif not faults:
+            gone = set(map(json.dumps, entries))
+            self._write([line for line in self.lines if line not in gone])
         return faults
 
     def _write(self, lines):
