@@ -28,6 +28,10 @@ LOCK = Path("/etc/systemd/system")
 POLL = 0.5  # seconds
 
 
+class NotTakenBack(Exception):
+    """The generation before does not start again; the text is for a person."""
+
+
 @contextlib.contextmanager
 def locked(patience=None):
     """Keeps other deployments and their way back out; raises TimeoutError after `patience` seconds (None: never)."""
@@ -49,6 +53,12 @@ def locked(patience=None):
 
 def systemctl(*arguments):
     return subprocess.run(["systemctl"] + list(arguments), stdin=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def start_service(unit, argv):
+    """Starts a command as a service of its own, which outlives us; raises CalledProcessError."""
+    subprocess.run(["systemd-run", "--quiet", "--collect", "--unit=" + unit, "--property=Restart=on-failure"] + argv,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
 
 
 class Transaction:
@@ -77,14 +87,15 @@ class Transaction:
         program = self.directory / "generations" / generation / Path(__file__).name
         systemctl("stop", "--quiet", self.watch)
         # Not a timer: the service reads the deadline again, which moves while a slow switch goes on.
-        subprocess.run(
-            ["systemd-run", "--quiet", "--collect", "--unit=" + self.watch, "--property=Restart=on-failure",
-             "/usr/bin/python3", "-B", str(program), "watch", str(self.directory)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
+        start_service(self.watch, ["/usr/bin/python3", "-B", str(program), "watch", str(self.directory)])
 
     def extend(self, timeout):
         """Lets the time for the confirmation begin now."""
         self._write(dict(self.record(), deadline=time.monotonic() + timeout))
+
+    def is_watched(self):
+        """Whether the service is there that takes back what is not confirmed."""
+        return systemctl("is-active", "--quiet", self.watch)
 
     def confirm(self, generation):
         """Keeps a generation; returns False where it is not waiting for that (any more)."""
@@ -95,24 +106,31 @@ class Transaction:
         return True
 
     def end(self):
+        """Nothing waits for a confirmation any more; the service sees that by itself, too."""
         self.path.unlink()
-        systemctl("stop", "--quiet", self.watch)
 
     def take_back(self):
-        """Returns to the generation before, and says what became of it: its name, or "" for none. Caller holds the lock."""
+        """Returns to how things were; raises NotTakenBack where the generation before does not start. Caller holds the lock.
+
+        Returns what is now, for a person.
+        """
         record = self.record()
-        self.switch(record["previous"])
-        if record["previous"] is None:
+        previous = record["previous"]
+        self.switch(previous)
+        if previous is None:
             systemctl("disable", "--quiet", "--now", self.unit)
+            now = "nothing runs, as before"
         elif not record["active"]:
             systemctl("stop", self.unit)
+            now = "generation %s is stopped, as before" % previous
         else:
             systemctl("reset-failed", self.unit)
             # A reload restarts by itself where it does not suffice.
-            if not systemctl("reload-or-restart", self.unit) and not systemctl("restart", self.unit):
-                return None
-        self.path.unlink()
-        return record["previous"] or ""
+            if not systemctl("reload-or-restart", self.unit):
+                raise NotTakenBack("generation %s does not start again either" % previous)
+            now = "generation %s runs again" % previous
+        self.end()
+        return now
 
     def switch(self, generation):
         """Lets "current" point at a generation, in one atomic step; None takes the link away."""
@@ -141,8 +159,9 @@ def watch(transaction):
                 return 0
             left = record["deadline"] - time.monotonic()
             if left <= 0:
-                sys.stderr.write("generation %s was not confirmed: back to %s\n" % (record["generation"], record["previous"] or "nothing"))
-                return 0 if transaction.take_back() is not None else 1
+                sys.stderr.write("generation %s was not confirmed in time\n" % record["generation"])
+                sys.stderr.write("%s\n" % transaction.take_back())
+                return 0
         time.sleep(min(left, POLL))
 
 

@@ -206,8 +206,8 @@ class Deployment:
         """Whether no earlier deployment waits for its confirmation; one that nobody watches over is taken back."""
         if self.module.params["state"] == "confirm" or not self.transaction.record():
             return True
-        if self.systemctl("is-active", "--quiet", self.transaction.watch)[0]:
-            self.transaction.take_back()
+        if not self.transaction.is_watched():
+            self.take_back()
             return True
         return False
 
@@ -330,11 +330,14 @@ class Deployment:
     def fall_back(self, how, reason):
         back = "the running configuration was not touched"
         if self.transaction.record():
-            previous = self.transaction.take_back()
-            back = {None: "the generation before does not start again either",
-                    "": "nothing runs, as before"}.get(previous, "generation %s runs again" % previous)
-            softwire_rollback.systemctl("stop", "--quiet", self.transaction.watch)
+            back = self.take_back()
         self.fail("the new generation does not %s; %s: %s" % (how, back, reason), diff=self.diff)
+
+    def take_back(self):
+        try:
+            return self.transaction.take_back()
+        except softwire_rollback.NotTakenBack as exc:
+            return "%s" % exc
 
     # confirm, rollback
 
@@ -380,7 +383,6 @@ class Deployment:
             code, out, err = self.systemctl("disable", "--now", "--quiet", self.unit) if UNIT.exists() else (0, "", "")
             if code:
                 self.fail("cannot be stopped, nothing was removed: %s" % (err or out).strip())
-            self.systemctl("stop", "--quiet", self.transaction.watch)
             if exists:
                 self.instance.remove()
             if last_unit:

@@ -15,13 +15,15 @@ from unittest import mock
 import examples
 import pytest
 import yaml
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
 from ansible_collections.softwire.map.plugins.action import deploy
 from ansible_collections.softwire.map.plugins.plugin_utils import render
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 CE = {"instance": "ce", "customer_edge": examples.ce(), "templates": examples.CE_TEMPLATES}
+CONNECTION = mock.Mock()
+DEFAULTS = {"generation": "", "confirm_timeout": 60, "keep_generations": 5, "install_packages": True}
 DEPLOYED = {"changed": True, "generation": "0001-aa"}
 INSTALLED = {"changed": True}
 
@@ -33,7 +35,7 @@ def wanted(*packages):
 def run(args, *answers, check=False):
     """Runs the plugin; the modules that it executes give these answers. Returns (result, [(module, arguments)])."""
     task = mock.Mock(args=args, check_mode=check, async_val=0)
-    plugin = deploy.ActionModule(task, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
+    plugin = deploy.ActionModule(task, CONNECTION, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
     with mock.patch.object(deploy.ActionModule, "_execute_module", side_effect=list(answers)) as execute:
         try:
             result = plugin.run(None, {})
@@ -47,7 +49,7 @@ def test_one_module_call_brings_everything():
     assert result == DEPLOYED
     (name, arguments), = calls
     assert name == "softwire.map.deploy"
-    assert set(arguments) == {"instance", "state", "install_packages", "alternatives", "unit"}
+    assert set(arguments) == {"instance", "state", "alternatives", "unit", *DEFAULTS}
     assert (arguments["instance"], arguments["state"], arguments["install_packages"]) == ("ce", "present", True)
     assert arguments["unit"] == render.UNIT.read_text()
     assert [entry["name"] for entry in arguments["alternatives"]] == ["jool_mapt", "jool_siit"]
@@ -64,14 +66,60 @@ def test_a_border_relay():
 def test_absent_needs_no_variables():
     result, calls = run({"instance": "ce", "state": "absent"}, DEPLOYED)
     assert result == DEPLOYED
-    assert calls == [("softwire.map.deploy", {"instance": "ce", "state": "absent", "install_packages": True})]
+    assert calls == [("softwire.map.deploy", {"instance": "ce", "state": "absent", **DEFAULTS})]
+
+
+def test_rollback_needs_no_variables():
+    _result, calls = run({"instance": "ce", "state": "rollback", "generation": "0001-aa"}, DEPLOYED)
+    assert calls == [("softwire.map.deploy", {"instance": "ce", "state": "rollback", **DEFAULTS, "generation": "0001-aa"})]
+
+
+CHANGED = {"changed": True, "generation": "0002-bb", "previous": "0001-aa", "unconfirmed": True}
+
+
+def test_a_change_is_confirmed_over_a_new_connection():
+    CONNECTION.reset_mock()
+    result, calls = run({**CE, "keep_generations": 3}, CHANGED, {"changed": False})
+    assert result == dict(CHANGED, unconfirmed=False)
+    assert calls[1] == ("softwire.map.deploy", {"instance": "ce", "state": "confirm", "generation": "0002-bb", "keep_generations": 3})
+    CONNECTION.reset.assert_called_once_with()
+
+
+def test_nothing_is_confirmed_where_nothing_waits():
+    for answer in (DEPLOYED, {"failed": True, "unconfirmed": True}):
+        assert run(CE, answer)[0] == answer
+
+
+def test_a_router_that_answers_again_is_confirmed(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(deploy.time, "sleep", pauses.append)
+    gone = AnsibleConnectionFailure("no route to host")
+    result, calls = run(CE, CHANGED, gone, gone, {"changed": False})
+    assert result["unconfirmed"] is False and len(calls) == 4 and len(pauses) == 2
+
+
+def test_a_router_that_does_not_answer_returns_by_itself(monkeypatch):
+    clock = iter(range(0, 1000, 25))
+    monkeypatch.setattr(deploy.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(deploy.time, "monotonic", lambda: next(clock))
+    result, calls = run(CE, CHANGED, *[AnsibleConnectionFailure("no route to host")] * 9)
+    assert str(result) == ("generation 0002-bb could not be confirmed by a new connection, so the router returns to 0001-aa by itself: "
+                           "no route to host")
+    assert len(calls) == 4  # 60 s
+
+
+def test_a_confirmation_that_comes_too_late():
+    result, _calls = run(CE, CHANGED, {"failed": True, "msg": "generation 0002-bb is not waiting"})
+    assert str(result) == "the change was taken back, it was not confirmed in time: generation 0002-bb is not waiting"
 
 
 @pytest.mark.parametrize("arguments, said", [
     ({}, "missing required arguments: instance"),
     ({"instance": "ce"}, "one of customer_edge and border_relay is required with state present"),
     ({**CE, "border_relay": {}}, "parameters are mutually exclusive: customer_edge|border_relay"),
-    ({**CE, "state": "gone"}, "value of state must be one of: present, absent"),
+    ({**CE, "state": "gone"}, "value of state must be one of: present, absent, rollback"),
+    ({**CE, "confirm_timeout": 5}, "confirm_timeout: 5: must be an integer between 10 and 3600"),
+    ({**CE, "keep_generations": 1}, "keep_generations: 1: must be an integer between 2 and 100"),
     ({**CE, "extra": 1}, "extra"),
     ({"instance": "ce", "customer_edge": examples.ce()}, "templates"),
     ({**CE, "instance": "Home"}, "instance: Home: must be at most 10 characters"),

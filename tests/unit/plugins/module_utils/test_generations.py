@@ -12,6 +12,7 @@ import stat
 import pytest
 
 from ansible_collections.softwire.map.plugins.module_utils import generations
+from ansible_collections.softwire.map.plugins.module_utils.softwire_rollback import Transaction
 
 FILES = {"instance.json": b"{}", "main/ip": b"link set lo up\n", "main/mapt.bpf.o": b"\x7fELF\xff"}
 
@@ -26,7 +27,7 @@ def make(instance, files=None, switch=True):
     name = instance.next_name(files)
     instance.finish(instance.stage(files, name), name)
     if switch:
-        instance.switch(name)
+        Transaction(instance.directory).switch(name)
     return name
 
 
@@ -95,11 +96,11 @@ def test_switch_is_one_rename(instance, monkeypatch):
     rename = os.rename
     monkeypatch.setattr(os, "rename", lambda old, new: (renamed.append((os.path.basename(old), os.path.basename(new))), rename(old, new)))
     (instance.directory / ".current").symlink_to("left/behind")
-    instance.switch(second)
+    Transaction(instance.directory).switch(second)
     assert renamed == [(".current", "current")] and instance.running() == second != first
-    instance.switch(None)
+    Transaction(instance.directory).switch(None)
     assert instance.running() is None and instance.files() == {}
-    instance.switch(None)
+    Transaction(instance.directory).switch(None)
 
 
 def test_names_count_up_and_tell_the_content(instance):
@@ -114,7 +115,7 @@ def test_a_copy_that_a_person_made_is_left_alone(instance):
     assert instance.next_name(FILES).startswith("0002-")
     for _number in range(10):
         make(instance)
-    instance.prune()
+    instance.prune(5)
     assert "my-copy" in names(instance)
 
 
@@ -125,15 +126,21 @@ def test_digest_tells_a_path_from_its_content():
 
 def test_prune_keeps_the_newest_and_the_running_one(instance):
     made = [make(instance, switch=False) for _number in range(9)]
-    instance.switch(made[1])
-    instance.prune()
-    assert names(instance) == [made[1], *made[-generations.KEEP:]]
+    Transaction(instance.directory).switch(made[1])
+    instance.prune(5)
+    assert names(instance) == [made[1], *made[-5:]]
+
+
+def test_an_earlier_generation_can_be_read(instance):
+    first, second = make(instance), make(instance, {**FILES, "main/tc": b""})
+    assert instance.names() == [first, second]
+    assert instance.files(first) == FILES != instance.files() == instance.files(second)
 
 
 def test_prune_goes_by_number_not_by_name(instance):
     for number in ("9998", "9999", "10000", "10001", "10002", "10003"):
         instance.finish(instance.stage(FILES, f"{number}-aa"), f"{number}-aa")
-    instance.prune()
+    instance.prune(5)
     assert sorted(names(instance), key=lambda name: int(name.split("-")[0]))[0] == "9999-aa"
     assert instance.next_name(FILES).startswith("10004-")
 

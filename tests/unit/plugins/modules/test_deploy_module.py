@@ -36,6 +36,9 @@ class Router:
             has_namespace=lambda name: name in self.namespaces, secure_boot=lambda: False, headers_installed=lambda: True)
         self.missing, self.namespaces = {"jool_mapt"}, set()
         self.active = self.nft_refuses = False
+        self.watched = False  # whether the service runs that takes back what is not confirmed
+        self.reachable = True  # the border relay
+        self.faults = []  # what the check of the running state finds
         self.refuses = set()  # generations that do not start
         self.calls = []
 
@@ -48,9 +51,14 @@ class Router:
         good = True
         if argv[0] == "systemctl":
             action = next(word for word in argv[1:] if not word.startswith("-"))
-            if action == "is-active":
+            if "softwire-rollback-ce.service" in argv:
+                good = self.watched
+                self.watched = self.watched and action != "stop"
+            elif action == "is-active":
                 good = self.active
-            elif action in ("start", "restart", "reload"):
+            elif action == "stop":
+                self.active = False
+            elif action in ("start", "restart", "reload", "reload-or-restart"):
                 good = self.active = (self.instance.running() not in self.refuses)
                 if self.active:
                     (self.run_directory / "ce").mkdir(parents=True, exist_ok=True)
@@ -63,14 +71,28 @@ class Router:
                 self.active = False
                 (self.wants / argv[-1]).unlink(missing_ok=True)
                 (self.run_directory / "ce" / "journal").unlink(missing_ok=True)
+        elif argv[0] == "ping":
+            good = self.reachable
         elif argv[0] == "nft":
             good = not self.nft_refuses
         elif argv[0] == "journalctl":
             return 0, "Starting\nsoftwire: first\nsoftwire: nft says no\nFailed\n", ""
         return (0, "", "") if good else (1, "", "what went wrong")
 
-    def run(self, check=False, **parameters):
+    def start_service(self, unit, argv):
+        self.calls.append(["systemd-run", unit])
+        self.watched = True
+
+    def run(self, check=False, confirm=True, **parameters):
+        """A run of the action plugin: the module, and its second call where that is due."""
         self.calls = []
+        result = self.call(check, **parameters)
+        if confirm and result.get("unconfirmed") and not result["failed"]:
+            confirmed = self.call(False, state="confirm", generation=result["generation"])
+            assert (confirmed["failed"], confirmed["changed"]) == (False, False), confirmed
+        return result
+
+    def call(self, check, **parameters):
         (self.root / "tmp").mkdir(exist_ok=True)
         result = {}
 
@@ -79,18 +101,19 @@ class Router:
             raise Ended
 
         module = SimpleNamespace(
-            params={"instance": "ce", "state": "present", "install_packages": True, "unit": "[Unit]\n", **parameters},
+            params={"instance": "ce", "state": "present", "install_packages": True, "unit": "[Unit]\n", "generation": "",
+                    "confirm_timeout": 60, "keep_generations": 5, **parameters},
             check_mode=check, tmpdir=str(self.root / "tmp"), run_command=self.command,
             atomic_move=lambda old, new: deploy.Path(old).rename(new),
             exit_json=lambda **values: end(failed=False, **values), fail_json=lambda **values: end(failed=True, **values))
         with pytest.raises(Ended):
-            getattr(deploy.Deployment(module), module.params["state"])()
+            deploy.Deployment(module).run()
         return result
 
     def actions(self):
         """What systemd was told to change."""
         words = [next(word for word in argv[1:] if not word.startswith("-")) for argv in self.calls if argv[0] == "systemctl"]
-        return [word for word in words if word != "is-active"]
+        return [word for word in words if word not in ("is-active", "stop")]
 
     def tree(self):
         folders = (self.etc, self.run_directory, self.wants, self.unit)
@@ -115,6 +138,10 @@ def router(tmp_path, monkeypatch):
     monkeypatch.setattr(deploy.preflight, "Machine", lambda: made.machine)
     monkeypatch.setattr(deploy.preflight, "links", lambda prefix: {"lan": link()} if made.namespaces else {})
     monkeypatch.setattr(deploy.preflight, "connection_address", lambda: None)
+    monkeypatch.setattr(deploy.softwire_rollback, "LOCK", tmp_path)
+    monkeypatch.setattr(deploy.softwire_rollback, "systemctl", lambda *words: made.command(["systemctl", *words])[0] == 0)
+    monkeypatch.setattr(deploy.softwire_rollback, "start_service", made.start_service)
+    monkeypatch.setattr(deploy.softwire_check, "faults", lambda directory: made.faults)
     return made
 
 
@@ -207,17 +234,18 @@ def test_a_generation_that_does_not_start_gives_way_to_the_last_one(running):
     assert result["failed"] and result["diff"]
     assert result["msg"] == f"instance ce: the new generation does not restart; generation {first} runs again: softwire: nft says no"
     assert running.instance.running() == first and running.active
-    assert running.actions() == ["reset-failed", "restart", "restart"]
+    assert running.actions() == ["reset-failed", "restart", "reset-failed", "reload-or-restart"]
 
 
-def test_a_reload_that_fails_is_undone_by_a_restart(running):
-    """A reload that was interrupted leaves a mixture, which a reload of the old generation could not name."""
+def test_a_reload_that_fails_is_taken_back(running):
+    """A reload that was interrupted leaves a mixture; the runner knows, and restarts."""
     first = running.instance.running()
     name = running.instance.next_name(generations.decoded(offered(reserved_ports=[53300])[1]["files"]))
     running.refuses.add(name)
     result = running.run(alternatives=offered(reserved_ports=[53300]))
     assert f"the new generation does not reload; generation {first} runs again" in result["msg"]
-    assert running.actions() == ["reset-failed", "reload", "restart"] and running.instance.running() == first
+    assert running.actions() == ["reset-failed", "reload", "reset-failed", "reload-or-restart"]
+    assert running.instance.running() == first
 
 
 def test_neither_starts(running):
@@ -231,7 +259,7 @@ def test_neither_starts(running):
 def test_the_first_generation_does_not_start(router):
     router.refuses.add(router.instance.next_name(generations.decoded(offered()[1]["files"])))
     result = router.run(alternatives=offered())
-    assert "does not start; the unit is stopped, as it was before: softwire: nft says no" in result["msg"]
+    assert "does not start; nothing runs, as before: softwire: nft says no" in result["msg"]
     assert router.instance.running() is None
     router.refuses.clear()
     assert router.run(alternatives=offered())["generation"].startswith("0002-")
@@ -240,7 +268,9 @@ def test_the_first_generation_does_not_start(router):
 def test_old_generations_go(running):
     for port in range(53300, 53300 + 8):
         assert not running.run(alternatives=offered(reserved_ports=[port]))["failed"]
-    assert len(list(running.instance.generations.iterdir())) == generations.KEEP
+    assert len(list(running.instance.generations.iterdir())) == 5
+    assert not running.run(alternatives=offered(reserved_ports=[53320]), keep_generations=2)["failed"]
+    running.call(False, state="confirm", generation=running.instance.running(), keep_generations=2)
     assert (running.instance.generations / running.instance.running()).is_dir()
 
 
@@ -286,11 +316,11 @@ def test_what_a_killed_run_left_is_ours(running):
     assert "not ours" in running.run(alternatives=offered())["msg"]
 
 
-@pytest.mark.parametrize("moment", ["reset-failed", "restart"])
-def test_a_run_killed_while_it_switches_is_finished_by_the_next(moment, running, monkeypatch):
-    class Killed(BaseException):
-        pass
+class Killed(BaseException):
+    pass
 
+
+def killed_at(running, monkeypatch, moment, **changes):
     def command(argv):
         if moment in argv:
             raise Killed
@@ -298,14 +328,109 @@ def test_a_run_killed_while_it_switches_is_finished_by_the_next(moment, running,
 
     monkeypatch.setattr(running, "command", command)
     with pytest.raises(Killed):
-        running.run(alternatives=offered(**MOVED))
+        running.run(alternatives=offered(**changes))
     monkeypatch.setattr(running, "command", lambda argv: Router.command(running, argv))
-    before = running.tree()
-    assert running.run(check=True, alternatives=offered(**MOVED))["changed"]
-    assert running.tree() == before
+
+
+@pytest.mark.parametrize("moment", ["reset-failed", "restart"])
+def test_a_run_killed_while_it_switches_is_taken_back(moment, running, monkeypatch):
+    first = running.instance.running()
+    killed_at(running, monkeypatch, moment, **MOVED)
+    transaction = deploy.softwire_rollback.Transaction(running.instance.directory)
+    assert running.watched and transaction.record()["previous"] == first
+    assert transaction.take_back() == f"generation {first} runs again"
+    assert running.instance.running() == first and running.active
     result = running.run(alternatives=offered(**MOVED))
     assert (result["failed"], result["changed"], result["applied"]) == (False, True, "restart")
     assert running.run(alternatives=offered(**MOVED))["changed"] is False
+
+
+def test_a_run_takes_back_what_nobody_watches_over(running, monkeypatch):
+    killed_at(running, monkeypatch, "restart", **MOVED)
+    running.watched = False
+    result = running.run(alternatives=offered())
+    assert (result["failed"], result["changed"], result["applied"]) == (False, False, "nothing")
+
+
+def test_a_run_waits_for_another_one(running, monkeypatch):
+    running.run(alternatives=offered(**MOVED), confirm=False)
+    transaction = deploy.softwire_rollback.Transaction(running.instance.directory)
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            transaction.confirm(running.instance.running())
+
+    monkeypatch.setattr(deploy.time, "sleep", pause)
+    result = running.run(alternatives=offered(**MOVED))
+    assert (result["failed"], result["changed"], len(pauses)) == (False, False, 3)
+
+
+def test_another_one_that_does_not_end(running, monkeypatch):
+    running.run(alternatives=offered(**MOVED), confirm=False)
+    monkeypatch.setattr(deploy, "PATIENCE", 0.1)
+    before = running.tree()
+    result = running.run(alternatives=offered(reserved_ports=[53300]))
+    assert result["msg"] == "instance ce: nothing was changed: another deployment of this router does not come to its end"
+    assert running.tree() == before
+
+
+def test_a_change_waits_for_its_confirmation(running):
+    first = running.instance.running()
+    result = running.run(alternatives=offered(**MOVED), confirm=False)
+    assert (result["unconfirmed"], result["previous"]) == (True, first) and running.watched
+    record = json.loads((running.instance.directory / "unconfirmed").read_text())
+    assert (record["generation"], record["previous"], record["active"]) == (result["generation"], first, True)
+    wrong = running.call(False, state="confirm", generation=first)
+    assert wrong["failed"] and "is not waiting for a confirmation" in wrong["msg"]
+    right = running.call(False, state="confirm", generation=result["generation"])
+    assert not right["failed"] and not (running.instance.directory / "unconfirmed").exists()
+    assert running.call(False, state="confirm", generation=result["generation"])["failed"]
+
+
+def test_a_state_that_is_not_as_it_should_be_is_taken_back(running):
+    first = running.instance.running()
+    running.faults = ["link ce-veth (namespace main): missing"]
+    result = running.run(alternatives=offered(**MOVED))
+    assert f"does not restart; generation {first} runs again: link ce-veth (namespace main): missing" in result["msg"]
+    assert running.instance.running() == first and not (running.instance.directory / "unconfirmed").exists()
+
+
+@pytest.mark.parametrize("before, after, failed", [(True, False, True), (False, False, False), (True, True, False)])
+def test_the_border_relay_has_to_answer_as_before(before, after, failed, router, monkeypatch):
+    mape = {**examples.MAPE_CASES["shared"]}
+    assert not router.run(alternatives=offered(**mape))["failed"]
+    router.reachable = before
+    pings = []
+
+    def command(argv):
+        if argv[0] == "ping":
+            pings.append(argv)
+            router.reachable = before if len(pings) == 1 else after
+        return Router.command(router, argv)
+
+    monkeypatch.setattr(router, "command", command)
+    result = router.run(alternatives=offered(**{**mape, **MOVED}))
+    assert result["failed"] is failed
+    assert ("the border relay 2001:db8:ffff::1 answered before, and does not now" in result.get("msg", "")) is failed
+
+
+def test_rollback_returns_to_an_earlier_generation(running):
+    names = [running.instance.running()]
+    for port in (53300, 53301):
+        names.append(running.run(alternatives=offered(reserved_ports=[port]))["generation"])
+    assert running.run(check=True, state="rollback")["generation"] == names[1] and running.instance.running() == names[2]
+    result = running.run(state="rollback")
+    assert (result["changed"], result["generation"], result["applied"]) == (True, names[1], "reload")
+    assert running.instance.running() == names[1] and result["diff"]
+    assert running.run(state="rollback", generation=names[2])["generation"] == names[2]
+    assert running.run(state="rollback", generation=names[2])["changed"] is False
+    assert running.run(state="rollback", generation=names[0])["generation"] == names[0]
+    missing = running.run(state="rollback")
+    assert missing["msg"] == (f"instance ce: there is no generation before the running one to return to, nothing was changed; "
+                              f"there are: {', '.join(names)}")
+    assert "there is no generation 0009-00 to return to" in running.run(state="rollback", generation="0009-00")["msg"]
 
 
 def test_a_full_disk(running, monkeypatch):
@@ -346,7 +471,7 @@ def test_absent_in_check_mode(running):
 def test_absent_keeps_the_unit_for_other_instances(running):
     other = generations.Instance("br", running.etc)
     other.finish(other.stage({"instance.json": b"{}"}, "0001-aa"), "0001-aa")
-    other.switch("0001-aa")
+    deploy.softwire_rollback.Transaction(other.directory).switch("0001-aa")
     assert running.run(state="absent")["changed"]
     assert running.unit.exists() and other.running() and not running.instance.directory.exists()
     assert running.run(state="absent")["changed"] is False
