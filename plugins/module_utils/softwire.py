@@ -151,7 +151,8 @@ def take_back(entry):
 
 
 def in_namespace(namespace, argv):
-    return argv if namespace == "main" else ["ip", "netns", "exec", namespace] + argv
+    """Not "ip netns exec" or "ip -n": they make a mount namespace each, which the unit forbids."""
+    return argv if namespace == "main" else ["nsenter", "--net=/run/netns/" + namespace] + argv
 
 
 class Generation:
@@ -165,9 +166,15 @@ class Generation:
         self.journal = Journal(self.state / "journal")
         self.namespaces = ["main"] + self.settings["namespaces"]
 
+    def modules(self):
+        """Loads the kernel modules; a step of its own, since the unit forbids it to the others."""
+        for module in self.settings["kernel_modules"]:
+            # A container sees the modules of its host but cannot load any.
+            if not Path("/sys/module", module).exists():
+                run(["modprobe", module])
+
     def up(self):
         self._wait_for_interfaces()
-        self._load_kernel_modules()
         for namespace in self.settings["namespaces"]:
             self.journal.run(["ip", "netns", "add", namespace], {"run": ["ip", "netns", "delete", namespace]})
         # Rules first: no packet may pass a link that they do not guard yet.
@@ -193,12 +200,6 @@ class Generation:
                     raise StepError("network interface %s did not appear within %d s" % (interface, INTERFACE_TIMEOUT))
                 time.sleep(0.5)
 
-    def _load_kernel_modules(self):
-        for module in self.settings["kernel_modules"]:
-            # A container sees the modules of its host but cannot load any.
-            if not Path("/sys/module", module).exists():
-                run(["modprobe", module])
-
     def _nft(self, namespace, directory):
         for path in sorted(directory.glob("*.nft")):
             made = tables(path.read_text()) if namespace == "main" else []
@@ -212,7 +213,7 @@ class Generation:
         path = directory / name
         if namespace != "main":
             if path.exists():
-                run(["ip", "-n", namespace, "-batch", str(path)])
+                run(in_namespace(namespace, ["ip", "-batch", str(path)]))
             return
         for moves, lines in itertools.groupby(batch(path), key=is_move):
             if moves:
@@ -223,7 +224,7 @@ class Generation:
 
     def _move(self, interface, namespace):
         """Moves an interface; the way back restores the addresses and routes that a move takes away."""
-        inside = ["ip", "-n", namespace]
+        inside = in_namespace(namespace, ["ip"])
         link = json.loads(run(["ip", "-j", "addr", "show", "dev", interface]))[0]
         routes = [
             (family, route.split())
@@ -339,15 +340,17 @@ def report(fault):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Bring a softwire instance up, take it down, or reload it.")
-    parser.add_argument("action", choices=["up", "down", "reload"])
+    parser = argparse.ArgumentParser(description="Bring a softwire instance up (after its kernel modules), take it down, or reload it.")
+    parser.add_argument("action", choices=["modules", "up", "down", "reload"])
     action = parser.parse_args().action
     generation = Generation(Path(os.path.realpath(__file__)).parent)
     try:
-        if action != "reload":
+        if action in ("up", "down"):
             for fault in generation.down():  # before "up": what a killed "up" left behind
                 report(fault)
-        if action == "up":
+        if action == "modules":
+            generation.modules()
+        elif action == "up":
             generation.up()
         elif action == "reload":
             generation.reload()

@@ -137,7 +137,6 @@ def test_a_customer_edge_with_a_tunnel_comes_up_and_goes_without_a_trace(router,
                  "default dev ce-tun table 7598", "2001:db8:ffff::1 via 2001:db8:6::1", "unreachable 2001:db8:12:3400::/56",
                  "40000:", "table inet softwire_ce_guard", "ipv4/conf/all/forwarding:1", "ipv4/conf/ce-tun/rp_filter:2"):
         assert part in made, part
-    assert router.calls() == [(router.main, ["modprobe", "ip6_tunnel"])]
     if napt_of(edge) == "napt":
         assert router.sh("ip netns").split()[0] == "napt"
         assert "30000:\tfrom all to 192.0.2.18 iif ce-main blackhole" in router.run("ip", "-n", "napt", "rule").stdout
@@ -301,10 +300,14 @@ def test_an_interface_that_does_not_appear(router, monkeypatch, tmp_path):
         softwire.Generation(tmp_path).up()
 
 
-def test_kernel_modules_are_loaded_first(router):
-    files = examples.ce_generations()["jool_mapt"]
-    router.softwire(router.install(files), "up")
-    assert [words for _where, words in router.calls()][0] == ["modprobe", "jool_mapt"]
+def test_kernel_modules_are_loaded_by_a_step_of_their_own(router):
+    before = router.snapshot()
+    generation = router.install(examples.ce_generations()["jool_mapt"])
+    router.softwire(generation, "modules")
+    assert router.calls() == [(router.main, ["modprobe", "jool_mapt"])]
+    unchanged(router, before)
+    router.softwire(generation, "up")
+    assert [words[0] for _where, words in router.calls()].count("modprobe") == 1
 
 
 @pytest.mark.parametrize("case, translator", [
