@@ -8,7 +8,7 @@ A copy of this file lies in every generation, beside the plain files that it app
     instance.json          name, namespaces, interfaces, kernel modules, Jool tool
     <namespace>/*.nft      nftables rules, loaded before any link comes up
     <namespace>/ip         lines of "ip -batch"
-    <namespace>/sysctl     lines "key = value", keys with slashes
+    <namespace>/sysctl     lines "key = value", keys with slashes; "-key" where the machine may refuse it
     <namespace>/bpftool    the arguments of one bpftool command per line
     <namespace>/tc         lines of "tc -batch"
     <namespace>/ip-late    lines of "ip -batch", once all this is in place
@@ -255,8 +255,11 @@ class Generation:
                 run(in_namespace(namespace, ["sysctl", "-q", "-p", str(path)]))
             return
         for line in batch(path):
-            key, value = line[0], line[2]
+            key, value = line[0].lstrip("-"), line[2]
             node = Path("/proc/sys", key)
+            if line[0] != key and not os.access(str(node), os.W_OK):
+                report("%s = %s cannot be set on this machine" % (key, value))
+                continue
             before = node.read_text().strip()
             if before == value or (key.endswith("/accept_ra") and before == "0"):
                 continue  # accept_ra 0: router advertisements are handled in user space (systemd-networkd)

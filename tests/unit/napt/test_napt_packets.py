@@ -297,6 +297,25 @@ def test_the_routers_own_error_goes_out(lab, case):
     assert error.quoted.sum_ok
 
 
+@with_forwards
+def test_the_routers_own_errors_are_few(lab, case):
+    def send_last_hops():
+        for number in range(100):
+            lab.send("net", ip_packet(SERVER, case.address, 17, udp_packet(SERVER, 1111, case.address, case.game)[20:], ttl=1))
+            lab.send("client", ip_packet(HOST, SERVER, 17, udp_packet(HOST, 1111, SERVER, NOBODY)[20:], ttl=1))
+        return [len([p for p in drain(side, 0.1) if p.quoted]) for side in (lab.outside, lab.inside)]
+
+    # the kernel's limit for each destination, which the lab lifts for the other tests; that for all of them is 1000 a second
+    assert min(send_last_hops()) > 10
+    lab.run("napt", "sysctl", "-q", "-w", "net.ipv4.icmp_ratelimit=1000")
+    time.sleep(1.1)  # a destination had no tokens without a limit
+    try:
+        limited = send_last_hops()
+        assert min(limited) >= 1 and max(limited) <= 10
+    finally:
+        lab.run("napt", "sysctl", "-q", "-w", "net.ipv4.icmp_ratelimit=0")
+
+
 def test_errors_quoting_what_is_not_ours_do_not_pass(lab, case):
     before = lab.counters()
     wrong = [udp_packet(case.address, port, SERVER, NOBODY, b"not mine") for port in case.foreign()]

@@ -270,7 +270,7 @@ def test_reload_keeps_links_and_flows(router, edge):
     calls = len(router.calls())
     assert router.softwire(generation, "reload").stderr == ""
     assert [words[:3] for _where, words in router.calls()[calls:]] == jool
-    assert f"th sport {port} accept" in router.run(*inside, "nft", "list", "table", "ip", "softwire_ce_napt").stdout
+    assert f"th sport {port} snat to" in router.run(*inside, "nft", "list", "table", "ip", "softwire_ce_napt").stdout
     assert "sport=1000" in router.run(*inside, "conntrack", "-L", "-p", "udp").stdout
     assert topology(router.snapshot()) == topology(before)
     assert router.sh("cat /run/softwire/ce/journal") == journal
@@ -298,6 +298,16 @@ def test_an_interface_that_does_not_appear(router, monkeypatch, tmp_path):
     monkeypatch.setattr(softwire, "INTERFACE_TIMEOUT", 0)
     with pytest.raises(softwire.StepError, match="network interface no-such did not appear within 0 s"):
         softwire.Generation(tmp_path).up()
+
+
+def test_what_a_machine_may_refuse_is_no_fault(router):
+    """nf_conntrack_max belongs to the first network namespace of a kernel, and the sandbox is another one."""
+    generation = install_ce(router, "mape_main", conntrack_max=5000)
+    done = router.softwire(generation, "up")
+    assert done.stderr == "softwire: net/netfilter/nf_conntrack_max = 5000 cannot be set on this machine\n"
+    assert router.sh("cat /proc/sys/net/netfilter/nf_conntrack_icmp_timeout") == "60\n"
+    assert router.softwire(generation, "down").stderr == ""
+    assert router.sh("cat /proc/sys/net/netfilter/nf_conntrack_icmp_timeout") == "30\n"
 
 
 def test_kernel_modules_are_loaded_by_a_step_of_their_own(router):
