@@ -269,7 +269,7 @@ def test_addresses(name, address, prefix, layout):
         assert after([line for line in ip_lines(files, "main/ip") if "fe80::2" in line and "via" in line][0], "add") == prefix
     guard = files["main/guard.nft"]
     assert f"ip6 daddr {prefix.replace('/128', '')} goto softwire_in" in guard
-    assert f"ip6 saddr {parameters['ce']['dmr']} counter accept" in guard
+    assert f"ip6 saddr {parameters['ce']['dmr']} counter name \"from_dmr\" accept" in guard
 
 
 def test_the_namespace_layout_moves_the_lan(files, parameters, layout):
@@ -333,7 +333,7 @@ def test_time_outs(layout):
 
 def test_only_jool_mapt_lets_fmrs_in():
     generations = examples.ce_generations(**examples.CE_CASES["with_fmr"])
-    accept = "ip6 saddr 2001:db8:ce::/51 counter accept"
+    accept = 'ip6 saddr 2001:db8:ce::/51 counter name "from_rule" accept'
     assert accept in generations["jool_mapt"]["main/guard.nft"]
     assert accept not in generations["jool_siit"]["main/guard.nft"]
     fmrt = json.loads(generations["jool_mapt"]["main/jool.json"])["fmrt"]
