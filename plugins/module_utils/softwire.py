@@ -8,7 +8,7 @@ A copy of this file lies in every generation, beside the plain files that it app
     instance.json          name, namespaces, interfaces, kernel modules, Jool tool
     <namespace>/*.nft      nftables rules, loaded before any link comes up
     <namespace>/ip         lines of "ip -batch"
-    <namespace>/sysctl     lines "key = value", keys with slashes
+    <namespace>/sysctl     lines "key = value", keys with slashes; "-key" where the machine may refuse it
     <namespace>/bpftool    the arguments of one bpftool command per line
     <namespace>/tc         lines of "tc -batch"
     main/networkd/*        files for systemd-networkd, which makes the links where these are there
@@ -63,9 +63,15 @@ class Generation:
         self.applied = self.state / "applied"
         self.namespaces = ["main"] + self.settings["namespaces"]
 
+    def modules(self):
+        """Loads the kernel modules; a step of its own, since the unit forbids it to the others."""
+        for module in self.settings["kernel_modules"]:
+            # A container sees the modules of its host but cannot load any.
+            if not Path("/sys/module", module).exists():
+                run(["modprobe", module])
+
     def up(self):
         self._wait_for_interfaces()
-        self._load_kernel_modules()
         for namespace in self.settings["namespaces"]:
             self.journal.run(["ip", "netns", "add", namespace], {"run": ["ip", "netns", "delete", namespace]})
         # Rules first: no packet may pass a link that they do not guard yet.
@@ -129,12 +135,6 @@ class Generation:
         for interface in self.settings["interfaces"]:
             wait_until(Path("/sys/class/net", interface).exists, "network interface %s did not appear" % interface)
 
-    def _load_kernel_modules(self):
-        for module in self.settings["kernel_modules"]:
-            # A container sees the modules of its host but cannot load any.
-            if not Path("/sys/module", module).exists():
-                run(["modprobe", module])
-
     def _flows(self, namespace, directory):
         path = directory / "flows"
         for entry in softwire_flows.undo(path.read_bytes()) if path.exists() else []:
@@ -154,7 +154,7 @@ class Generation:
     def _ip(self, namespace, lines):
         if namespace != "main":
             if lines:
-                run(["ip", "-n", namespace, "-batch", "-"], text=as_batch(lines))
+                run(in_namespace(namespace, ["ip", "-batch", "-"]), text=as_batch(lines))
             return
         for moves, group in itertools.groupby(lines, key=softwire_changes.is_move):
             if moves:
@@ -169,7 +169,7 @@ class Generation:
 
     def _move(self, interface, namespace):
         """Moves an interface; the way back restores the addresses and routes that a move takes away."""
-        inside = ["ip", "-n", namespace]
+        inside = in_namespace(namespace, ["ip"])
         link = json.loads(run(["ip", "-j", "addr", "show", "dev", interface]))[0]
         routes = [
             (family, route.split())
@@ -200,8 +200,11 @@ class Generation:
                 run(in_namespace(namespace, ["sysctl", "-q", "-p", str(path)]))
             return
         for line in lines_of(path):
-            key, value = line[0], line[2]
+            key, value = line[0].lstrip("-"), line[2]
             node = Path("/proc/sys", key)
+            if line[0] != key and not os.access(str(node), os.W_OK):
+                report("%s = %s cannot be set on this machine" % (key, value))
+                continue
             before = node.read_text().strip()
             if before == value or (key.endswith("/accept_ra") and before == "0"):
                 continue  # accept_ra 0: router advertisements are handled in user space (systemd-networkd)
@@ -259,7 +262,7 @@ def argv_of(namespace, name, line):
     """The command that a line of a file called `name` stands for."""
     if name == "bpftool":
         return ["bpftool"] + line
-    return ["ip"] + ([] if namespace == "main" else ["-n", namespace]) + line
+    return in_namespace(namespace, ["ip"] + line)
 
 
 def rules_of(files, namespace):
@@ -284,17 +287,19 @@ def report(fault):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Bring a softwire instance up, take it down, or reload it.")
-    parser.add_argument("action", choices=["up", "down", "reload"])
+    parser = argparse.ArgumentParser(description="Bring a softwire instance up (after its kernel modules), take it down, or reload it.")
+    parser.add_argument("action", choices=["modules", "up", "down", "reload"])
     action = parser.parse_args().action
     generation = Generation(Path(os.path.realpath(__file__)).parent)
     try:
         if action == "reload" and not generation.reload():
             action = "up"
-        if action != "reload":
+        if action in ("up", "down"):
             for fault in generation.down():  # before "up": what a killed "up" left behind
                 report(fault)
-        if action == "up":
+        if action == "modules":
+            generation.modules()
+        elif action == "up":
             generation.up()
     except (StepError, OSError) as exc:
         report(exc)

@@ -17,6 +17,8 @@ from ansible_collections.softwire.map.plugins.plugin_utils.isp import isp_domain
 TRANSLATORS = ("jool_mapt", "jool_siit")
 TUNNEL = "ip6_tunnel"
 IPV6_HEADER, IPV4_HEADER, TCP_HEADER = 40, 20, 20
+# Seconds that an idle connection keeps its port: the least that is allowed (README, "Time-outs").
+TIMEOUTS = {"tcp_established": 7440, "tcp_transitory": 240, "tcp_time_wait": 30, "udp": 120, "dns": 10, "icmp": 60}
 FORWARD_KEYS = ("port", "protocol", "to_address", "to_port", "comment")
 
 
@@ -63,7 +65,7 @@ def generation(edge, templates):
     }
     for namespace in edge["layout"]["own"]:
         plan[f"{namespace}/ip"] = f"{layout}/other.ip.j2"
-        plan[f"{namespace}/sysctl"] = "forwarding.sysctl.j2"
+        plan[f"{namespace}/sysctl"] = "napt.sysctl.j2" if namespace == namespaces["napt"] else "forwarding.sysctl.j2"
     files = render.generation(templates, plan, edge, settings(edge))
     if edge["softwire"] in TRANSLATORS:
         files[f"{namespaces['softwire']}/jool.json"] = render.as_json(jool_configuration(edge))
@@ -167,6 +169,8 @@ def parameters(variables, ce):
         "softwire_table": table + 1,
         "ipv4_mtu": ipv4_mtu,
         "map_prefix": map_prefix(ce),
+        # 0: what the kernel has chosen by its memory.
+        "conntrack_max": checks.integer(variables.get("conntrack_max"), "map_ce_conntrack_max", 0, 2**31 - 1),
         "napt": {
             "device": napt_device,
             "lan_interfaces": lan["interfaces"],
@@ -175,6 +179,8 @@ def parameters(variables, ce):
             "mss": ipv4_mtu - IPV4_HEADER - TCP_HEADER,
             "port_forwards": forwards,
             "reserved_ports": reserved,
+            "timeouts": timeouts_of(variables),
+            "max_ports_per_client": checks.integer(variables.get("max_ports_per_client"), "map_ce_max_ports_per_client", 0, 65535),
             "index": index_of(ce, [forward["port"] for forward in forwards] + reserved),
         },
     }
@@ -317,6 +323,13 @@ def nat_sources(variables, lan, ce, veth):
         if ipaddress.ip_network(source).overlaps(own):
             raise MapError("map_ce_nat_sources", source, f"overlaps this CE's own {own}; a LAN needs addresses of its own")
     return sources
+
+
+def timeouts_of(variables):
+    """Seconds by name; five days, the kernel's own limit of an established connection, are the most."""
+    path = "map_ce_conntrack_timeouts"
+    given = checks.keys(variables.get("conntrack_timeouts"), path, tuple(TIMEOUTS), ())
+    return {**TIMEOUTS, **{name: checks.integer(value, f"{path}.{name}", 1, 432000) for name, value in given.items()}}
 
 
 def port_forwards(variables, ce):

@@ -11,6 +11,8 @@ from ansible_collections.softwire.map.plugins.module_utils.port_index import por
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "roles" / "map_ce" / "templates"
 MSS = 1400
+# None is the kernel's own.
+TIMEOUTS = {"tcp_established": 7000, "tcp_transitory": 200, "tcp_time_wait": 33, "udp": 160, "dns": 11, "icmp": 60}
 
 
 def port_ranges(psid, psid_length, offset):
@@ -56,7 +58,7 @@ class Case:
         some = {1, low - 1, high + 1, 65535, self.index["pool"][0], self.index["pool"][1], 80}
         return sorted(port for port in some if 0 < port < 65536 and not self.owns(port))
 
-    def render(self):
+    def render(self, max_ports_per_client=0):
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                                          keep_trailing_newline=True, loader=jinja2.FileSystemLoader(TEMPLATES))
         return environment.get_template("napt.nft.j2").render(
@@ -65,7 +67,8 @@ class Case:
                 "psid_length": self.psid_length, "port_ranges": self.ranges},
             napt={"device": "ce-main", "lan_interfaces": ["lan0"], "router_networks": self.router_networks,
                   "sources": ["192.168.0.0/24"] + self.router_networks, "mss": MSS, "port_forwards": self.forwards,
-                  "reserved_ports": self.reserved, "index": self.index})
+                  "reserved_ports": self.reserved, "index": self.index, "timeouts": TIMEOUTS,
+                  "max_ports_per_client": max_ports_per_client})
 
 
 CASES = {

@@ -21,6 +21,7 @@ SO_NO_CHECK = 11
 SERVERS = ["198.51.100.%d" % n for n in range(1, 11)]
 SERVER = SERVERS[0]
 HOST, HOST2, STRANGER = "192.168.0.10", "192.168.0.11", "192.168.9.9"
+ROUTER, INNER_ROUTER = "192.168.0.1", "192.0.0.2"
 ROUTER_NETWORK = "192.0.0.0/29"
 OUTER_ROUTER = "192.0.0.1"
 BEYOND = "203.0.113.5"
@@ -55,8 +56,8 @@ class Lab:
         self.ip("client", "address add %s/24 dev eth0" % HOST, "address add %s/24 dev eth0" % HOST2,
                 "address add %s/24 dev eth0" % STRANGER, "route add default via 192.168.0.1")
         self.ip("napt", "address add 192.168.0.1/24 dev lan0", "address add 192.168.9.1/24 dev lan0",
-                "address add 192.0.0.2/29 dev ce-main", "address add %s/32 dev lo" % address,
-                "route add default via %s src %s" % (OUTER_ROUTER, address), "route add blackhole %s metric 9999" % own)
+                "address add 192.0.0.2/29 dev ce-main", "route add default via %s" % OUTER_ROUTER,
+                *(["rule add pref 30000 iif ce-main to %s blackhole" % own] if own == address else []))
         self.ip("net", "address add %s/29 dev s0" % OUTER_ROUTER, "route add %s via 192.0.0.2" % own,
                 "route add 192.168.0.0/24 via 192.0.0.2", "route add %s via 192.0.0.2" % BEYOND,
                 *["address add %s/32 dev lo" % server for server in SERVERS])

@@ -19,6 +19,7 @@ from ansible_collections.softwire.map.plugins.module_utils.generations import In
 from ansible_collections.softwire.map.plugins.module_utils.softwire_rollback import Transaction
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+UNIT = Path(__file__).resolve().parents[3] / "plugins" / "plugin_utils" / "softwire@.service"
 STEPS = ("ip", "nft", "tc", "bpftool", "mount", "sysctl", "jool_siit", "networkctl")
 FAKE = """#!/bin/sh
 echo "$(readlink /proc/self/ns/net) ${0##*/} $*" >> DIRECTORY/calls
@@ -142,11 +143,13 @@ class Sandbox:
         return instance.current
 
     def softwire(self, generation, action, check=True, fault=None, at=0):
-        """Runs the runner of a generation. fault "fail" or "kill" strikes at step number `at`."""
+        """Runs the runner of a generation, with the rights it has in its unit. fault "fail" or "kill" strikes at step number `at`."""
         (self.directory / "steps").write_text("")
         tools = ("steps.d", "fakes") if fault else ("fakes",)
         environment = {"FAULT": fault, "FAULT_AT": str(at)} if fault else {}
-        return self.run("/usr/bin/env", "python3", "-BES", generation / "softwire.py", action, check=check, tools=tools, **environment)
+        rights = re.search("^CapabilityBoundingSet=(.*)", UNIT.read_text(encoding="utf-8"), re.MULTILINE)[1]
+        confined = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+" + rights.lower().replace("cap_", "").replace(" ", ",+")]
+        return self.run(*confined, "python3", "-BES", generation / "softwire.py", action, check=check, tools=tools, **environment)
 
     def steps(self):
         return (self.directory / "steps").read_text().splitlines()

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.softwire.map.plugins.plugin_utils.customer_edge import TIMEOUTS
+
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 # A template cannot be the default of a dict or a list in argument_specs: its description says it, the README names it.
 TEMPLATES = {
@@ -114,9 +116,11 @@ def test_the_readme_names_every_choice(role):
         assert missing == [], name
 
 
-def test_the_readme_has_a_row_for_every_key_of_a_forward():
+def test_the_readme_has_a_row_for_every_key_of_a_forward_and_every_time_out():
     role = Role("map_ce")
-    options = role.options["map_ce_port_forwards"]["options"]
+    timeouts = role.options["map_ce_conntrack_timeouts"]["options"]
+    assert {name: option["default"] for name, option in timeouts.items()} == TIMEOUTS
+    options = {**role.options["map_ce_port_forwards"]["options"], **timeouts}
     table = role.table(r"`(?!map_)\w+`")
     assert list(table) == list(options)
     for name, (kind, default, _meaning) in table.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 
 import examples
 import pytest
@@ -130,6 +131,14 @@ REFUSALS = {
         shared(port_forwards=[{**FORWARD, "comment": "a" * 101}]), "map_ce_port_forwards[0].comment", "a" * 77, "at most 100"),
     "reserved outside the set": (
         shared(reserved_ports=[1232, 22]), "map_ce_reserved_ports[1]", "22", "the nearest free ports of the set are 1232"),
+    "limit of a client": (shared(max_ports_per_client=-1), "map_ce_max_ports_per_client", "-1", "an integer between 0 and 65535"),
+    "time-outs no dict": (shared(conntrack_timeouts=60), "map_ce_conntrack_timeouts", "60", "must be a dict with the keys tcp_established"),
+    "unknown time-out": (
+        shared(conntrack_timeouts={"sctp": 60}), "map_ce_conntrack_timeouts.sctp", "60",
+        "unknown key; the keys are tcp_established, tcp_transitory, tcp_time_wait, udp, dns, icmp"),
+    "time-out of nothing": (
+        shared(conntrack_timeouts={"udp": 0}), "map_ce_conntrack_timeouts.udp", "0", "an integer between 1 and 432000"),
+    "size of the table": (shared(conntrack_max="many"), "map_ce_conntrack_max", "many", "an integer between 0 and"),
     "reserved not a list": (shared(reserved_ports=1232), "map_ce_reserved_ports", "1232", "must be a list"),
     "all ports reserved": (
         {"domain": examples.rule_domain(ea_length=18, psid_offset=6), "end_user_prefix": "2001:db8:12:3400::/58",
@@ -273,7 +282,7 @@ def test_addresses(name, address, prefix, layout):
         assert after([line for line in ip_lines(files, "main/ip") if "fe80::2" in line and "via" in line][0], "add") == prefix
     guard = files["main/guard.nft"]
     assert f"ip6 daddr {prefix.replace('/128', '')} goto softwire_in" in guard
-    assert f"ip6 saddr {parameters['ce']['dmr']} counter accept" in guard
+    assert f"ip6 saddr {parameters['ce']['dmr']} counter name \"from_dmr\" accept" in guard
 
 
 def test_the_namespace_layout_moves_the_lan(files, parameters, layout):
@@ -311,9 +320,33 @@ def test_sources_are_merged():
     assert parameters["napt"]["sources"] == ["10.0.0.0/8", "192.168.0.0/24", parameters["veth"]["network"]]
 
 
+@pytest.mark.parametrize("layout", examples.LAYOUTS)
+def test_time_outs(layout):
+    def made(**variables):
+        files = examples.ce_generations(napt_namespace=examples.LAYOUTS[layout], **variables)["jool_siit"]
+        home = "napt" if examples.LAYOUTS[layout] else "main"
+        napt = files[f"{home}/napt.nft"]
+        policies = {name: dict(re.findall(r"(\w+) : (\d+)", text)) for name, text in re.findall(
+            r"ct timeout idle_(\w+) \{\n(.*?)\n    \}", napt, re.DOTALL)}
+        return policies, files[f"{home}/sysctl"], files["main/sysctl"]
+
+    policies, sysctl, main = made()
+    # RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-2; TIME_WAIT and well-known UDP ports are left to us.
+    transitory = {state: "240" for state in ("syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack")}
+    assert policies == {
+        "tcp": {**transitory, "established": "7440", "time_wait": "30"},
+        "udp": {"unreplied": "120", "replied": "120"}, "dns": {"unreplied": "10", "replied": "10"}}
+    assert "nf_conntrack_icmp_timeout = 60\n" in sysctl and "nf_conntrack_max" not in main
+
+    policies, sysctl, main = made(conntrack_timeouts={"udp": 300, "icmp": 77}, conntrack_max=5000)
+    assert policies["udp"] == {"unreplied": "300", "replied": "300"} and policies["tcp"]["established"] == "7440"
+    assert "nf_conntrack_icmp_timeout = 77\n" in sysctl
+    assert "\n-net/netfilter/nf_conntrack_max = 5000\n" in main
+
+
 def test_only_jool_mapt_lets_fmrs_in():
     generations = examples.ce_generations(**examples.CE_CASES["with_fmr"])
-    accept = "ip6 saddr 2001:db8:ce::/51 counter accept"
+    accept = 'ip6 saddr 2001:db8:ce::/51 counter name "from_rule" accept'
     assert accept in generations["jool_mapt"]["main/guard.nft"]
     assert accept not in generations["jool_siit"]["main/guard.nft"]
     fmrt = json.loads(generations["jool_mapt"]["main/jool.json"])["fmrt"]

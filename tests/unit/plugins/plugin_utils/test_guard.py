@@ -1,0 +1,252 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The border of a whole customer edge with packets, in each layout: what gets in, what gets out, and which counter says why not.
+
+host (the LAN) -- lan [ router ] isp -- isp (the WAN); "tunnel" is the far end of the softwire, "guest" another network of the router.
+The tunnel is a bridge here and Jool a script, so nothing is translated or encapsulated: the rules judge packets made by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ipaddress
+import json
+import os
+import socket
+import struct
+import time
+
+import examples
+import pytest
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 3, 0x0800, 0x86DD
+UDP, IPIP, ICMPV6 = 17, 4, 58
+ROUTER = """
+for name in host isp guest tunnel; do ip netns add $name; done
+ip link add isp type veth peer name peer netns isp address 02:00:00:00:00:01
+ip link add lan type veth peer name peer netns host address 02:00:00:00:00:02
+ip link add guest type veth peer name peer netns guest address 02:00:00:00:00:03
+ip link add port type veth peer name peer netns tunnel address 02:00:00:00:00:04
+for name in host isp guest tunnel; do ip -n $name link set peer up; done
+for name in isp lan guest; do ip link set $name up; done
+ip addr add 2001:db8:6::2/64 dev isp
+ip addr add 192.168.0.1/24 dev lan
+ip addr add 2001:db8:12:3400::1/64 dev lan
+ip addr add 192.168.77.1/24 dev guest
+ip -6 route add default via 2001:db8:6::1 dev isp
+ip -6 neigh add 2001:db8:6::1 lladdr 02:00:00:00:00:01 dev isp
+# A tunnel has no multicast, but a bridge joins a group.
+nft 'add table ip quiet; add chain ip quiet out { type filter hook postrouting priority -400; }; add rule ip quiet out meta l4proto 2 drop'
+"""
+# A route that someone made by hand, and the tunnel's far end.
+AFTERWARDS = """
+ip rule add pref 100 iif guest to 203.0.113.0/24 lookup 7598
+test ! -e /sys/class/net/ce-tun || ip link set port master ce-tun up
+"""
+BR, OTHER_CE, ELSEWHERE = "2001:db8:ffff::1", "2001:db8:34:5600:0:c000:234:56", "2a00::1"
+HOST, HOST6, SERVER = "192.168.0.10", "2001:db8:12:3400::10", "203.0.113.5"
+MAP, OWN = "2001:db8:12:3400:0:c000:212:34", "192.0.2.18"
+MAPE = {"mape_napt_namespace": "napt", "mape_main": ""}
+MAPT = {"mapt_napt_namespace": "napt", "mapt_translator_namespace": ""}
+
+
+class Edge:
+    """A customer edge that is up, with sockets at the ends of its links."""
+
+    def __init__(self, sandbox, layout):
+        self.sandbox, self.layout = sandbox, layout
+        self.napt = "napt" if layout.endswith("napt_namespace") else "main"
+        sandbox.sh(ROUTER)
+        if layout in MAPE:
+            variables = {**examples.MAPE_CASES["shared"], "napt_namespace": MAPE[layout]}
+        else:
+            domain = {**examples.rule_domain(ea_length=16), "dmr": "64:ff9b::/96"}
+            variables = {"domain": domain, "end_user_prefix": "2001:db8:12:3400::/56", "napt_namespace": MAPT[layout], "translator": "jool_siit",
+                         "lan_addresses": ["192.168.0.1/24", "2001:db8:12:3400::1/64"]}
+        (files,) = examples.ce_generations(**variables).values()
+        assert sandbox.softwire(sandbox.install(files), "up").stderr == ""
+        sandbox.sh(AFTERWARDS)
+        self.sockets = {name: self._socket(name) for name in ("host", "isp", "guest", "tunnel")}
+        lan = ["ip", "netns", "exec", self.napt] if self.napt != "main" else []
+        self.router = {name: self._address(command, device) for name, command, device in (
+            ("host", lan, "lan"), ("isp", [], "isp"), ("guest", [], "guest"))}
+        if layout in MAPE:
+            self.router["tunnel"] = self._address([], "ce-tun")
+        time.sleep(0.1)
+
+    def close(self):
+        for opened in self.sockets.values():
+            opened.close()
+
+    def _address(self, command, device):
+        return self.sandbox.run(*command, "cat", f"/sys/class/net/{device}/address").stdout.strip()
+
+    @contextlib.contextmanager
+    def _inside(self, namespace):
+        with open("/proc/self/ns/net") as home, open(f"/proc/{self.sandbox.process}/root/run/netns/{namespace}") as there:
+            assert LIBC.setns(there.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+            try:
+                yield
+            finally:
+                assert LIBC.setns(home.fileno(), CLONE_NEWNET) == 0
+
+    def _socket(self, namespace):
+        with self._inside(namespace):
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
+            made.bind(("peer", ETH_P_ALL))
+            made.setblocking(False)
+            return made
+
+    def counters(self):
+        """{table.counter: packets} of the two tables."""
+        found = {}
+        for namespace, table in (("main", "inet softwire_ce_guard"), (self.napt, "ip softwire_ce_napt")):
+            command = ["ip", "netns", "exec", namespace] if namespace != "main" else []
+            listed = json.loads(self.sandbox.run(*command, "nft", "-j", "list", "counters", "table", *table.split()).stdout)
+            for entry in listed["nftables"]:
+                if "counter" in entry:
+                    found[f"{table.rsplit('_', 1)[1]}.{entry['counter']['name']}"] = entry["counter"]["packets"]
+        return found
+
+    def send(self, source, packet):
+        """Sends one packet; returns the counters that moved, and whether the packet came out somewhere."""
+        before = self.counters()
+        for opened in self.sockets.values():
+            self._received(opened)
+        kind = ETH_P_IPV6 if packet[0] >> 4 == 6 else ETH_P_IP
+        address = bytes.fromhex(self.router[source].replace(":", ""))
+        self.sockets[source].sendto(packet, ("peer", kind, 0, 0, address))
+        time.sleep(0.05)
+        after = self.counters()
+        moved = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+        out = [name for name, opened in self.sockets.items() if any(data[-8:] == packet[-8:] and len(data) == len(packet) for data in self._received(opened))]
+        return moved, out
+
+    @staticmethod
+    def _received(opened):
+        packets = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, (_device, _protocol, kind, _type, _mac) = opened.recvfrom(65535)
+                if kind != socket.PACKET_OUTGOING:
+                    packets.append(data)
+        return packets
+
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+
+
+def ip4(src, dst, sport=1111, dport=80):
+    body = struct.pack("!HHHH", sport, dport, 16, 0) + os.urandom(8)
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, 64, UDP, 0, socket.inet_aton(src), socket.inet_aton(dst))
+    return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + body
+
+
+def ip6(src, dst, protocol=UDP, body=None):
+    src, dst = ipaddress.ip_address(src).packed, ipaddress.ip_address(dst).packed
+    if body is None:
+        body = struct.pack("!HHHH", 1111, 80, 16, 0) + os.urandom(8)
+        body = body[:6] + struct.pack("!H", checksum(src + dst + struct.pack("!LL", len(body), UDP) + body)) + body[8:]
+    return struct.pack("!LHBB", 6 << 28, len(body), protocol, 64) + src + dst + body
+
+
+def tunnelled(src, dst):
+    return ip6(src, dst, IPIP, ip4(HOST, SERVER))
+
+
+def error(src, dst):
+    body = struct.pack("!BBHL", 1, 0, 0, 0) + ip6(dst, src)
+    pseudo = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed + struct.pack("!LL", len(body), ICMPV6)
+    return ip6(src, dst, ICMPV6, body[:2] + struct.pack("!H", checksum(pseudo + body)) + body[4:])
+
+
+@pytest.fixture
+def edge(request, sandbox):
+    made = Edge(sandbox, request.param)
+    yield made
+    made.close()
+
+
+def check(edge, cases):
+    """Each case: where a packet comes from, the packet, the one counter that moves, where it comes out."""
+    wrong = []
+    for what, (source, packet, counter, out) in cases.items():
+        moved, came = edge.send(source, packet)
+        if moved != ({counter: 1} if counter else {}) or came != out:
+            wrong.append(f"{what}: {moved} {came}, not {counter} {out}")
+    assert "\n".join(wrong) == ""
+
+
+def for_all(edge):
+    """What is the same with both transports."""
+    inner = "napt.inner_address" if edge.napt != "main" else "guard.inner_address"
+    return {
+        "LAN from the MAP address": ("host", ip6(MAP, ELSEWHERE), "guard.map_address_spoofed", []),
+        "WAN from the MAP address": ("isp", ip6(MAP, HOST6), "guard.map_address_spoofed", []),
+        # behind a NAPT namespace the address counts as one of the LAN's own network, where nobody has it
+        "LAN to the MAP address": ("host", ip6(HOST6, MAP), "guard.not_by_wan" if edge.napt == "main" else None, []),
+        "WAN to the MAP address": ("isp", ip6(ELSEWHERE, MAP), "guard.outside_domain", []),
+        "WAN, an error about what we sent": ("isp", error(ELSEWHERE, MAP), None, []),
+        "LAN, native IPv6": ("host", ip6(HOST6, ELSEWHERE), None, ["isp"]),
+        "WAN, IPv4 to our address": ("isp", ip4(SERVER, OWN), "guard.untranslated", []),
+        **{f"{name}, IPv4 to {address}": (name, ip4(source, address), counter, []) for name, source, counter in (
+            ("host", HOST, inner), ("isp", SERVER, "guard.inner_address"), ("guest", "192.168.77.9", "guard.inner_address"))
+            for address in ("192.0.0.1", "192.0.0.2")},
+        "LAN from an inner address": ("host", ip4("192.0.0.1", SERVER), inner, []),
+    }
+
+
+@pytest.mark.parametrize("edge", MAPE, indirect=True)
+def test_border_with_a_tunnel(edge):
+    by_hand = "guard.softwire_bypassed" if edge.napt != "main" else "napt.forward_source"
+    check(edge, {
+        **for_all(edge),
+        "the border relay": ("isp", tunnelled(BR, MAP), "guard.from_relay", []),
+        "LAN, tunnelled from the MAP address": ("host", tunnelled(MAP, BR), "guard.map_address_spoofed", []),
+        "LAN, tunnelled to the border relay": ("host", tunnelled(HOST6, BR), "guard.softwire_bypassed", []),
+        "LAN, tunnelled to a customer edge": ("host", tunnelled(HOST6, OTHER_CE), "guard.softwire_bypassed", []),
+        "LAN, tunnelled from anywhere": ("host", tunnelled(ELSEWHERE, BR), "guard.softwire_bypassed", []),
+        "LAN, a tunnel of its own": ("host", tunnelled(HOST6, ELSEWHERE), None, ["isp"]),
+        "WAN, the LAN's own tunnel": ("isp", tunnelled(ELSEWHERE, MAP), "guard.outside_domain", []),
+        "LAN, other packets to the border relay": ("host", ip6(HOST6, BR), None, ["isp"]),
+        "tunnel, not our address": ("tunnel", ip4(SERVER, "192.0.2.19"), "guard.not_our_address", []),
+        "tunnel, to an inner address": ("tunnel", ip4(SERVER, "192.0.0.2"), "guard.not_our_address", []),
+        "tunnel, to the LAN": ("tunnel", ip4(SERVER, HOST), "guard.not_our_address", []),
+        "tunnel, from an inner address": ("tunnel", ip4("192.0.0.2", OWN), "guard.our_address_spoofed", []),
+        "tunnel, not our port": ("tunnel", ip4(SERVER, OWN, dport=1240), "napt.ingress_port", []),
+        "tunnel, unsolicited": ("tunnel", ip4(SERVER, OWN, dport=1232), "napt.unsolicited", []),
+        "guest, into the tunnel by hand": ("guest", ip4("192.168.77.9", SERVER), by_hand, []),
+        "guest, into the tunnel as if it were ours": ("guest", ip4(OWN, SERVER, sport=1232), by_hand, []),
+    })
+
+
+@pytest.mark.parametrize("edge", MAPT, indirect=True)
+def test_border_with_a_translator(edge):
+    check(edge, {
+        **for_all(edge),
+        "the DMR": ("isp", ip6("64:ff9b::cb00:7105", MAP), "guard.from_dmr", []),
+        "an inner address in the DMR": ("isp", ip6("64:ff9b::c000:1", MAP), "guard.inner_address", []),
+        "a customer edge": ("isp", ip6(OTHER_CE, MAP), "guard.outside_domain", []),
+        "LAN to the DMR": ("host", ip6(HOST6, "64:ff9b::cb00:7105"), "guard.softwire_bypassed", []),
+        "LAN to the DMR from the MAP address": ("host", ip6(MAP, "64:ff9b::cb00:7105"), "guard.map_address_spoofed", []),
+        "LAN to an inner address in the DMR": ("host", ip6(HOST6, "64:ff9b::c000:2"), "guard.softwire_bypassed", []),
+        "WAN to the DMR": ("isp", ip6(ELSEWHERE, "64:ff9b::cb00:7105"), "guard.softwire_bypassed", []),
+    })
+
+
+@pytest.mark.parametrize("edge", ["mapt_napt_namespace"], indirect=True)
+def test_what_is_not_from_the_napt_does_not_leave_translated(edge):
+    """As if Jool had translated another network of the router: the result would leave from an address that is not ours."""
+    before = edge.counters()["guard.softwire_bypassed"]
+    edge.sandbox.run("python3", "-c", "import socket; socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b'x' * 8, ('64:ff9b::cb00:7105', 9))",
+                     check=False)
+    assert edge.counters()["guard.softwire_bypassed"] == before + 1
