@@ -26,6 +26,13 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # One deployment at a time: they share the unit's file. A directory that is always there leaves no trace of a lock.
 LOCK = Path("/etc/systemd/system")
 POLL = 0.5  # seconds
+# The service writes below /etc/softwire and talks to systemd, no more.
+CONFINED = """
+    ProtectSystem=strict ReadWritePaths=/etc/softwire ProtectHome=yes PrivateTmp=yes PrivateDevices=yes PrivateNetwork=yes
+    ProtectKernelTunables=yes ProtectKernelModules=yes ProtectKernelLogs=yes ProtectControlGroups=yes ProtectClock=yes
+    CapabilityBoundingSet= NoNewPrivileges=yes RestrictAddressFamilies=AF_UNIX RestrictNamespaces=yes RestrictRealtime=yes
+    RestrictSUIDSGID=yes LockPersonality=yes MemoryDenyWriteExecute=yes SystemCallArchitectures=native UMask=0022
+""".split()
 
 
 class NotTakenBack(Exception):
@@ -57,7 +64,8 @@ def systemctl(*arguments):
 
 def start_service(unit, argv):
     """Starts a command as a service of its own, which outlives us; raises CalledProcessError."""
-    subprocess.run(["systemd-run", "--quiet", "--collect", "--unit=" + unit, "--property=Restart=on-failure"] + argv,
+    properties = ["--property=" + setting for setting in ["Restart=on-failure"] + CONFINED]
+    subprocess.run(["systemd-run", "--quiet", "--collect", "--unit=" + unit] + properties + argv,
                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
 
 

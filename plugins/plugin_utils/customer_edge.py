@@ -174,7 +174,7 @@ def parameters(variables, ce):
         "napt": {
             "device": napt_device,
             "lan_interfaces": lan["interfaces"],
-            "sources": sources + ([] if tunnel and napt_in_main else [veth["network"]]),
+            "sources": sources + [veth["network"]],
             "router_networks": [] if napt_in_main else [veth["network"]],
             "mss": ipv4_mtu - IPV4_HEADER - TCP_HEADER,
             "port_forwards": forwards,

@@ -14,7 +14,7 @@ import time
 import examples
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils import softwire
+from ansible_collections.softwire.map.plugins.module_utils import softwire, softwire_journal
 
 # A router as it was before: things that an instance uses, and things that are none of its business.
 ROUTER = """
@@ -304,7 +304,7 @@ def test_accept_ra_of_user_space_stays(router):
 
 def test_an_interface_that_does_not_appear(router, monkeypatch, tmp_path):
     (tmp_path / "instance.json").write_text(json.dumps({"instance": "x", "interfaces": ["no-such"], "kernel_modules": [], "namespaces": []}))
-    monkeypatch.setattr(softwire, "INTERFACE_TIMEOUT", 0)
+    monkeypatch.setattr(softwire_journal, "TIMEOUT", 0)
     with pytest.raises(softwire.StepError, match="network interface no-such did not appear within 0 s"):
         softwire.Generation(tmp_path).up()
 

@@ -237,6 +237,8 @@ def test_networkd_has_what_the_service_would_do(case):
             words.append(["rule", "add", "pref", keys["Priority"], "iif", keys["IncomingInterface"],
                           *(["to", target] if target else []), *(["blackhole"] if "Type" in keys else ["lookup", keys["Table"]]),
                           *(["suppress_prefixlength", "0"] if "SuppressPrefixLength" in keys else [])])
+        elif kind == "Address" and "PreferredLifetime" not in keys:
+            words.append(["addr", "add", keys["Address"], "dev", "ce-tun"])
         elif kind == "Address":
             words.append(["addr", "add", keys["Address"], "dev", "isp", "nodad", "preferred_lft", keys["PreferredLifetime"]])
         elif kind == "Route" and keys["Destination"] == "0.0.0.0/0":
@@ -271,12 +273,12 @@ def test_public_addresses_of_the_own_prefix_need_no_nat(layout):
     assert rules == [["rule", "add", "pref", "29999", "iif", device, "to", "192.0.2.24/29", "lookup", "main"],
                      ["rule", "add", "pref", "30000", "iif", device, "to", "192.0.2.16/28", "blackhole"]]
     sources = json.loads(files["parameters.json"])["napt"]["sources"]
-    assert sources == ["192.168.0.0/24"] + (["192.0.0.0/29"] if layout == "napt_namespace" else [])
+    assert sources == ["192.168.0.0/24", "192.0.0.0/29"]
     assert 'ip saddr 192.0.2.16/28 accept comment "needs no translation"' in files[f"{where}/napt.nft"]
 
 
 def test_a_lan_of_public_addresses_alone():
     variables = {**examples.MAPE_CASES["ipv4_prefix"], "lan_addresses": ["192.0.2.25/29"], "napt_namespace": ""}
     files = examples.ce_generations(**variables)["ip6_tunnel"]
-    assert json.loads(files["parameters.json"])["napt"]["sources"] == []
-    assert "ip saddr { 192.0.2.16/28 }" in files["main/napt.nft"]
+    assert json.loads(files["parameters.json"])["napt"]["sources"] == ["192.0.0.0/29"]
+    assert "ip saddr { 192.0.0.0/29, 192.0.2.16/28 }" in files["main/napt.nft"]
