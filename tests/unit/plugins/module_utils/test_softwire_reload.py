@@ -250,3 +250,13 @@ def test_what_is_gone_already_stops_no_reload(router):
     assert "No such process" in done.stderr and "unreachable 2001:db8:12:3400::/56" in router.sh("ip -6 route")
     assert "2001:db8:ffff::1 via 2001:db8:6::9" in router.sh("ip -6 route")
     assert not any("2001:db8:6::1" in line for line in journal(router))
+
+
+def test_nothing_passes_unguarded(router):
+    """A rule's routes and map entries go before the guard forgets its prefix, and come once it knows the prefix."""
+    first, second = (files for changes in BORDER_RELAYS["a rule of MAP-E"] for files in examples.br_generations(**changes).values())
+    router.softwire(router.install(second), "up")
+    for files, expected in ((first, ["ip -force", "bpftool map delete", "nft"]), (second, ["nft", "bpftool map update", "ip -batch"])):
+        router.softwire(router.install(files), "reload", fault="none")
+        words = [re.match(r"nft|ip -\w+|bpftool map \w+", step)[0] for step in router.steps()]
+        assert words == expected
