@@ -82,6 +82,8 @@ def topology(files):
 
 def reload_suffices(before, after):
     """Whether a running instance gets from one set of files to another without a restart."""
+    same = {path for path in before if before[path] == after.get(path)}
+    before, after = ({path: files[path] for path in files if path not in same} for files in (before, after))
     return topology(before) == topology(after)
 
 
@@ -90,7 +92,12 @@ def changed_lines(before, after):
 
     A map's entry that gets another value is not gone: the new line replaces it.
     """
-    old, new = split_lines(before), split_lines(after)
+    old_texts, new_texts = before.splitlines(), after.splitlines()
+    # Lines that are the same need no look: reading thousands of them takes a while.
+    old, new = (
+        split_lines(b"\n".join(line for line in lines if line not in known))
+        for lines, known in ((old_texts, set(new_texts)), (new_texts, set(old_texts)))
+    )
     kept, known = {identity(line) for line in new}, set(map(tuple, old))
     return [line for line in old if identity(line) not in kept], [line for line in new if tuple(line) not in known]
 
