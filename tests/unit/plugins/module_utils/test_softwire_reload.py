@@ -234,7 +234,7 @@ def test_a_reload_that_was_interrupted_is_finished_by_the_next_as_a_restart(kind
     router.softwire(router.install(first), "up")
     router.softwire(router.install(second), "reload", check=False, fault="kill", at=steps // 2)
     router.softwire(generation, "down")
-    same(before, without_jool())
+    same(before, [line for line in settled(router) if '"instance"' not in line])
 
 
 def test_a_reload_with_nothing_applied_is_a_start(router):
