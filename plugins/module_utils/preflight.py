@@ -11,6 +11,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from ansible_collections.softwire.map.plugins.module_utils import softwire
+
 SUPPORTED = {"debian": (12, "12 (bookworm)"), "ubuntu": (22, "22.04")}
 # The Debian package of each command, and of each kernel module that no stock kernel has.
 PACKAGE_OF_COMMAND = {
@@ -44,6 +46,9 @@ class Machine:
         return self.has_command("modprobe") and not subprocess.run(
             ["modprobe", "-n", "-q", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
         ).returncode
+
+    def has_bpf(self):
+        return "bpf" in Path("/proc/filesystems").read_text().split()
 
     def has_namespace(self, name):
         return Path("/run/netns", name).exists()
@@ -164,6 +169,15 @@ def move_faults(name, link, wanted, connection):
         yield "moving it would lose its address %s; list it in map_ce_lan_addresses, or remove it first" % ", ".join(lost)
 
 
+def networkd_faults(settings):
+    """Why systemd-networkd cannot make the links that a generation wants of it."""
+    wanted = settings.get("networkd")
+    if not wanted or softwire.networkd_file(wanted["wan"]):
+        return []
+    return ["map_ce_network_backend: networkd: systemd-networkd does not configure %s (networkctl status %s names no "
+            ".network file); let it, or use map_ce_network_backend: service" % (wanted["wan"], wanted["wan"])]
+
+
 def namespace_faults(machine, settings, ours):
     """Namespaces that exist but are not the running instance's own."""
     return [
@@ -193,4 +207,6 @@ def missing(machine, settings):
                           "enrol a signing key for DKMS (mokutil) or disable Secure Boot")
         if not machine.headers_installed():
             packages.add("linux-headers-%s" % machine.kernel)
+    if settings["bpf"] and not machine.has_bpf():
+        faults.append("BPF: this kernel is built without it (CONFIG_BPF_SYSCALL); boot a kernel of the distribution")
     return sorted(packages), faults

@@ -11,6 +11,7 @@ A copy of this file lies in every generation, beside the plain files that it app
     <namespace>/sysctl     lines "key = value", keys with slashes
     <namespace>/bpftool    the arguments of one bpftool command per line
     <namespace>/tc         lines of "tc -batch"
+    main/networkd/*        files for systemd-networkd, which makes the links where these are there
     <namespace>/ip-late    lines of "ip -batch", once all this is in place
     <namespace>/jool.json  one Jool instance, loaded last
 
@@ -36,6 +37,8 @@ from pathlib import Path
 
 RUN_DIRECTORY = Path("/run/softwire")
 INTERFACE_TIMEOUT = 60  # seconds that a boot waits for a network interface to appear
+# Volatile, as the journal: at a boot nothing of ours is up before our own rules are.
+NETWORKD = Path("/run/systemd/network")
 
 
 class StepError(Exception):
@@ -171,7 +174,7 @@ class Generation:
         for namespace in self.settings["namespaces"]:
             self.journal.run(["ip", "netns", "add", namespace], {"run": ["ip", "netns", "delete", namespace]})
         # Rules first: no packet may pass a link that they do not guard yet.
-        self._each(self._nft, self._ip, self._sysctl, self._bpf, self._tc, self._late_ip, self._jool)
+        self._each(self._nft, self._ip, self._networkd, self._sysctl, self._bpf, self._tc, self._late_ip, self._jool)
 
     def down(self):
         return self.journal.undo()
@@ -186,12 +189,8 @@ class Generation:
                 step(namespace, self.directory / namespace)
 
     def _wait_for_interfaces(self):
-        deadline = time.monotonic() + INTERFACE_TIMEOUT
         for interface in self.settings["interfaces"]:
-            while not Path("/sys/class/net", interface).exists():
-                if time.monotonic() > deadline:
-                    raise StepError("network interface %s did not appear within %d s" % (interface, INTERFACE_TIMEOUT))
-                time.sleep(0.5)
+            wait_until(Path("/sys/class/net", interface).exists, "network interface %s did not appear" % interface)
 
     def _load_kernel_modules(self):
         for module in self.settings["kernel_modules"]:
@@ -220,6 +219,35 @@ class Generation:
                     self._move(line[3], line[5])
             else:
                 self.journal.run_ip(list(lines))
+
+    def _networkd(self, namespace, directory):
+        """Hands our files to systemd-networkd, and waits until it has done what they say."""
+        files = directory / "networkd"
+        if not files.exists():
+            return
+        wanted = self.settings["networkd"]
+        drop_ins = NETWORKD / (Path(self._networkd_file(wanted["wan"])).name + ".d")
+        self.journal.add(run=["ip", "link", "del", wanted["device"]])
+        self.journal.add(run=["networkctl", "reload"])
+        self.journal.add(run=["rmdir", "--ignore-fail-on-non-empty", str(drop_ins)])
+        for path in sorted(files.iterdir()):
+            target = drop_ins / ("softwire-%s.conf" % self.name) if path.suffix == ".conf" else NETWORKD / path.name
+            self.journal.add(run=["rm", "-f", str(target)])
+            for directory in (NETWORKD, target.parent):
+                directory.mkdir(parents=True, exist_ok=True)
+                directory.chmod(0o755)  # systemd-networkd is a user of its own
+            target.write_text(path.read_text())
+            target.chmod(0o644)
+        run(["networkctl", "reload"])
+        wait_until(
+            lambda: networkctl_field(wanted["device"], "State").endswith("(configured)") and has_address(wanted["wan"], wanted["address"]),
+            "systemd-networkd did not set up %s and %s on %s" % (wanted["device"], wanted["address"], wanted["wan"]))
+
+    @staticmethod
+    def _networkd_file(interface):
+        """The .network file that configures an interface; at a boot systemd-networkd needs a moment to choose it."""
+        wait_until(lambda: networkd_file(interface), "systemd-networkd does not configure %s" % interface)
+        return networkd_file(interface)
 
     def _move(self, interface, namespace):
         """Moves an interface; the way back restores the addresses and routes that a move takes away."""
@@ -293,6 +321,38 @@ class Generation:
         name = json.loads(path.read_text())["instance"]
         undo = [{"run": [tool, "instance", "remove", name]}] if namespace == "main" else []
         self.journal.run(in_namespace(namespace, [tool, "file", "handle", str(path)]), *undo)
+
+
+def wait_until(condition, fault):
+    deadline = time.monotonic() + INTERFACE_TIMEOUT
+    while not condition():
+        if time.monotonic() > deadline:
+            raise StepError("%s within %d s" % (fault, INTERFACE_TIMEOUT))
+        time.sleep(0.2)
+
+
+def networkctl_field(interface, name):
+    """One line of what networkctl says of an interface, without its label; "" where it says nothing."""
+    try:
+        done = subprocess.run(
+            ["networkctl", "--no-pager", "status", interface], env=dict(os.environ, LC_ALL="C"),
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True, check=False,
+        )
+    except FileNotFoundError:
+        return ""
+    found = re.search(r"^\s*%s: (.+)$" % name, done.stdout, re.MULTILINE)
+    return found.group(1).strip() if found else ""
+
+
+def networkd_file(interface):
+    """The path of the .network file by which systemd-networkd configures an interface, or None."""
+    path = networkctl_field(interface, "Network File")
+    return path if path.startswith("/") else None
+
+
+def has_address(interface, address):
+    shown = json.loads(run(["ip", "-j", "addr", "show", "dev", interface]))
+    return any(entry["local"] == address for link in shown for entry in link.get("addr_info", []) if "local" in entry)
 
 
 def side_effects(node, before):

@@ -198,6 +198,7 @@ class Deployment:
         up = (RUN_DIRECTORY / self.name / "journal").exists()
         ours = json.loads(self.instance.files().get("instance.json", b"{}")).get("namespaces", []) if up else []
         faults = preflight.interface_faults(machine, settings, ours) + preflight.namespace_faults(machine, settings, ours) + faults
+        faults += preflight.networkd_faults(settings)
         old = preflight.kernel_fault(machine, settings["minimum_kernel"])
         unsupported = preflight.distribution_fault(machine) if packages else None
         faults = [fault for fault in (unsupported, old) if fault] + faults

@@ -204,5 +204,6 @@ def settings(relay):
         "kernel_modules": [relay["softwire"]],
         "commands": ["ip", "nft", "tc", "bpftool", "modprobe"] + ([jool_tool] if jool_tool else []),
         "minimum_kernel": "5.19",
+        "bpf": True,
         "jool": jool_tool,
     }

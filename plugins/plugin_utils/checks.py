@@ -87,14 +87,19 @@ def keys(value, path, allowed, needed):
 
 
 def address(value, path, version):
-    """An IP address without length, canonical."""
-    try:
-        parsed = ipaddress.ip_address(without_zone(value))
-    except ValueError:
-        parsed = None
-    if parsed is None or parsed.version != version:
+    """An IP address of one version without length, canonical."""
+    parsed = any_address(value, path, f"IPv{version}")
+    if parsed.version != version:
         raise MapError(path, value, f"must be an IPv{version} address")
     return parsed
+
+
+def any_address(value, path, kind="IP"):
+    """An IP address of either version without length, canonical; kind: what an error calls it."""
+    try:
+        return ipaddress.ip_address(without_zone(value))
+    except ValueError:
+        raise MapError(path, value, f"must be an {kind} address") from None
 
 
 def without_zone(value):

@@ -12,6 +12,7 @@ from ansible_collections.softwire.map.plugins.module_utils.port_index import nea
 from ansible_collections.softwire.map.plugins.plugin_utils import checks, jool, render
 from ansible_collections.softwire.map.plugins.plugin_utils.domain import ce as ce_of
 from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.plugin_utils.isp import isp_domain
 
 TRANSLATORS = ("jool_mapt", "jool_siit")
 TUNNEL = "ip6_tunnel"
@@ -26,18 +27,35 @@ def alternatives(variables, templates):
     templates: the directory of the role's templates.
     Returns a list of (name, {path: text}). Raises MapError.
     """
-    domain = checks.required(variables.get("domain"), "map_ce_domain")
-    ce = ce_of(domain, checks.required(variables.get("end_user_prefix"), "map_ce_end_user_prefix"),
+    end_user_prefix = checks.required(variables.get("end_user_prefix"), "map_ce_end_user_prefix")
+    ce = ce_of(domain_of(variables, end_user_prefix), end_user_prefix,
                path="map_ce_end_user_prefix", domain_path="map_ce_domain")
     common = parameters(variables, ce)
     return [(name, generation(dict(common, softwire=name), templates)) for name in softwires(variables, ce)]
 
 
+def domain_of(variables, end_user_prefix):
+    """The domain as it was given, or the one of the ISP that was named."""
+    domain, isp = variables.get("domain"), variables.get("isp")
+    if not isp:
+        return checks.required(domain, "map_ce_domain")
+    if domain:
+        raise MapError("map_ce_isp", isp, "map_ce_domain (by default map_domain) is set, too; remove one of them")
+    return isp_domain(isp, end_user_prefix, isp_path="map_ce_isp", path="map_ce_end_user_prefix")
+
+
 def generation(edge, templates):
     """The files of a customer edge with these parameters."""
     layout, namespaces = edge["layout"]["templates"], edge["layout"]["namespaces"]
+    links = {"main/ip": f"{layout}/main.ip.j2"}
+    if edge["network_backend"] == "networkd":
+        links = {
+            f"main/networkd/40-{edge['tunnel']}.netdev": f"{layout}/tunnel.netdev.j2",
+            f"main/networkd/40-{edge['tunnel']}.network": f"{layout}/tunnel.network.j2",
+            "main/networkd/wan.conf": f"{layout}/wan.conf.j2",
+        }
     plan = {
-        "main/ip": f"{layout}/main.ip.j2",
+        **links,
         "main/sysctl": "main.sysctl.j2",
         "main/guard.nft": "guard.nft.j2",
         f"{namespaces['napt']}/napt.nft": "napt.nft.j2",
@@ -83,7 +101,11 @@ def settings(edge):
         "kernel_modules": [edge["softwire"]],
         "commands": ["ip", "nft", "sysctl", "modprobe"] + ([jool_tool] if jool_tool else []),
         "minimum_kernel": "5.10",
+        "bpf": False,
         "jool": jool_tool,
+        "networkd": {
+            "wan": edge["wan"]["interface"], "address": edge["ce"]["map_address"], "device": edge["tunnel"],
+        } if edge["network_backend"] == "networkd" else None,
     }
 
 
@@ -106,8 +128,9 @@ def parameters(variables, ce):
     ipv4_mtu = mtu - (IPV6_HEADER if ce["transport"] == "map-e" else IPV6_HEADER - IPV4_HEADER)
     gateway = variables.get("wan_gateway")
     layout = layout_of(variables, ce["transport"])
+    backend = backend_of(variables, layout, ce["transport"])
     tunnel = f"{instance}-tun" if ce["transport"] == "map-e" else None
-    lan = lan_of(variables, layout["namespaces"]["napt"] != "main")
+    lan = lan_of(variables, ce, layout["namespaces"]["napt"] != "main")
     veth = veth_of(variables, instance, ce["dmr"])
     napt_in_main = layout["namespaces"]["napt"] == "main"
     napt_device = (tunnel or veth["main"]["device"]) if napt_in_main else veth["other"]["device"]
@@ -130,7 +153,9 @@ def parameters(variables, ce):
             "mtu": mtu,
         },
         "lan": lan,
-        "layout": layout,
+        "layout": dict(layout, templates="mape_networkd") if backend == "networkd" else layout,
+        "network_backend": backend,
+        "dns_servers": dns_servers(variables, backend),
         "veth": veth,
         "tunnel": tunnel,
         # Where packets of the internet enter the main namespace.
@@ -142,7 +167,7 @@ def parameters(variables, ce):
         "napt": {
             "device": napt_device,
             "lan_interfaces": lan["interfaces"],
-            "sources": sources + [veth["network"]],
+            "sources": sources + ([] if tunnel and napt_in_main else [veth["network"]]),
             "router_networks": [] if napt_in_main else [veth["network"]],
             "mss": ipv4_mtu - IPV4_HEADER - TCP_HEADER,
             "port_forwards": forwards,
@@ -181,8 +206,28 @@ def layout_of(variables, transport):
     }
 
 
-def lan_of(variables, moved):
-    """The LAN: its interfaces, and each address with the interface it belongs to."""
+def backend_of(variables, layout, transport):
+    """Who makes the links, addresses and routes."""
+    path = "map_ce_network_backend"
+    backend = checks.one_of(variables.get("network_backend"), path, ("service", "networkd"))
+    if backend == "networkd" and transport != "map-e":
+        raise MapError(path, backend, "is for MAP-E only: systemd-networkd has no translator; use service")
+    if backend == "networkd" and layout["own"]:
+        raise MapError(path, backend, "systemd-networkd does not reach into another network namespace; "
+                                      "set map_ce_napt_namespace to \"\", or use service")
+    return backend
+
+
+def dns_servers(variables, backend):
+    path = "map_ce_dns_servers"
+    servers = checks.listed(variables.get("dns_servers"), path)
+    if servers and backend != "networkd":
+        raise MapError(path, servers, "is for map_ce_network_backend: networkd; this router's DNS servers are set elsewhere")
+    return [str(checks.any_address(server, f"{path}[{index}]")) for index, server in enumerate(servers)]
+
+
+def lan_of(variables, ce, moved):
+    """The LAN: its interfaces, each address with the interface it belongs to, and which networks need no NAT."""
     interfaces = [
         checks.interface(name, f"map_ce_lan_interfaces[{index}]")
         for index, name in enumerate(checks.listed(variables.get("lan_interfaces"), "map_ce_lan_interfaces"))
@@ -207,7 +252,21 @@ def lan_of(variables, moved):
         raise MapError("map_ce_lan_addresses", variables["lan_addresses"],
                        "needs an IPv4 address for the LAN: its interface moves into map_ce_napt_namespace and loses the one it has")
     routed = {entry["network"] for entry in addresses if entry["version"] == 6} - {"fe80::/64", "fe80::/10"}
-    return {"interfaces": interfaces, "addresses": addresses, "ipv6_networks": sorted(routed)}
+    return {
+        "interfaces": interfaces,
+        "addresses": addresses,
+        "ipv6_networks": sorted(routed),
+        "own_networks": own_networks(addresses, ce),
+    }
+
+
+def own_networks(addresses, ce):
+    """The LAN's networks inside the IPv4 prefix of this CE: public addresses, so they are routed without NAT."""
+    if not ce["ipv4_prefix"]:
+        return []
+    own = ipaddress.ip_network(ce["ipv4_prefix"])
+    networks = {ipaddress.ip_network(entry["network"]) for entry in addresses if entry["version"] == 4}
+    return sorted(str(network) for network in networks if network.subnet_of(own))
 
 
 def veth_of(variables, instance, dmr):
@@ -241,8 +300,10 @@ def nat_sources(variables, lan, ce, veth):
     if given:
         sources = [str(checks.network(value, f"map_ce_nat_sources[{index}]", 4)) for index, value in enumerate(given)]
     else:
-        sources = sorted({entry["network"] for entry in lan["addresses"] if entry["version"] == 4})
-    checks.required(sources, "map_ce_nat_sources (or map_ce_lan_addresses)")
+        networks = {entry["network"] for entry in lan["addresses"] if entry["version"] == 4}
+        sources = sorted(networks - set(lan["own_networks"]))
+    if not lan["own_networks"]:
+        checks.required(sources, "map_ce_nat_sources (or map_ce_lan_addresses)")
     # Merged, since an nftables set refuses elements that overlap.
     sources = [str(network) for network in ipaddress.collapse_addresses(map(ipaddress.ip_network, sources))]
     own = ipaddress.ip_network(ce["ipv4_prefix"] or ce["ipv4_address"])

@@ -75,6 +75,12 @@ def test_a_martian_is_dropped_even_where_a_rule_has_it(tunnel, source):
     drops(tunnel, udp(source, FAR, 7, 53), "in_dropped_martian", source=ce_of(fields, number)["map_address"])
 
 
+@pytest.mark.parametrize("destination", ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"])
+def test_a_martian_destination_is_dropped(tunnel, destination):
+    tunnel.configure(TUNNEL)
+    drops(tunnel, udp(SHARED, destination, CE_PORT, 53), "in_dropped_martian")
+
+
 def test_another_address_of_the_router_is_not_the_br(tunnel):
     tunnel.configure(TUNNEL)
     drops(tunnel, udp(SHARED, FAR, CE_PORT, 53), "in_dropped_other_br", destination="2001:db8:ffff::2")

@@ -18,7 +18,7 @@ from pathlib import Path
 from ansible_collections.softwire.map.plugins.module_utils.generations import Instance
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-STEPS = ("ip", "nft", "tc", "bpftool", "mount", "sysctl", "jool_siit")
+STEPS = ("ip", "nft", "tc", "bpftool", "mount", "sysctl", "jool_siit", "networkctl")
 FAKE = """#!/bin/sh
 echo "$(readlink /proc/self/ns/net) ${0##*/} $*" >> DIRECTORY/calls
 """
@@ -29,6 +29,23 @@ case "$*" in
     echo "$batch" | grep 'type ip6tnl' >> DIRECTORY/tunnels
     echo "$batch" | sed 's/type ip6tnl.*/type bridge/' | REAL_IP "$@" ;;
 *) exec REAL_IP "$@" ;;
+esac
+"""
+# A systemd-networkd that has configured isp, and knows of our files only what the tests look at.
+FAKE_NETWORKCTL = """#!/bin/sh
+echo "$*" >> DIRECTORY/networkctl
+files=/run/systemd/network
+case "$*" in
+*status*isp) echo "           Network File: /etc/systemd/network/10-isp.network" ;;
+*status*) ls $files/*.netdev >/dev/null 2>&1 && echo "                  State: routable (configured)" ;;
+reload)
+    ip -6 addr flush dev isp scope global deprecated
+    for file in $files/*.netdev; do
+        if [ -e "$file" ]; then ip link add "$(sed -n s/^Name=//p "$file")" type bridge; fi
+    done
+    for file in $files/10-isp.network.d/*.conf; do
+        if [ -e "$file" ]; then ip addr add "$(sed -n s/^Address=//p "$file")" dev isp nodad preferred_lft 0; fi
+    done ;;
 esac
 """
 # Counts the steps of the runner, and makes step number $FAULT_AT fail, or kills the runner right after it.
@@ -85,7 +102,8 @@ class Sandbox:
     def _write_tools(self):
         real_ip = shutil.which("ip", path=SYSTEM_PATH)
         for folder, names, text in (
-            ("fakes", ("jool_siit", "jool_mapt", "modprobe"), FAKE), ("fakes", ("ip",), FAKE_TUNNEL), ("steps.d", STEPS, STEP),
+            ("fakes", ("jool_siit", "jool_mapt", "modprobe"), FAKE), ("fakes", ("ip",), FAKE_TUNNEL),
+            ("fakes", ("networkctl",), FAKE_NETWORKCTL), ("steps.d", STEPS, STEP),
         ):
             (self.directory / folder).mkdir(exist_ok=True)
             for name in names:

@@ -81,7 +81,7 @@ enum map_counter {
 	MAP_DROPPED_LOST_FRAGMENT,	/* the first fragment has not been seen */
 	MAP_DROPPED_FAILED,		/* the packet could not be changed */
 	MAP_DROPPED_NOT_IPV4,		/* MAP-E: no IPv4 packet in the tunnel */
-	MAP_DROPPED_MARTIAN,		/* MAP-E: an IPv4 source that no host may have */
+	MAP_DROPPED_MARTIAN,		/* MAP-E: an IPv4 source or destination that no host may have */
 	MAP_DROPPED_OTHER_BR,		/* MAP-E: for another address of the router than its domain's BR address */
 	MAP_COUNTERS
 };

@@ -180,7 +180,7 @@ static __always_inline struct map_datagram datagram_of(const struct packet *p)
 	return datagram;
 }
 
-/* 0.0.0.0/8, 127.0.0.0/8, multicast and what is reserved behind it (RFC 1812 section 5.3.7) */
+/* 0.0.0.0/8, 127.0.0.0/8, multicast and what is reserved behind it: no source, and nothing to forward to (RFC 1812 section 5.3.7) */
 static __always_inline int is_martian(__be32 address)
 {
 	__u32 first = bpf_ntohl(address) >> 24;
@@ -222,7 +222,7 @@ static __always_inline int from_ce(struct __sk_buff *skb, __u32 start)
 		return map_drop(MAP_IN, reason);
 	if (bpf_skb_get_tunnel_key(skb, &outer, sizeof(outer), BPF_F_TUNINFO_IPV6))
 		return map_drop(MAP_IN, MAP_DROPPED_FAILED);
-	if (is_martian(p.ip.saddr))
+	if (is_martian(p.ip.saddr) || is_martian(p.ip.daddr))
 		return map_drop(MAP_IN, MAP_DROPPED_MARTIAN);
 	ce.ipv4 = p.ip.saddr;
 	ce.rule = map_rule_of(ce.ipv4);

@@ -35,6 +35,9 @@ class Machine:
     def has_module(self, name):
         return f"module {name}" not in self.without
 
+    def has_bpf(self):
+        return "BPF" not in self.without
+
     def has_namespace(self, name):
         return name in self.namespaces
 
@@ -266,3 +269,32 @@ def test_the_connection_is_found_behind_sudo(monkeypatch, tmp_path):
     assert preflight.connection_address() == "2001:db8::1"
     processes[20] = (b"", 1)
     assert preflight.connection_address() is None
+
+
+RELAYS = {"map-t": {"translator": "jool_siit"}, "map-e": {"domains": [examples.MAPE_CASES["shared"]["domain"]]}}
+
+
+@pytest.mark.parametrize("transport", RELAYS)
+def test_a_kernel_without_bpf_is_no_border_relay(transport):
+    files, = examples.br_generations(**RELAYS[transport]).values()
+    wanted = json.loads(files["instance.json"])
+    assert preflight.missing(Machine(), wanted) == ([], [])
+    packages, (fault,) = preflight.missing(Machine(without={"BPF"}), wanted)
+    assert packages == [] and fault.startswith("BPF: this kernel is built without it")
+    assert preflight.missing(Machine(without={"BPF"}), settings()) == ([], [])
+
+
+def test_a_kernel_without_the_tunnel_module():
+    files, = examples.ce_generations(**examples.MAPE_CASES["shared"]).values()
+    packages, (fault,) = preflight.missing(Machine(without={"module ip6_tunnel"}), json.loads(files["instance.json"]))
+    assert packages == [] and fault == "kernel module ip6_tunnel: missing; this kernel does not have it"
+
+
+def test_networkd_has_to_configure_the_wan(monkeypatch):
+    files, = examples.ce_generations(**examples.MAPE_CASES["shared"], napt_namespace="", network_backend="networkd").values()
+    wanted = json.loads(files["instance.json"])
+    monkeypatch.setattr(preflight.softwire, "networkd_file", {"isp": "/etc/systemd/network/10-isp.network"}.get)
+    assert preflight.networkd_faults(wanted) == [] and preflight.networkd_faults(settings()) == []
+    monkeypatch.setattr(preflight.softwire, "networkd_file", lambda interface: None)
+    fault, = preflight.networkd_faults(wanted)
+    assert fault.startswith("map_ce_network_backend: networkd: systemd-networkd does not configure isp ")

@@ -119,7 +119,7 @@ def test_every_ipv4_prefix_ends_here(generations):
         domains = json.loads(files["parameters.json"])["domains"]
         for prefix in {rule["ipv4_prefix"] for domain in domains for rule in domain["rules"]}:
             assert files["main/ip"].count(f"route add blackhole {prefix} ") == 1
-            assert files["main/guard.nft"].count(f"ip saddr {prefix} counter drop") == 1
+            assert files["main/guard.nft"].count(f'ip saddr {prefix} counter name "own_prefix" drop') == 1
 
 
 def test_jool_siit_has_an_entry_per_ipv4_prefix_inside_the_internal_one(generations):

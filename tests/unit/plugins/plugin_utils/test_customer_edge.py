@@ -57,6 +57,19 @@ REFUSALS = {
     "no lan": ({"lan_interfaces": []}, "map_ce_lan_interfaces", "[]", "is required"),
     "lan not a list": ({"lan_interfaces": "lan"}, "map_ce_lan_interfaces", "lan", "must be a list"),
     "lan name": ({"lan_interfaces": ["lan", "a:b"]}, "map_ce_lan_interfaces[1]", "a:b", "the name of a network interface"),
+    "isp unknown": ({"isp": "acme", "domain": {}}, "map_ce_isp", "acme", "ocn"),
+    "isp and prefix": ({"isp": "ocn", "domain": {}}, "map_ce_end_user_prefix", "2001:db8:ce:11a::/64", "is outside every known rule of ocn"),
+    "isp and domain": ({"isp": "ocn"}, "map_ce_isp", "ocn", "map_ce_domain (by default map_domain) is set, too"),
+    "backend": ({"network_backend": "netplan"}, "map_ce_network_backend", "netplan", "must be one of service, networkd"),
+    "networkd and MAP-T": (
+        {"network_backend": "networkd", "napt_namespace": ""}, "map_ce_network_backend", "networkd", "is for MAP-E only"),
+    "networkd and a namespace": (
+        {**examples.MAPE_CASES["shared"], "network_backend": "networkd"}, "map_ce_network_backend", "networkd",
+        'set map_ce_napt_namespace to ""'),
+    "DNS without networkd": ({"dns_servers": ["2001:db8::53"]}, "map_ce_dns_servers", "['2001:db8::53']", "is for map_ce_network_backend"),
+    "DNS server": (
+        {**examples.MAPE_CASES["shared"], "napt_namespace": "", "network_backend": "networkd", "dns_servers": ["2001:db8::53", "dns"]},
+        "map_ce_dns_servers[1]", "dns", "must be an IP address"),
     "lan twice": ({"lan_interfaces": ["lan", "lan"]}, "map_ce_lan_interfaces[1]", "lan", "twice"),
     "lan is wan": ({"lan_interfaces": ["lan", "isp"]}, "map_ce_lan_interfaces", "isp", "is map_ce_wan_interface too"),
     "lan address without length": (

@@ -188,13 +188,95 @@ def test_a_line_by_the_name_of_its_isp():
 
 
 def test_the_line_of_the_readme():
-    """Its domain is a template: 'ocn' | softwire.map.isp_domain(map_ce_end_user_prefix)."""
     readme = (examples.ROLES / "map_ce" / "README.md").read_text(encoding="utf-8")
-    play = re.search(r"```yaml\n(- hosts[^`]*isp_domain[^`]*)```", readme)[1]
+    play = re.search(r"```yaml\n(- hosts[^`]*map_ce_isp[^`]*)```", readme)[1]
     given = yaml.safe_load(play)[0]["roles"][0]["vars"]
-    assert given.pop("map_domain") == "{{ 'ocn' | softwire.map.isp_domain(map_ce_end_user_prefix) }}"
     variables = {name[len("map_ce_"):]: value for name, value in given.items()}
-    variables["domain"] = isp_domain("ocn", variables["end_user_prefix"])
     (name, files), = customer_edge.alternatives({**examples.defaults("map_ce"), **variables}, examples.CE_TEMPLATES)
     parameters = json.loads(files["parameters.json"])
     assert (name, parameters["ce"]["port_count"], parameters["napt"]["mss"]) == ("ip6_tunnel", 1008, 1420)
+
+
+NETWORKD = {"napt_namespace": "", "network_backend": "networkd"}
+
+
+def networkd_files(case, **changes):
+    files = examples.ce_generations(**{**examples.MAPE_CASES[case], **NETWORKD, **changes})["ip6_tunnel"]
+    return {path[len("main/networkd/"):]: text for path, text in files.items() if path.startswith("main/networkd/")}
+
+
+def sections(text):
+    """A unit file as [(section, {key: [value, ...]}), ...]."""
+    found = []
+    for line in text.splitlines():
+        if line.startswith("["):
+            found.append((line.strip("[]"), {}))
+        elif line and not line.startswith("#"):
+            key, value = line.split("=", 1)
+            found[-1][1].setdefault(key, []).append(value)
+    return found
+
+
+def test_networkd_has_what_the_service_would_do(case):
+    """Each address, route and rule of the service's batch file is in the files for systemd-networkd, and nothing else is."""
+    service = made(case, "main")
+    parameters = json.loads(service["parameters.json"])
+    files = networkd_files(case)
+    assert sorted(files) == ["40-ce-tun.netdev", "40-ce-tun.network", "wan.conf"]
+    netdev = dict(sections(files["40-ce-tun.netdev"]))
+    assert netdev["Tunnel"] == {
+        "Independent": ["yes"], "Mode": ["ipip6"], "Local": [ADDRESSES[case][2]], "Remote": [BR], "EncapsulationLimit": ["none"],
+        "TTL": ["64"]}
+    tunnel, wan = sections(files["40-ce-tun.network"]), sections(files["wan.conf"])
+    assert dict(tunnel)["Link"]["MTUBytes"] == [str(parameters["ipv4_mtu"])]
+    words = []
+    for kind, keys in tunnel + wan:
+        keys = {key: value[0] for key, value in keys.items()}
+        if kind == "RoutingPolicyRule":
+            target = keys["To"].removesuffix("/32") if "To" in keys else None
+            words.append(["rule", "add", "pref", keys["Priority"], "iif", keys["IncomingInterface"],
+                          *(["to", target] if target else []), *(["blackhole"] if "Type" in keys else ["lookup", keys["Table"]]),
+                          *(["suppress_prefixlength", "0"] if "SuppressPrefixLength" in keys else [])])
+        elif kind == "Address":
+            words.append(["addr", "add", keys["Address"], "dev", "isp", "nodad", "preferred_lft", keys["PreferredLifetime"]])
+        elif kind == "Route" and keys["Destination"] == "0.0.0.0/0":
+            words.append(["route", "add", "default", "dev", "ce-tun", "table", keys["Table"]])
+        elif kind == "Route" and "Type" in keys:
+            words.append(["route", "add", keys["Type"], keys["Destination"], "metric", keys["Metric"]])
+        elif kind == "Route":
+            words.append(["route", "add", keys["Destination"].removesuffix("/128"), "via", keys["Gateway"], "dev", "isp"])
+    assert sorted(words) == sorted(line for line in ip_lines(service, "main/ip") if line[0] != "link")
+
+
+def test_networkd_makes_the_links_and_the_unit_the_rest():
+    files = examples.ce_generations(**examples.MAPE_CASES["shared"], **NETWORKD)["ip6_tunnel"]
+    assert "main/ip" not in files and {"main/napt.nft", "main/guard.nft", "main/sysctl"} <= set(files)
+    assert json.loads(files["instance.json"])["networkd"] == {"wan": "isp", "address": ADDRESSES["shared"][2], "device": "ce-tun"}
+
+
+def test_dns_servers_are_the_wans():
+    files = networkd_files("shared", dns_servers=["2001:DB8::53", "192.168.0.53"])
+    assert dict(sections(files["wan.conf"]))["Network"] == {"DNS": ["2001:db8::53", "192.168.0.53"]}
+    assert "Network" not in dict(sections(networkd_files("shared")["wan.conf"]))
+
+
+def test_public_addresses_of_the_own_prefix_need_no_nat(layout):
+    """192.0.2.16/28 is the CE's; half of it is a network of the LAN."""
+    variables = {**examples.MAPE_CASES["ipv4_prefix"], "lan_addresses": ["192.168.0.1/24", "192.0.2.25/29"],
+                 "napt_namespace": examples.MAPE_LAYOUTS[layout]}
+    files = examples.ce_generations(**variables)["ip6_tunnel"]
+    where = "napt" if layout == "napt_namespace" else "main"
+    device = "ce-main" if layout == "napt_namespace" else "ce-tun"
+    rules = [line for line in ip_lines(files, f"{where}/ip") if line[0] == "rule" and "to" in line]
+    assert rules == [["rule", "add", "pref", "29999", "iif", device, "to", "192.0.2.24/29", "lookup", "main"],
+                     ["rule", "add", "pref", "30000", "iif", device, "to", "192.0.2.16/28", "blackhole"]]
+    sources = json.loads(files["parameters.json"])["napt"]["sources"]
+    assert sources == ["192.168.0.0/24"] + (["192.0.0.0/29"] if layout == "napt_namespace" else [])
+    assert 'ip saddr 192.0.2.16/28 accept comment "needs no translation"' in files[f"{where}/napt.nft"]
+
+
+def test_a_lan_of_public_addresses_alone():
+    variables = {**examples.MAPE_CASES["ipv4_prefix"], "lan_addresses": ["192.0.2.25/29"], "napt_namespace": ""}
+    files = examples.ce_generations(**variables)["ip6_tunnel"]
+    assert json.loads(files["parameters.json"])["napt"]["sources"] == []
+    assert "ip saddr { 192.0.2.16/28 }" in files["main/napt.nft"]
