@@ -29,6 +29,19 @@ def python(lab, node, script, *arguments, timeout=90):
     return json.loads(done.stdout)
 
 
+@contextlib.contextmanager
+def background(lab, node, script, *arguments):
+    """Runs a script in a node beside the block, from the moment it says "ready"; it has to end by itself."""
+    argv = lab.exec_argv(node, ["python3", "-u", "-c", script, *map(str, arguments)])
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n", process.stderr.read()
+            yield process
+            assert process.wait(timeout=30) == 0, process.stderr.read()
+        finally:
+            process.kill()
+
+
 # ---- the outer header -------------------------------------------------------------------------------------------------
 
 
@@ -80,9 +93,11 @@ COLLECT = """
 import json, socket, sys, time
 port, clients = int(sys.argv[1]), sys.argv[2].split(",")
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, 4 << 20)
+SO_RCVBUFFORCE = 33
+udp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
 udp.bind(("0.0.0.0", port))
 udp.settimeout(80)
+print("ready", flush=True)
 seen, ended = {client: {} for client in clients}, set()
 while ended != set(clients):
     data, peer = udp.recvfrom(100)
@@ -143,12 +158,10 @@ def test_every_port_of_all_63_ranges_gets_used(lab, edges, inventory):
     setting = "net.netfilter.nf_conntrack_udp_timeout"  # 30 s is short for an emulated CPU
     for client in wanted:
         assert lab.exec(EDGE_OF[client], [*in_napt[client], "sysctl", "-qw", f"{setting}=120"]).returncode == 0
-    with ThreadPoolExecutor() as pool:
-        collected = pool.submit(python, lab, SERVER_NODE, COLLECT, port, ",".join(wanted), timeout=100)
-        time.sleep(2)
+    with background(lab, SERVER_NODE, COLLECT, port, ",".join(wanted)) as collector, ThreadPoolExecutor() as pool:
         opened = [pool.submit(python, lab, client, OPEN, SERVER, port, client, len(ports)) for client, ports in wanted.items()]
         results = {client: job.result() for client, job in zip(wanted, opened)}
-        seen = collected.result()
+        seen = json.loads(collector.stdout.readline())
     for client in wanted:
         lab.exec(EDGE_OF[client], [*in_napt[client], "sysctl", "-qw", f"{setting}=30"])
     print(results)
@@ -207,17 +220,9 @@ print(json.dumps(said))
 """
 
 
-@contextlib.contextmanager
 def serving(lab, node, asked, *ports):
     """TCP and UDP servers in a node, for this many questions."""
-    argv = lab.exec_argv(node, ["python3", "-u", "-c", SERVE, str(asked), *map(str, ports)])
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout.readline() == "ready\n", server.stderr.read()
-            yield
-            assert server.wait(timeout=30) == 0, server.stderr.read()
-        finally:
-            server.kill()
+    return background(lab, node, SERVE, asked, *ports)
 
 
 def pinged(lab, node, target):
@@ -287,3 +292,134 @@ def test_a_map_address_on_the_link_is_found_by_neighbour_discovery(lab, edges):
     assert python(lab, "c3", ask) == 200
     known = "".join(lab.exec(relay, ["ip", "-6", "neigh", "show", "dev", "isp"]).stdout for relay in RELAYS)
     assert f"{edges['c3']['map_address']} lladdr {mac(EDGE_OF['c3'], 'isp')}" in known, known
+
+
+# ---- two relays, and a smaller path -----------------------------------------------------------------------------------
+
+
+def many_ways(relays):
+    """(node, arguments of `ip route replace`) of every route with several gateways, by way of these relays alone."""
+    gateways = {address(relay, interface, version): relay for relay in RELAYS for interface, version in (("isp", 6), ("inet", 4), ("inet", 6))
+                if not (interface == "isp" and version == 4)}
+    for node in NODES.values():
+        for route in node.routes:
+            destination, *hops = route.split()
+            if "nexthop" in hops:
+                kept = [hop for hop in hops if gateways.get(hop) in relays]
+                yield node.name, [destination, *([word for hop in kept for word in ("nexthop", "via", hop)] if len(kept) > 1 else ["via", kept[0]])]
+
+
+def route_through(lab, *relays):
+    """The part of a routing protocol: every node sends by way of these relays."""
+    for done in lab.exec_all([(node, ["ip", "route", "replace", *route]) for node, route in many_ways(relays)]):
+        assert done.returncode == 0, done.stderr
+
+
+# Downloads a megabyte again and again on one connection, 50 kB in a second, until a line comes in.
+DOWNLOAD = """
+import hashlib, http.client, json, select, socket, sys, time
+connection = http.client.HTTPConnection(sys.argv[1])
+connection.sock = socket.socket()
+connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)  # or all of it would wait there at once
+connection.sock.settimeout(60)
+connection.sock.connect((sys.argv[1], 80))
+print("ready", flush=True)
+done, enough = [], False
+while not enough:
+    connection.request("GET", "/mb")
+    response, body, pause, last = connection.getresponse(), b"", 0.0, time.monotonic()
+    while chunk := response.read(10_000):
+        pause, last = max(pause, time.monotonic() - last), time.monotonic()
+        body += chunk
+        enough = enough or bool(select.select([sys.stdin], [], [], 0)[0])
+        time.sleep(0 if enough else 0.2)
+    done.append({"peer": response.headers["X-Peer"], "socket": "%s:%d" % connection.sock.getsockname(),
+                 "sha256": hashlib.sha256(body).hexdigest(), "pause": pause})
+print(json.dumps(done))
+"""
+FETCH = """
+import hashlib, json, sys, urllib.request
+print(json.dumps(hashlib.sha256(urllib.request.urlopen("http://%s/mb" % sys.argv[1], timeout=60).read()).hexdigest()))
+"""
+
+
+def carrying(lab, edge, relays):
+    """Those of the relays that pass packets down to the customer edge at this moment."""
+    with captures(lab, {(relay, "isp"): f"ip6 dst {edge['map_address']} and ip6 proto 4" for relay in relays}) as seen:
+        time.sleep(2)
+    return [relay for relay in relays if len(seen[relay, "isp"].lines) > 10]
+
+
+def test_killing_a_relay_loses_no_connection(lab, edges, megabyte):
+    """Every client downloads; the relay that carries c1's download dies; routes move; all of them go on."""
+    with contextlib.ExitStack() as stack:
+        downloads = {client: stack.enter_context(background(lab, client, DOWNLOAD, SERVER)) for client in CLIENTS}
+        carriers = carrying(lab, edges["c1"], RELAYS)
+        assert len(carriers) == 1, carriers
+        dead, = carriers
+        survivor, = set(RELAYS) - {dead}
+        stack.callback(lab.up)
+        lab.kill(dead)
+        time.sleep(2)
+        route_through(lab, survivor)
+        assert carrying(lab, edges["c1"], [survivor]) == [survivor]
+        for download in downloads.values():
+            download.stdin.write("enough\n")
+            download.stdin.flush()
+        results = {client: json.loads(download.stdout.readline()) for client, download in downloads.items()}
+    print(f"{dead} died; the longest pause in s:", {client: round(max(one["pause"] for one in done), 1) for client, done in results.items()})
+    for client, done in results.items():
+        assert {one["sha256"] for one in done} == {megabyte}
+        ends = {(one["peer"], one["socket"]) for one in done}
+        assert len(ends) == 1, f"more than one connection: {ends}"
+    assert max(one["pause"] for one in results["c1"]) > 2, "nothing was lost: the wrong relay was killed"
+
+
+    route_through(lab, dead)
+    with ThreadPoolExecutor() as pool:
+        again = [pool.submit(python, lab, client, FETCH, SERVER) for client in CLIENTS]
+        assert [job.result() for job in again] == [megabyte] * len(CLIENTS)
+    route_through(lab, *RELAYS)
+
+
+# Sends a datagram that gets a longer answer until one comes back whole.
+LONG_ANSWER = """
+import json, socket, sys
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.settimeout(4)
+udp.connect((sys.argv[1], 5353))
+for attempt in range(1, 6):
+    udp.send(bytes(1400))
+    try:
+        print(json.dumps([attempt, udp.recv(2000).split(b" ", 1)[1] == bytes(1400)]))
+        break
+    except TimeoutError:
+        pass
+"""
+
+
+def test_a_smaller_mtu_on_the_way_is_learned(lab, edges, megabyte):
+    """Another host plays a router between relays and c1's customer edge whose next link takes 1400 bytes.
+
+    Its "packet too big" goes to the anycast address of the relays; either one tells the server what fits inside.
+    """
+    prefix, edge, router = edges["c1"]["end_user_prefix"], address(EDGE_OF["c1"], "isp", 6), EDGE_OF["c3"]
+    asked = ["ip", "route", "get", edges.public("c1"), "from", SERVER]
+    forget = [(SERVER_NODE, ["ip", "route", "flush", "cache"])]
+    narrow = [(router, ["ip", "-6", "route", "add", prefix, "via", edge, "mtu", "lock", "1400"])]
+    widen = [(router, ["ip", "-6", "route", "delete", prefix, "via", edge])] + [(relay, ["ip", "-6", "route", "flush", "cache"]) for relay in RELAYS]
+
+    def via(gateway):
+        return [(relay, ["ip", "-6", "route", "replace", prefix, "via", gateway]) for relay in RELAYS]
+
+    for done in lab.exec_all(forget + narrow + via(address(router, "isp", 6))):
+        assert done.returncode == 0, done.stderr
+    try:
+        assert "mtu" not in lab.exec(SERVER_NODE, asked).stdout
+        assert python(lab, "c1", FETCH, SERVER) == megabyte
+        assert " mtu 1360" in lab.exec(SERVER_NODE, asked).stdout
+        lab.exec_all(forget)
+        attempts, intact = python(lab, "c1", LONG_ANSWER, SERVER)
+        assert intact and attempts > 1, "the first answer should have been too long for the link"
+    finally:
+        lab.exec_all(via(edge) + widen + forget)
