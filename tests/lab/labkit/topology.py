@@ -44,6 +44,10 @@ class Node:
     interfaces: tuple[Interface, ...]
     routes: tuple[str, ...]
 
+    @property
+    def networks(self) -> set[str]:
+        return {interface.network for interface in self.interfaces}
+
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
@@ -57,6 +61,14 @@ class Topology:
     def suites(self) -> list[str]:
         """The Debian releases of the nodes."""
         return sorted({node.suite for node in self.nodes.values()})
+
+    @property
+    def edges(self) -> dict[str, str]:
+        """Each client, and the customer edge on its network."""
+        edges = [node for node in self.nodes.values() if node.group == "map_ce"]
+        clients = [node for node in self.nodes.values() if not node.group and not node.server]
+        return {client.name: next(edge.name for edge in edges if edge.networks & client.networks)
+                for client in clients}
 
     def management_of(self, node: Node) -> str:
         """The address Ansible uses for a managed node."""
@@ -101,9 +113,22 @@ def parse(name: str, text: str) -> Topology:
         nodes[node] = Node(node, spec.get("group"), spec.get("server", False),
                            suite, spec.get("networkd", False),
                            tuple(interfaces), tuple(spec.get("routes", ())))
+        if nodes[node].networkd:
+            check_networkd_routes(nodes[node], where)
     management = data["management"]
     return Topology(name, tuple(data["networks"]), management["network"],
                     management["address"], nodes)
+
+
+def check_networkd_routes(node: Node, where: str) -> None:
+    """Refuse routes that networkd_files has no words or no interface for."""
+    networks = [ipaddress.ip_interface(address).network
+                for interface in node.interfaces for address in interface.addresses]
+    for route in node.routes:
+        if " dev " in route:
+            raise LabError(f"{where}.routes: {route!r}: for systemd-networkd only with gateways")
+        if not any(gateways_of(route)[1][0] in network for network in networks):
+            raise LabError(f"{where}.routes: {route!r}: no interface has a network with the gateway")
 
 
 def node_files(node: Node, public_key: str) -> dict[str, str]:
@@ -219,6 +244,7 @@ def inventory(topology: Topology, key: Path, proxy: str | None) -> str:
         "ansible_ssh_private_key_file": str(key),
         "ansible_ssh_common_args": " ".join(common),
         "ansible_ssh_pipelining": True,
+        "ansible_timeout": 60,  # until ssh answers, on an emulated CPU
         "ansible_python_interpreter": "/usr/bin/python3",
     }
     groups: dict[str, list[Node]] = {}

@@ -33,14 +33,8 @@ def mac(node, interface):
     return next(item.mac for item in NODES[node].interfaces if item.name == interface)
 
 
-def _edge_of(client):
-    networks = {item.network for item in client.interfaces}
-    return next(node.name for node in NODES.values()
-                if node.group == "map_ce" and networks & {item.network for item in node.interfaces})
-
-
 # Each client and the host of its customer edge.
-EDGE_OF = {node.name: _edge_of(node) for node in NODES.values() if not node.group and not node.server}
+EDGE_OF = LAB.topology.edges
 CLIENTS = tuple(EDGE_OF)
 SERVER, SERVER6 = (address(SERVER_NODE, "inet", version) for version in (4, 6))
 
