@@ -248,7 +248,7 @@ class Lab:
         names = self._checked(names)
         with locked(RUN):
             progress(f"restarting {' '.join(names)} ...")
-            self._engine_parallel("restart --time 30", names)
+            self._engine_parallel("restart --time 90", names)
             self._plug_and_wait(names)
         progress("restarted")
 
