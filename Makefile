@@ -1,10 +1,12 @@
-# `make demo` shows a MAP-T network at work, `make test` runs every test. Both want root and Debian 12 or Ubuntu.
+# `make demo` shows a MAP network at work, `make test` runs every test. Both want root and Debian 12 or Ubuntu.
 SHELL := bash
+DEMO ?= map-t
 IN_VENV = PATH="$(CURDIR)/.cache/$(1)/bin:$$PATH"
 
 .PHONY: help test demo demo-down lint sanity unit build molecule clean
 help:
 	@echo "make demo       a MAP-T network in containers: deployed, shown at work, left running"
+	@echo "                (DEMO=map-e: a MAP-E network with two border relays)"
 	@echo "make demo-down  stops it"
 	@echo "make test       every test; or one of: make lint, sanity, unit, build, molecule"
 
@@ -15,7 +17,7 @@ lint sanity unit build molecule: .cache/tests/ready
 	@$(call IN_VENV,tests) tests/run $@
 
 demo: .cache/demo/ready
-	@$(call IN_VENV,demo) tests/demo
+	@$(call IN_VENV,demo) tests/demo $(DEMO)
 
 demo-down: .cache/demo/ready
 	@$(call IN_VENV,demo) tests/demo down

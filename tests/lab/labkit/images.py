@@ -1,12 +1,15 @@
-"""What takes long and is cached: the node image, the VM's root and disk, the ssh key.
+"""What takes long and is cached: the node images, the VM's root and disk, the ssh key.
 
 Everything is named by a hash of its recipe; a changed recipe is a new name.
 """
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from labkit.common import (SOURCE, LabError, cache_dir, have_commands, progress,
                            run_long)
 from labkit.topology import IMAGE
 
-SUITE = "bookworm"
+VM_SUITE = "bookworm"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 DISK_SIZE = "6G"  # sparse
 
@@ -42,6 +45,8 @@ MASKED = """
     systemd-update-utmp-runlevel.service systemd-random-seed.service systemd-sysusers.service
     systemd-journal-flush.service systemd-pstore.service
 """.split()
+# The lab waits for systemd, not for interfaces that a role has yet to bring up.
+NODE_MASKED = ["systemd-networkd-wait-online.service"]
 VM_MASKED = """
     podman-auto-update.timer podman-auto-update.service podman-restart.service podman.service
     podman.socket systemd-udevd.service systemd-udev-trigger.service
@@ -89,29 +94,38 @@ def ssh_key() -> Path:
     return key
 
 
-def mirrors() -> list[str]:
-    """sources.list lines: this machine's own where it runs the same release, else none: mmdebstrap has its own."""
-    release = Path("/etc/os-release").read_text()
+def mirrors(suite: str) -> list[str]:
+    """sources.list lines: this machine's own mirrors where they have the suite, else none: mmdebstrap has its own."""
+    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    targets = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)",
+                   "Identifier: Packages"], "this machine's apt sources").stdout
     lines = set()
-    if f"VERSION_CODENAME={SUITE}" in release:
-        targets = run(["apt-get", "indextargets", "--format",
-                       "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Identifier: Packages"],
-                      "this machine's apt sources").stdout
-        for line in targets.splitlines():
-            uri, suite, component = line.split()
-            if component == "main" and suite in (SUITE, f"{SUITE}-updates", f"{SUITE}-security"):
-                lines.add(f"deb {uri} {suite} {component}")
-    return sorted(lines)
+    for line in targets.splitlines():
+        uri, release, component = line.split()
+        pocket = release.removeprefix(codename)
+        if component == "main" and pocket in ("", "-updates", "-security"):
+            if serves(uri, suite + pocket):
+                lines.add(f"deb {uri} {suite}{pocket} main")
+    return sorted(lines) if any(line.endswith(f" {suite} main") for line in lines) else []
 
 
-def mmdebstrap(what: str, target: Path, recipe: list[str]) -> None:
+def serves(uri: str, suite: str) -> bool:
+    """Whether a mirror has a suite; apt asks, with this machine's settings for proxies and the like."""
+    with tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run(["/usr/lib/apt/apt-helper", "download-file",
+                               f"{uri}dists/{suite}/InRelease", f"{scratch}/InRelease"],
+                              capture_output=True)
+    return done.returncode == 0
+
+
+def mmdebstrap(what: str, target: Path, suite: str, recipe: list[str]) -> None:
     """Make a root file system as a tar archive; recipe: mmdebstrap's options."""
     if target.exists():
         return
-    kind = target.name.split("-")[0]
+    kind = target.name.rpartition("-")[0]
     partial = target.with_suffix(".partial.tar")
     try:
-        run_long(["mmdebstrap", f"--keyring={KEYRING}", *recipe, SUITE, partial, *mirrors()],
+        run_long(["mmdebstrap", f"--keyring={KEYRING}", *recipe, suite, partial, *mirrors(suite)],
                  what, cache_dir() / "logs" / f"{kind}.log")
         partial.rename(target)
     finally:
@@ -122,7 +136,7 @@ def mmdebstrap(what: str, target: Path, recipe: list[str]) -> None:
 def remove_older(kind: str, keep: Path) -> None:
     """Remove what earlier recipes of the same kind left in the cache."""
     for path in cache_dir().glob(f"{kind}-*"):
-        if path != keep:
+        if path != keep and path.name.rpartition("-")[0] == kind:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -134,11 +148,11 @@ def copy_tree(tree: Path) -> str:
 def node_recipe() -> list[str]:
     hooks = [
         f'cp -a --no-preserve=ownership {SOURCE}/node/. "$1"',
-        'chroot "$1" systemctl enable lab-net lab-server ssh',
-        f'chroot "$1" systemctl mask {" ".join(MASKED)}',
+        'chroot "$1" systemctl enable lab-net lab-server ssh systemd-networkd',
+        f'chroot "$1" systemctl mask {" ".join(MASKED + NODE_MASKED)}',
         'chroot "$1" systemctl set-default multi-user.target',
         # everything as bytecode: an emulated CPU compiles slowly (some of scapy does not compile)
-        'chroot "$1" python3 -m compileall -q /usr/lib/python3.11 /usr/lib/python3 || true',
+        'chroot "$1" sh -c "python3 -m compileall -q /usr/lib/python3*" || true',
         'rm -f "$1/var/lib/dbus/machine-id"; : > "$1/etc/machine-id"',
     ]
     extra = cache_dir() / "extra-root-node"
@@ -148,11 +162,11 @@ def node_recipe() -> list[str]:
             *(f"--customize-hook={hook}" for hook in hooks)]
 
 
-def node_archive() -> Path:
-    """The path of the node image's archive (whether it exists or not)."""
+def node_archive(suite: str) -> Path:
+    """The path of the archive of a node image (whether it exists or not)."""
     recipe = [option.replace(str(SOURCE), "") for option in node_recipe()]
-    name = recipe_hash(SUITE, *recipe, SOURCE / "node", cache_dir() / "extra-root-node")
-    return cache_dir() / f"node-{name}.tar"
+    name = recipe_hash(suite, *recipe, SOURCE / "node", cache_dir() / "extra-root-node")
+    return cache_dir() / f"node-{suite}-{name}.tar"
 
 
 def vm_root_recipe() -> list[str]:
@@ -164,20 +178,23 @@ def vm_root_recipe() -> list[str]:
 
 def vm_root_archive() -> Path:
     """The path of the archive of the VM's root (whether it exists or not)."""
-    return cache_dir() / f"vmroot-{recipe_hash(SUITE, *vm_root_recipe())}.tar"
+    return cache_dir() / f"vmroot-{recipe_hash(VM_SUITE, *vm_root_recipe())}.tar"
 
 
-def vm_disk() -> Path:
-    """The directory with disk.raw, vmlinuz and initrd.img (whether it exists or not)."""
-    name = recipe_hash(node_archive().name, vm_root_archive().name, DISK_SIZE,
+def vm_disk(suites: Sequence[str]) -> Path:
+    """The directory with disk.raw, vmlinuz and initrd.img (whether it exists or not).
+
+    suites: of the node images that the disk holds.
+    """
+    name = recipe_hash(*(node_archive(suite).name for suite in suites), vm_root_archive().name, DISK_SIZE,
                        SOURCE / "vm", SOURCE / "containers.conf", Path(__file__),
                        ssh_key().with_suffix(".pub"), cache_dir() / "extra-root")
-    return cache_dir() / f"vm-{name}"
+    return cache_dir() / f"vm-{'-'.join(suites)}-{name}"
 
 
-def make_vm_disk(image: str) -> None:
-    """Unpack the VM's root, add the lab's files and the node image, write it to a disk."""
-    target = vm_disk()
+def make_vm_disk(suites: Sequence[str]) -> None:
+    """Unpack the VM's root, add the lab's files and the node images, write it to a disk."""
+    target = vm_disk(suites)
     if target.exists():
         return
     work = cache_dir() / "work"
@@ -187,8 +204,9 @@ def make_vm_disk(image: str) -> None:
     progress("VM disk ...")
     run(["tar", "-C", root, "-xf", vm_root_archive()], "VM root")
     configure_vm_root(root)
-    run_long([SOURCE / "vm" / "import-image", root, node_archive(), image],
-             "node image into the VM", cache_dir() / "logs" / "vm-image.log")
+    for suite in suites:
+        run_long([SOURCE / "vm" / "import-image", root, node_archive(suite), image_name(suite)],
+                 f"node image {suite} into the VM", cache_dir() / "logs" / f"vm-image-{suite}.log")
     made = work / "vm"
     made.mkdir()
     kernel = kernel_version(root)
@@ -201,7 +219,7 @@ def make_vm_disk(image: str) -> None:
              "VM disk", cache_dir() / "logs" / "vm-disk.log")
     made.rename(target)
     shutil.rmtree(work)
-    remove_older("vm", target)
+    remove_older(target.name.rpartition("-")[0], target)
 
 
 def kernel_version(root: Path) -> str:
@@ -254,8 +272,8 @@ def make_initrd(root: Path, kernel: str, init: str, target: Path, *modules: str)
                        input=names.encode(), stdout=output)
 
 
-def prepare(kernel: str, engine: str) -> None:
-    """Build what is missing for this choice of kernel ("host" or "vm") and engine."""
+def prepare(kernel: str, engine: str, suites: Sequence[str]) -> None:
+    """Build what is missing for this choice of kernel ("host" or "vm") and engine; suites: of the nodes."""
     commands = dict(BUILD_COMMANDS)
     if kernel == "vm":
         commands |= VM_COMMANDS
@@ -264,16 +282,17 @@ def prepare(kernel: str, engine: str) -> None:
     install_missing(commands)
     ssh_key()
     with ThreadPoolExecutor() as pool:  # two downloads and builds at once
-        jobs = [pool.submit(mmdebstrap, "node image", node_archive(), node_recipe())]
+        jobs = [pool.submit(mmdebstrap, f"node image {suite}", node_archive(suite), suite, node_recipe())
+                for suite in suites]
         if kernel == "vm":
             jobs.append(pool.submit(mmdebstrap, "VM root (builds Jool's modules)",
-                                    vm_root_archive(), vm_root_recipe()))
+                                    vm_root_archive(), VM_SUITE, vm_root_recipe()))
         for job in jobs:
             job.result()
     if kernel == "vm":
-        make_vm_disk(image_name())
+        make_vm_disk(suites)
 
 
-def image_name() -> str:
-    """The node image's name, with its recipe's hash as tag."""
-    return f"{IMAGE}:{node_archive().stem.removeprefix('node-')}"
+def image_name(suite: str) -> str:
+    """The name of a node image, with its suite and its recipe's hash as tag."""
+    return f"{IMAGE}:{node_archive(suite).stem.removeprefix('node-')}"

@@ -17,6 +17,7 @@ from labkit.common import (RUN, SOURCE, LabError, cache_dir, choice, have_comman
 from labkit.topology import LABEL, UPLINK
 
 MODULES = ("jool_siit", "ip6_tunnel")
+NAME = RUN / "topology"
 SYSTEMD_TIMEOUT = 180  # seconds until systemd is up in every node, on an emulated CPU
 
 
@@ -41,15 +42,23 @@ def chosen_engine(kernel: str) -> str:
     return engine
 
 
-class Lab:
-    """One lab per machine and kernel. Needs root: it makes network namespaces."""
+def what_is_up() -> str:
+    """The name of the topology that `up` started, empty where there is none."""
+    return NAME.read_text() if NAME.exists() else ""
 
-    def __init__(self, name: str = "mapt") -> None:
+
+class Lab:
+    """One lab per machine and kernel. Needs root: it makes network namespaces.
+
+    topology: a file of topologies/; by default what LAB_TOPOLOGY names, else what is up, else mapt.
+    """
+
+    def __init__(self, name: str = "") -> None:
         if os.geteuid() != 0:
             raise LabError("the lab makes network namespaces: run it as root (sudo)")
         if not have_commands("modprobe"):
             raise LabError("modprobe is missing: install kmod")
-        self.topology = topology.load(name)
+        self.topology = topology.load(name or os.environ.get("LAB_TOPOLOGY") or what_is_up() or "mapt")
         self.kernel = chosen_kernel()
         self.engine = chosen_engine(self.kernel)
 
@@ -87,7 +96,7 @@ class Lab:
         """Build what is missing in the cache, installing packages only after naming them."""
         progress(f"kernel: {self.kernel}, containers: {self.engine}, cache: {cache_dir()}")
         with locked(cache_dir()):
-            images.prepare(self.kernel, self.engine)
+            images.prepare(self.kernel, self.engine, self.topology.suites)
 
     def up(self) -> None:
         """Everything up and systemd done in every node; does what is missing only."""
@@ -95,8 +104,8 @@ class Lab:
         with locked(RUN):
             if self.kernel == "vm":
                 if vm.pid() is None:
-                    vm.start(images.vm_disk(), images.ssh_key())
-                elif vm.disk_name() != images.vm_disk().name:
+                    vm.start(images.vm_disk(self.topology.suites), images.ssh_key())
+                elif vm.disk_name() != images.vm_disk(self.topology.suites).name:
                     progress("WARNING: the running VM is of an older recipe; "
                              "`lab down` and `lab up` renew it")
             else:
@@ -106,6 +115,7 @@ class Lab:
             if foreign:
                 raise LabError(f"another topology is up ({', '.join(sorted(foreign))}): "
                                "`lab down` first")
+            NAME.write_text(self.topology.name)
             self._make_networks()
             missing = [n for n in self.topology.nodes if n not in there]
             stopped = [n for n, (_topo, state) in there.items() if state != "running"]
@@ -120,18 +130,19 @@ class Lab:
         progress(f"the lab is up ({len(self.topology.nodes)} nodes)")
 
     def _prepare_host(self) -> None:
-        """This machine's kernel and engine: modules loaded, the node image imported."""
+        """This machine's kernel and engine: modules loaded, the node images imported."""
         for module in MODULES:
             loaded = subprocess.run(["modprobe", module], capture_output=True, text=True)
             if loaded.returncode:
                 progress(f"WARNING: this kernel has no {module}: what needs it will not work here")
-        image = images.image_name()
-        known = subprocess.run([self.engine, "image", "inspect", image], capture_output=True,
-                               env=self._environment())
-        if known.returncode:
-            progress("importing the node image ...")
-            self._machine(f"{self.engine} import --change 'CMD [\"/sbin/init\"]' "
-                          f"{images.node_archive()} {image} >/dev/null", "importing the image")
+        for suite in self.topology.suites:
+            image = images.image_name(suite)
+            known = subprocess.run([self.engine, "image", "inspect", image], capture_output=True,
+                                   env=self._environment())
+            if known.returncode:
+                progress(f"importing the node image {suite} ...")
+                self._machine(f"{self.engine} import --change 'CMD [\"/sbin/init\"]' "
+                              f"{images.node_archive(suite)} {image} >/dev/null", "importing the image")
 
     def _containers(self) -> dict[str, tuple[str, str]]:
         """Node name -> (topology name, state) of the lab's containers."""
@@ -171,10 +182,10 @@ class Lab:
                     archive.addfile(info, io.BytesIO(text.encode()))
         self._machine(f"mkdir -p {RUN} && tar -xC {RUN}", "the nodes' files", buffer.getvalue())
         modules = self._machine("test -d /lib/modules && echo yes || true", "modules") != ""
-        image = images.image_name()
-        commands = [topology.container_command(self.engine, self.topology,
-                                               self.topology.nodes[n], image, modules)
-                    for n in names]
+        nodes = [self.topology.nodes[name] for name in names]
+        commands = [topology.container_command(self.engine, self.topology, node,
+                                               images.image_name(node.suite), modules)
+                    for node in nodes]
         self._parallel_commands(commands, "creating the containers")
 
     def _parallel_commands(self, commands: Iterable[Sequence[str]], what: str) -> None:
@@ -237,13 +248,20 @@ class Lab:
         names = self._checked(names)
         with locked(RUN):
             progress(f"restarting {' '.join(names)} ...")
-            self._engine_parallel("restart --time 30", names)
+            self._engine_parallel("restart --time 90", names)
             self._plug_and_wait(names)
         progress("restarted")
+
+    def kill(self, node: str) -> None:
+        """End a node at once, as a power cut does; `up` starts it again."""
+        self._checked([node])
+        with locked(RUN):
+            self._engine_parallel("kill --signal KILL", [node])
 
     def down(self) -> None:
         """Remove the nodes, the networks and the VM; the cache stays."""
         with locked(RUN):
+            NAME.unlink(missing_ok=True)
             if self.kernel == "vm":
                 vm.stop()
                 progress("the VM is gone")
@@ -260,7 +278,7 @@ class Lab:
         """Remove everything `prepare` made, the imported image too; extra-* trees stay."""
         self.down()
         if self.kernel == "host":
-            subprocess.run([self.engine, "image", "rm", images.image_name()],
+            subprocess.run([self.engine, "image", "rm", *map(images.image_name, self.topology.suites)],
                            capture_output=True, env=self._environment())
         for path in cache_dir().glob("*"):
             if not path.name.startswith("extra-"):

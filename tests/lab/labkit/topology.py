@@ -11,6 +11,7 @@ from labkit.common import RUN, SOURCE, LabError
 
 LABEL = "softwire-lab"  # containers, and the namespace that holds the bridges
 IMAGE = "localhost/softwire-lab-node"
+SUITES = ("bookworm", "trixie")  # Debian 12 and 13; the first one is the default
 UPLINK = "swlab-mgmt"  # the machine's interface in the management network
 
 # A node starts as a host that forwards nothing, whatever the machine itself does.
@@ -38,8 +39,14 @@ class Node:
     name: str
     group: str | None  # of the Ansible inventory; None: not managed by Ansible
     server: bool
+    suite: str  # the Debian release of its image
+    networkd: bool  # whether systemd-networkd configures it, not `ip -batch`
     interfaces: tuple[Interface, ...]
     routes: tuple[str, ...]
+
+    @property
+    def networks(self) -> set[str]:
+        return {interface.network for interface in self.interfaces}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +56,19 @@ class Topology:
     management_network: str
     management_address: str  # the machine's own, with its length
     nodes: dict[str, Node]
+
+    @property
+    def suites(self) -> list[str]:
+        """The Debian releases of the nodes."""
+        return sorted({node.suite for node in self.nodes.values()})
+
+    @property
+    def edges(self) -> dict[str, str]:
+        """Each client, and the customer edge on its network."""
+        edges = [node for node in self.nodes.values() if node.group == "map_ce"]
+        clients = [node for node in self.nodes.values() if not node.group and not node.server]
+        return {client.name: next(edge.name for edge in edges if edge.networks & client.networks)
+                for client in clients}
 
     def management_of(self, node: Node) -> str:
         """The address Ansible uses for a managed node."""
@@ -73,8 +93,11 @@ def parse(name: str, text: str) -> Topology:
     nodes = {}
     for number, (node, spec) in enumerate(data["nodes"].items(), 1):
         where = f"topology {name}: nodes.{node}"
-        if unknown := set(spec) - {"group", "server", "interfaces", "routes"}:
+        if unknown := set(spec) - {"group", "server", "suite", "networkd", "interfaces", "routes"}:
             raise LabError(f"{where}: unknown keys {sorted(unknown)}")
+        suite = spec.get("suite", SUITES[0])
+        if suite not in SUITES:
+            raise LabError(f"{where}.suite: {suite!r} is not one of {', '.join(SUITES)}")
         interfaces = []
         for index, (ifname, values) in enumerate(spec["interfaces"].items(), 1):
             if values["network"] not in data["networks"]:
@@ -88,30 +111,75 @@ def parse(name: str, text: str) -> Topology:
             interfaces.append(Interface(
                 ifname, values["network"], f"02:00:5e:00:{number:02x}:{index:02x}", addresses))
         nodes[node] = Node(node, spec.get("group"), spec.get("server", False),
+                           suite, spec.get("networkd", False),
                            tuple(interfaces), tuple(spec.get("routes", ())))
+        if nodes[node].networkd:
+            check_networkd_routes(nodes[node], where)
     management = data["management"]
     return Topology(name, tuple(data["networks"]), management["network"],
                     management["address"], nodes)
 
 
+def check_networkd_routes(node: Node, where: str) -> None:
+    """Refuse routes that networkd_files has no words or no interface for."""
+    networks = [ipaddress.ip_interface(address).network
+                for interface in node.interfaces for address in interface.addresses]
+    for route in node.routes:
+        if " dev " in route:
+            raise LabError(f"{where}.routes: {route!r}: for systemd-networkd only with gateways")
+        if not any(gateways_of(route)[1][0] in network for network in networks):
+            raise LabError(f"{where}.routes: {route!r}: no interface has a network with the gateway")
+
+
 def node_files(node: Node, public_key: str) -> dict[str, str]:
-    """What a node finds in /etc/lab: its interfaces, its `ip -batch` lines, its part."""
+    """What a node finds in /etc/lab: its interfaces, how to configure them, its part.
+
+    An interface without an address stays down: it is the role's to configure.
+    """
+    files = {"interfaces": "".join(f"{i.name}\n" for i in node.interfaces)}
     lines = ["link set lo up"]
-    for interface in node.interfaces:
-        # without an address the interface stays down: it is the role's to configure
-        if interface.addresses:
-            lines += [f"address replace {a} dev {interface.name}" for a in interface.addresses]
-            lines.append(f"link set {interface.name} up")
-    lines += [f"route replace {route}" for route in node.routes]
-    files = {
-        "interfaces": "".join(f"{i.name}\n" for i in node.interfaces),
-        "ip.batch": "".join(f"{line}\n" for line in lines),
-    }
+    if node.networkd:
+        files |= networkd_files(node)
+    else:
+        for interface in node.interfaces:
+            if interface.addresses:
+                lines += [f"address replace {a} dev {interface.name}" for a in interface.addresses]
+                lines.append(f"link set {interface.name} up")
+        lines += [f"route replace {route}" for route in node.routes]
+    files["ip.batch"] = "".join(f"{line}\n" for line in lines)
     if node.group:
         files["authorized_keys"] = public_key
     if node.server:
         files["server"] = ""
     return files
+
+
+def networkd_files(node: Node) -> dict[str, str]:
+    """The same for systemd-networkd: network/10-INTERFACE.network, as /etc/systemd/network takes them."""
+    files = {}
+    for interface in node.interfaces:
+        if not interface.addresses:
+            continue
+        lines = ["[Match]", f"Name={interface.name}", "", "[Network]", "IPv6AcceptRA=no"]
+        lines += [f"Address={address}" for address in interface.addresses]
+        networks = [ipaddress.ip_interface(address).network for address in interface.addresses]
+        for route in node.routes:
+            destination, gateways = gateways_of(route)
+            if any(gateways[0] in network for network in networks):
+                if destination == "default":
+                    destination = "::/0" if gateways[0].version == 6 else "0.0.0.0/0"
+                key = "Gateway" if len(gateways) == 1 else "MultiPathRoute"
+                lines += ["", "[Route]", f"Destination={destination}"]
+                lines += [f"{key}={gateway}" for gateway in gateways]
+        files[f"network/10-{interface.name}.network"] = "".join(f"{line}\n" for line in lines)
+    return files
+
+
+def gateways_of(route: str) -> tuple[str, list]:
+    """The destination and the gateways of `DEST via A` or `DEST nexthop via A nexthop via B`."""
+    destination, *words = route.split()
+    gateways = [ipaddress.ip_address(word) for word in words if word not in ("nexthop", "via")]
+    return destination, gateways
 
 
 def container_command(engine: str, topology: Topology, node: Node, image: str,
@@ -176,6 +244,7 @@ def inventory(topology: Topology, key: Path, proxy: str | None) -> str:
         "ansible_ssh_private_key_file": str(key),
         "ansible_ssh_common_args": " ".join(common),
         "ansible_ssh_pipelining": True,
+        "ansible_timeout": 60,  # until ssh answers, on an emulated CPU
         "ansible_python_interpreter": "/usr/bin/python3",
     }
     groups: dict[str, list[Node]] = {}

@@ -1,6 +1,6 @@
 """What a client of a customer edge tries; runs in the client's node, prints one JSON object.
 
-Arguments: server address, source port of the first flows, epoch second at which to start.
+Arguments: the server's addresses of IPv4 and IPv6, source port of the first flows, epoch second at which to start.
 """
 import hashlib
 import http.client
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-SERVER, SOURCE_PORT, START = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+SERVER, SERVER6, SOURCE_PORT, START = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 CLOSED_PORT, ECHO_PORT = 9999, 5353
 IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_DONT, IP_MTU = 10, 2, 0, 14
 
@@ -105,7 +105,7 @@ def traceroute():
 
 
 def native_ipv6():
-    done = subprocess.run(["ping", "-6", "-c", "1", "-W", "5", "2001:db8:7::56"], capture_output=True, text=True)
+    done = subprocess.run(["ping", "-6", "-c", "1", "-W", "5", SERVER6], capture_output=True, text=True)
     return done.returncode == 0
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import sys
+import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from network import CLIENTS, EDGE_OF, LAB, RELAYS, SERVER, SERVER6, SERVER_NODE, Edges, captures
 
-# Each client and the host of its customer edge.
-CLIENTS = {"c1": "ce11b", "c2": "ce774", "c3": "ce11a"}
+SOURCE_PORT = 40000
+CLIENT_SCRIPT = (Path(__file__).parent / "client.py").read_text()
 
 
 @pytest.fixture(scope="session")
 def lab():
-    from labkit import Lab
-    return Lab("mapt")
+    return LAB
 
 
 @pytest.fixture(scope="session")
@@ -31,5 +32,51 @@ def inventory():
 
 @pytest.fixture(scope="session")
 def edges(inventory):
-    """The ce dict of each customer edge by the name of its client."""
-    return {client: inventory[host]["ce"] for client, host in CLIENTS.items()}
+    return Edges({client: inventory[host]["ce"] for client, host in EDGE_OF.items()})
+
+
+@pytest.fixture(scope="session")
+def transport(edges):
+    return edges["c1"]["transport"]
+
+
+@pytest.fixture(scope="session")
+def forwarded(inventory):
+    """The client with a forwarded TCP port, that port, and the client's own."""
+    for client, host in EDGE_OF.items():
+        for forward in inventory[host]["port_forwards"]:
+            return client, forward["port"], forward["to_port"]
+    return pytest.fail("no customer edge has a port forward")
+
+
+@pytest.fixture(scope="session")
+def megabyte():
+    """The SHA-256 of what the server sends for /mb."""
+    return hashlib.sha256(random.Random(7597).randbytes(1_000_000)).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def traffic(lab, edges):
+    """Every client's battery, all at the same time, with captures at the server and on the border relays' IPv6 side."""
+    # Without offload the ends compute and check every checksum, and the capture shows the real ones.
+    ends = [(client, "lan") for client in CLIENTS] + [(SERVER_NODE, "inet")]
+    for done in lab.exec_all([(node, ["ethtool", "-K", device, "tx", "off"]) for node, device in ends]):
+        assert done.returncode == 0, done.stderr
+    # Two clients are one address to the server: its limit of errors per destination would hit them.
+    assert lab.exec(SERVER_NODE, ["sysctl", "-qw", "net.ipv4.icmp_ratelimit=0"]).returncode == 0
+    own = " or ".join(sorted({f"src net {edge['rule']['ipv4_prefix']}" for edge in edges.values()}))
+    with captures(lab, {(SERVER_NODE, "inet"): f"ip and ({own})"}) as at_server, \
+            captures(lab, {(relay, "isp"): "" for relay in RELAYS}, "-v") as at_relays:
+        start = float(lab.exec(SERVER_NODE, ["date", "+%s"]).stdout) + 5
+
+        def battery(client):
+            argv = ["python3", "-", SERVER, SERVER6, str(SOURCE_PORT), str(start)]
+            return lab.exec(client, argv, input=CLIENT_SCRIPT, timeout=240)
+
+        with ThreadPoolExecutor(len(CLIENTS)) as pool:
+            done = dict(zip(CLIENTS, pool.map(battery, CLIENTS)))
+    for client, run in done.items():
+        print(client, run.stderr)
+        assert run.returncode == 0, run.stderr
+    results = {client: json.loads(run.stdout) for client, run in done.items()}
+    return {"results": results, "at_server": at_server, "at_relays": at_relays}

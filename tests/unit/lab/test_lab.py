@@ -54,6 +54,48 @@ def test_a_server_gets_no_key(small):
     assert set(files) == {"interfaces", "ip.batch", "server"}
 
 
+NETWORKD = SMALL.replace('group = "map_ce"', 'group = "map_ce"\nsuite = "trixie"\nnetworkd = true')
+
+
+def test_a_node_on_networkd_gets_files_instead_of_ip_batch():
+    node = topology.parse("small", NETWORKD).nodes["ce"]
+    files = topology.node_files(node, "ssh-ed25519 AAAA\n")
+    assert files["ip.batch"] == "link set lo up\n"
+    assert set(files) == {"interfaces", "ip.batch", "authorized_keys", "network/10-isp.network", "network/10-mgmt.network"}
+    assert files["network/10-isp.network"].splitlines() == [
+        "[Match]", "Name=isp", "",
+        "[Network]", "IPv6AcceptRA=no", "Address=2001:db8:6::2/64", "",
+        "[Route]", "Destination=::/0", "Gateway=2001:db8:6::1",
+    ]
+    assert "[Route]" not in files["network/10-mgmt.network"]
+
+
+def test_a_route_with_several_gateways_for_networkd():
+    text = NETWORKD.replace('"default via 2001:db8:6::1"', '"2001:db8::/32 nexthop via 2001:db8:6::1 nexthop via 2001:db8:6::3"')
+    files = topology.node_files(topology.parse("small", text).nodes["ce"], "")
+    assert files["network/10-isp.network"].splitlines()[-3:] == [
+        "Destination=2001:db8::/32", "MultiPathRoute=2001:db8:6::1", "MultiPathRoute=2001:db8:6::3"]
+
+
+@pytest.mark.parametrize("route, reason", [
+    ("2001:db8::/64 dev isp", "systemd-networkd"),
+    ("default via 2001:db8:9::1", "no interface"),
+])
+def test_a_route_that_networkd_would_not_get_is_named(route, reason):
+    with pytest.raises(LabError, match=f"nodes.ce.routes: .*{reason}"):
+        topology.parse("small", NETWORKD.replace("default via 2001:db8:6::1", route))
+
+
+def test_suites_are_those_of_the_nodes(small):
+    assert small.suites == ["bookworm"]
+    assert topology.parse("small", NETWORKD).suites == ["bookworm", "trixie"]
+
+
+def test_each_client_has_the_edge_on_its_network():
+    assert topology.load("mapt").edges == {"c1": "ce11b", "c2": "ce774", "c3": "ce11a"}
+    assert topology.load("mape").edges == {"c1": "ce1", "c2": "ce2", "c3": "ce3", "c4": "ce4"}
+
+
 @pytest.mark.parametrize("engine", ["podman", "docker"])
 def test_container_command(small, engine):
     argv = topology.container_command(engine, small, small.nodes["ce"], "image:1", modules=True)
@@ -89,6 +131,7 @@ def test_inventory(small, proxy):
     ('network = "isp" }', 'network = "nowhere" }',
      r"nodes.ce.interfaces.lan: no network 'nowhere'"),
     ("server = true", "serves = true", r"nodes.s: unknown keys \['serves'\]"),
+    ('group = "map_ce"', 'suite = "sid"', "nodes.ce.suite: 'sid' is not one of bookworm, trixie"),
     ("interfaces.lan", "interfaces.a-very-long-lan", "longer than an interface name"),
 ])
 def test_a_wrong_topology_is_named(old, new, reason):
