@@ -59,18 +59,14 @@ _value:
 
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-
 from ansible_collections.softwire.map.plugins.plugin_utils import domain as domain_utils
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter
 
 
+@map_filter
 def ces(domain: Any, prefixes: Any) -> list[dict[str, Any]]:
     """The MAP parameters of the CEs with these end-user IPv6 prefixes."""
-    try:
-        return domain_utils.ces(domain, prefixes)
-    except MapError as exc:
-        raise AnsibleFilterError(f"softwire.map.ces: {exc}") from exc
+    return domain_utils.ces(domain, prefixes)
 
 
 class FilterModule:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from socket import AF_INET, inet_pton
 from typing import Any
 
 from ansible_collections.softwire.map.plugins.module_utils.arithmetic import Domain, port_ranges, psid_length_of
@@ -85,6 +86,23 @@ def ces(domain: Any, prefixes: Any, path: str = "prefixes", domain_path: str = "
     return results
 
 
+def owner(domain: Any, ipv4_address: Any, port: Any = None, domain_path: str = "") -> Any:
+    """The parameters of the CE behind an IPv4 address and port, or None; a list of them for a list of pairs. Raises MapError."""
+    prepared = Domain(parse_domain(domain, domain_path))
+    if not _is_list(ipv4_address):
+        return prepared.owner(_ipv4(ipv4_address, "ipv4_address"), integer(port, "port", 0, 65535))
+    if port is not None:
+        raise MapError("port", port, "is for one address; with a list of pairs each pair has its own port")
+    owners = []
+    for index, pair in enumerate(ipv4_address):
+        path = f"pairs[{index}]"
+        if not _is_list(pair) or len(pair) != 2:
+            raise MapError(path, pair, "must be a pair of an IPv4 address and a port, such as [192.0.2.18, 1232]")
+        address, number = pair
+        owners.append(prepared.owner(_ipv4(address, f"{path}[0]"), integer(number, f"{path}[1]", 0, 65535)))
+    return owners
+
+
 def port_set(psid: Any, psid_length: Any, psid_offset: Any) -> list[list[int]]:
     """The port set of a PSID as [[low, high], ...]. Raises MapError."""
     length = integer(psid_length, "psid_length", 0, 16, PORTS)
@@ -144,6 +162,14 @@ def ipv6_address(value: Any, path: str, reference: str | None = None) -> netaddr
         reason = "must be a unicast IPv6 address without length, such as 2001:db8:ffff::1"
         raise MapError(path, value, reason, reference) from exc
     return address
+
+
+def _ipv4(value: Any, path: str) -> int:
+    """An IPv4 address as an int. Raises MapError."""
+    try:
+        return int.from_bytes(inet_pton(AF_INET, value), "big")
+    except (TypeError, ValueError, OSError) as exc:
+        raise MapError(path, value, "must be an IPv4 address without length, such as 192.0.2.18") from exc
 
 
 def _require_netaddr() -> None:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from ansible_collections.softwire.map.plugins.plugin_utils import domain as domain_utils
-from ansible_collections.softwire.map.plugins.plugin_utils.domain import ce, ces, parse_domain, port_set
+from ansible_collections.softwire.map.plugins.plugin_utils.domain import ce, ces, owner, parse_domain, port_set
 from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
 
 RULE = {"ipv6_prefix": "2001:db8::/40", "ipv4_prefix": "192.0.2.0/24", "ea_length": 16}
@@ -400,6 +400,65 @@ def test_ces_keeps_the_order():
 )
 def test_refused_prefixes(prefixes, text):
     assert refusal(ces, MAP_E, prefixes).startswith(text)
+
+
+def test_owner_gives_the_ce_back():
+    one = ce(MAP_E, "2001:db8:12:3400::/56")
+    for low, high in one["port_ranges"]:
+        assert owner(MAP_E, [["192.0.2.18", port] for port in range(low, high + 1)]) == [one] * (high - low + 1)
+    assert owner(MAP_E, "192.0.2.18", "1232") == one
+
+
+@pytest.mark.parametrize(
+    ("domain", "address", "port", "prefix"),
+    [
+        (MAP_E, "192.0.2.18", 1231, "2001:db8:12:3300::/56"),
+        (MAP_E, "192.0.2.18", 1236, "2001:db8:12:3500::/56"),
+        (MAP_E, "192.0.2.18", 1023, None),
+        (MAP_E, "192.0.2.18", 1024, "2001:db8:12::/56"),
+        (MAP_E, "192.0.3.18", 1232, None),
+        (with_rule(psid_offset=0), "192.0.2.18", 0, "2001:db8:12::/56"),
+        # Not shared: every port, whatever the offset; and a prefix, of which every address is the CE's.
+        (with_rule(ea_length=8), "192.0.2.18", 80, "2001:db8:12::/48"),
+        (with_rule(ea_length=4), "192.0.2.31", 80, "2001:db8:10::/44"),
+        (with_rule(ea_length=0), "192.0.2.31", 80, "2001:db8::/40"),
+        # One address of explicit PSIDs.
+        (with_rules(EXPLICIT, {**EXPLICIT, "ipv6_prefix": "2001:db8:2::/56", "psid": 0x35}), "192.0.2.18", 1236, "2001:db8:2::/56"),
+        (with_rules(EXPLICIT, {**EXPLICIT, "ipv6_prefix": "2001:db8:2::/56", "psid": 0x35}), "192.0.2.18", 1240, None),
+        (with_rules(EXPLICIT, {**EXPLICIT, "ipv6_prefix": "2001:db8:2::/56", "psid": 0x35}), "192.0.2.18", 80, None),
+        # The CE that the first rule gives would follow the second one.
+        (with_rules({}, {"ipv6_prefix": "2001:db8:12::/48", "ipv4_prefix": "192.0.3.0/24", "ea_length": 8}), "192.0.2.18", 1232, None),
+        (with_rules({}, {"ipv6_prefix": "2001:db8:12::/48", "ipv4_prefix": "192.0.3.0/24", "ea_length": 8}), "192.0.3.18", 1232,
+         "2001:db8:12:1200::/56"),
+    ],
+)
+def test_owner(domain, address, port, prefix):
+    found = owner(domain, address, port)
+    assert (found and found["end_user_prefix"]) == prefix
+    if prefix:
+        assert found == ce(domain, prefix)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("192.0.2.18",), "port: not set: must be an integer between 0 and 65535"),
+        (("192.0.2.18", 65536), "port: 65536: must be an integer between 0 and 65535"),
+        (("192.0.2.18", True), "port: True: must be an integer between 0 and 65535"),
+        ((None, 80), "ipv4_address: not set: must be an IPv4 address without length, such as 192.0.2.18"),
+        (("192.0.2", 80), "ipv4_address: 192.0.2: must be an IPv4 address"),
+        (("192.0.2.18\0", 80), "ipv4_address: 192.0.2.18\0: must be an IPv4 address"),
+        (("2001:db8::1", 80), "ipv4_address: 2001:db8::1: must be an IPv4 address"),
+        ((3221225490, 80), "ipv4_address: 3221225490: must be an IPv4 address"),
+        (([], 80), "port: 80: is for one address; with a list of pairs each pair has its own port"),
+        ((["192.0.2.18", 80],), "pairs[0]: 192.0.2.18: must be a pair of an IPv4 address and a port, such as [192.0.2.18, 1232]"),
+        (([["192.0.2.18", 80, 1]],), "pairs[0]: ['192.0.2.18', 80, 1]: must be a pair"),
+        (([["192.0.2.18", 80], ["192.0.2.256", 80]],), "pairs[1][0]: 192.0.2.256: must be an IPv4 address"),
+        (([["192.0.2.18", "http"]],), "pairs[0][1]: http: must be an integer between 0 and 65535"),
+    ],
+)
+def test_refused_owner(arguments, text):
+    assert refusal(owner, MAP_E, *arguments).startswith(text)
 
 
 def test_a_hundred_thousand_ces_take_seconds():
