@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from socket import AF_INET, inet_pton
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.module_utils.arithmetic import Domain, port_ranges, psid_length_of
+from ansible_collections.softwire.map.plugins.module_utils.arithmetic import Domain, ipv4_text, port_ranges, psid_length_of
 from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError, join_path
 
 try:
@@ -27,6 +27,8 @@ DEFAULT_PSID_OFFSET = {"rfc7597": 6, "draft03": 4}
 DMR_LENGTHS = (32, 40, 48, 56, 64, 96)
 
 DOMAIN_KEYS = ("transport", "interface_id", "br_address", "dmr", "rules")
+LW4O6_KEYS = ("transport", "br_address", "binding")
+BINDING_KEYS = ("ipv4_address", "ipv6_prefix", "psid_offset", "psid_length", "psid")
 RULE_KEYS = ("ipv6_prefix", "ipv4_prefix", "ea_length", "psid_offset", "psid_length", "psid", "fmr")
 
 ALGORITHM = "RFC 7597 section 5"
@@ -36,6 +38,7 @@ BR_ADDRESS = "RFC 7597 section 5.4"
 DMR = "RFC 7599 section 5.1"
 IPV4_EMBEDDED = "RFC 6052 section 2.2"
 EXPLICIT_PSID = "RFC 7598 section 4.5"
+BINDING = "RFC 7598 section 4.4"
 
 
 def parse_domain(value: Any, path: str = "") -> dict[str, Any]:
@@ -45,6 +48,9 @@ def parse_domain(value: Any, path: str = "") -> dict[str, Any]:
     Keys that are null count as not set, so a result of this function passes through it unchanged.
     Raises MapError.
     """
+    if isinstance(value, Mapping) and value.get("transport") == "lw4o6":
+        reason = "lightweight 4over6 is not MAP: it has a binding for each customer edge, no rules; use map-e or map-t"
+        raise MapError(join_path(path, "transport"), "lw4o6", reason, "RFC 7596")
     fields = _dict(value, path, DOMAIN_KEYS, "a MAP domain")
     transport = _choice(fields, "transport", path, ("map-e", "map-t"))
     interface_id = _choice(fields, "interface_id", path, ("rfc7597", "draft03"), default="rfc7597")
@@ -58,6 +64,33 @@ def parse_domain(value: Any, path: str = "") -> dict[str, Any]:
     _refuse_one_ipv6_prefix_twice(rules, rules_path)
     _refuse_ipv4_conflicts(rules, rules_path)
     return {"transport": transport, "interface_id": interface_id, "br_address": br_address, "dmr": dmr, "rules": rules}
+
+
+def parse_lw4o6(value: Any, path: str = "") -> dict[str, Any]:
+    """A lightweight 4over6 "domain", the form in which its DHCPv6 options come and go: {transport, br_address, binding}.
+
+    Its binding, which may be null, has the keys ipv4_address, ipv6_prefix, psid_offset (default 0), psid_length (default 0)
+    and psid, which is null where the address is not shared. Raises MapError.
+    """
+    fields = _dict(value, path, LW4O6_KEYS, "a lightweight 4over6 domain")
+    parsed = {"transport": "lw4o6", "br_address": _br_address(fields, path), "binding": None}
+    if "binding" not in fields:
+        return parsed
+    path = join_path(path, "binding")
+    binding = _dict(fields["binding"], path, BINDING_KEYS, "a binding")
+    address = ipv4_text(_ipv4(binding.get("ipv4_address"), f"{path}.ipv4_address"))
+    ipv6_prefix = str(prefix(binding.get("ipv6_prefix"), f"{path}.ipv6_prefix", 6, BINDING))
+    offset = integer(binding.get("psid_offset", 0), f"{path}.psid_offset", 0, 15, EXPLICIT_PSID)
+    length = integer(binding.get("psid_length", 0), f"{path}.psid_length", 0, 16, EXPLICIT_PSID)
+    _refuse_no_port(offset, length, f"{path}.psid_offset")
+    psid = binding.get("psid")
+    if length:
+        psid = integer(psid, f"{path}.psid", 0, (1 << length) - 1, EXPLICIT_PSID)
+    elif psid is not None:
+        raise MapError(f"{path}.psid", psid, "needs its psid_length, an integer between 1 and 16", EXPLICIT_PSID)
+    parsed["binding"] = {
+        "ipv4_address": address, "ipv6_prefix": ipv6_prefix, "psid_offset": offset, "psid_length": length, "psid": psid}
+    return parsed
 
 
 def ce(domain: Any, end_user_prefix: Any, path: str = "end_user_prefix", domain_path: str = "") -> dict[str, Any]:
@@ -200,14 +233,14 @@ def _choice(fields: dict, key: str, path: str, choices: tuple[str, ...], default
 
 
 def _br_address(fields: dict, path: str) -> list[str]:
-    """The BR addresses of a MAP-E domain; people write one as a string or several as a list."""
+    """The BR addresses of a MAP-E or lightweight 4over6 domain; people write one as a string or several as a list."""
     if "dmr" in fields:
         reason = "is for transport map-t only: remove it, or set transport to map-t"
         raise MapError(join_path(path, "dmr"), fields["dmr"], reason, DMR)
     path = join_path(path, "br_address")
     written = fields.get("br_address")
     if not written:
-        raise MapError(path, written, "is required for transport map-e: the IPv6 address of the BR", BR_ADDRESS)
+        raise MapError(path, written, f"is required for transport {fields['transport']}: the IPv6 address of the BR", BR_ADDRESS)
     if not _is_list(written):
         return [str(ipv6_address(written, path, BR_ADDRESS))]
     addresses = [str(ipv6_address(item, f"{path}[{index}]", BR_ADDRESS)) for index, item in enumerate(written)]
