@@ -51,13 +51,13 @@ def parse_domain(value: Any, path: str = "") -> dict[str, Any]:
     if isinstance(value, Mapping) and value.get("transport") == "lw4o6":
         reason = "lightweight 4over6 is not MAP: it has a binding for each customer edge, no rules; use map-e or map-t"
         raise MapError(join_path(path, "transport"), "lw4o6", reason, "RFC 7596")
-    fields = _dict(value, path, DOMAIN_KEYS, "a MAP domain")
+    fields = mapping(value, path, DOMAIN_KEYS, "a MAP domain")
     transport = _choice(fields, "transport", path, ("map-e", "map-t"))
-    interface_id = _choice(fields, "interface_id", path, ("rfc7597", "draft03"), default="rfc7597")
+    interface_id = interface_id_of(fields, path)
     br_address, dmr = (_br_address(fields, path), None) if transport == "map-e" else (None, _dmr(fields, path))
     rules_path = join_path(path, "rules")
     written = fields.get("rules")
-    if not _is_list(written) or not written:
+    if not is_list(written) or not written:
         raise MapError(rules_path, written, "must be a list of at least one rule", ALGORITHM)
     offset = DEFAULT_PSID_OFFSET[interface_id]
     rules = [_rule(rule, f"{rules_path}[{index}]", offset) for index, rule in enumerate(written)]
@@ -72,12 +72,12 @@ def parse_lw4o6(value: Any, path: str = "") -> dict[str, Any]:
     Its binding, which may be null, has the keys ipv4_address, ipv6_prefix, psid_offset (default 0), psid_length (default 0)
     and psid, which is null where the address is not shared. Raises MapError.
     """
-    fields = _dict(value, path, LW4O6_KEYS, "a lightweight 4over6 domain")
+    fields = mapping(value, path, LW4O6_KEYS, "a lightweight 4over6 domain")
     parsed = {"transport": "lw4o6", "br_address": _br_address(fields, path), "binding": None}
     if "binding" not in fields:
         return parsed
     path = join_path(path, "binding")
-    binding = _dict(fields["binding"], path, BINDING_KEYS, "a binding")
+    binding = mapping(fields["binding"], path, BINDING_KEYS, "a binding")
     address = ipv4_text(_ipv4(binding.get("ipv4_address"), f"{path}.ipv4_address"))
     ipv6_prefix = str(prefix(binding.get("ipv6_prefix"), f"{path}.ipv6_prefix", 6, BINDING))
     offset = integer(binding.get("psid_offset", 0), f"{path}.psid_offset", 0, 15, EXPLICIT_PSID)
@@ -101,7 +101,7 @@ def ce(domain: Any, end_user_prefix: Any, path: str = "end_user_prefix", domain_
 def ces(domain: Any, prefixes: Any, path: str = "prefixes", domain_path: str = "") -> list[dict[str, Any]]:
     """The parameters of many CEs of one domain, in order. Raises MapError, also where two prefixes give one CE."""
     prepared = Domain(parse_domain(domain, domain_path))
-    if not _is_list(prefixes):
+    if not is_list(prefixes):
         raise MapError(path, prefixes, "must be a list of end-user IPv6 prefixes")
     results = []
     first_index = {}
@@ -122,14 +122,14 @@ def ces(domain: Any, prefixes: Any, path: str = "prefixes", domain_path: str = "
 def owner(domain: Any, ipv4_address: Any, port: Any = None, domain_path: str = "") -> Any:
     """The parameters of the CE behind an IPv4 address and port, or None; a list of them for a list of pairs. Raises MapError."""
     prepared = Domain(parse_domain(domain, domain_path))
-    if not _is_list(ipv4_address):
+    if not is_list(ipv4_address):
         return prepared.owner(_ipv4(ipv4_address, "ipv4_address"), integer(port, "port", 0, 65535))
     if port is not None:
         raise MapError("port", port, "is for one address; with a list of pairs each pair has its own port")
     owners = []
     for index, pair in enumerate(ipv4_address):
         path = f"pairs[{index}]"
-        if not _is_list(pair) or len(pair) != 2:
+        if not is_list(pair) or len(pair) != 2:
             raise MapError(path, pair, "must be a pair of an IPv4 address and a port, such as [192.0.2.18, 1232]")
         address, number = pair
         owners.append(prepared.owner(_ipv4(address, f"{path}[0]"), integer(number, f"{path}[1]", 0, 65535)))
@@ -182,6 +182,16 @@ def merged(prefixes: list[str]) -> list[str]:
     return [str(network) for network in netaddr.cidr_merge(prefixes)]
 
 
+def prefixes_between(first: int, last: int) -> list[str]:
+    """The fewest IPv6 prefixes that hold the addresses (int) from first to last; none where last is before first."""
+    return [str(network) for network in netaddr.iprange_to_cidrs(netaddr.IPAddress(first, 6), netaddr.IPAddress(last, 6))] if first <= last else []
+
+
+def interface_id_of(fields: dict, path: str = "") -> str:
+    """The layout of the interface identifier, rfc7597 unless it is set. Raises MapError."""
+    return _choice(fields, "interface_id", path, tuple(DEFAULT_PSID_OFFSET), default="rfc7597")
+
+
 def ipv6_address(value: Any, path: str, reference: str | None = None) -> netaddr.IPAddress:
     """A unicast IPv6 address. Raises MapError."""
     _require_netaddr()
@@ -211,11 +221,11 @@ def _require_netaddr() -> None:
         raise MapError("netaddr", sys.executable, reason)
 
 
-def _is_list(value: Any) -> bool:
+def is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def _dict(value: Any, path: str, keys: tuple[str, ...], what: str) -> dict[str, Any]:
+def mapping(value: Any, path: str, keys: tuple[str, ...], what: str) -> dict[str, Any]:
     """The dict without its null values; any other key than `keys` is refused, since it is a typing error."""
     if not isinstance(value, Mapping):
         raise MapError(path or "domain", value, f"must be {what}, a dict with some of the keys {', '.join(keys)}")
@@ -241,7 +251,7 @@ def _br_address(fields: dict, path: str) -> list[str]:
     written = fields.get("br_address")
     if not written:
         raise MapError(path, written, f"is required for transport {fields['transport']}: the IPv6 address of the BR", BR_ADDRESS)
-    if not _is_list(written):
+    if not is_list(written):
         return [str(ipv6_address(written, path, BR_ADDRESS))]
     addresses = [str(ipv6_address(item, f"{path}[{index}]", BR_ADDRESS)) for index, item in enumerate(written)]
     for index, address in enumerate(addresses):
@@ -270,7 +280,7 @@ def _dmr(fields: dict, path: str) -> str:
 
 def _rule(value: Any, path: str, default_psid_offset: int) -> dict[str, Any]:
     """One rule, checked by itself."""
-    fields = _dict(value, path, RULE_KEYS, "a rule")
+    fields = mapping(value, path, RULE_KEYS, "a rule")
     ipv6 = prefix(fields.get("ipv6_prefix"), f"{path}.ipv6_prefix", 6, ALGORITHM)
     ipv4 = prefix(fields.get("ipv4_prefix"), f"{path}.ipv4_prefix", 4, ALGORITHM)
     ea_length = integer(fields.get("ea_length"), f"{path}.ea_length", 0, 48, ALGORITHM)
