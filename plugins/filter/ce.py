@@ -145,13 +145,13 @@ _value:
 from typing import Any
 
 from ansible_collections.softwire.map.plugins.plugin_utils import domain as domain_utils
-from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter
+from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 
 @map_filter
 def ce(domain: Any, end_user_prefix: Any) -> dict[str, Any]:
     """The MAP parameters of the CE with this end-user IPv6 prefix."""
-    return domain_utils.ce(domain, end_user_prefix)
+    return domain_utils.ce(domain, end_user_prefix, warn=warn)
 
 
 class FilterModule:

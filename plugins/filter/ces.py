@@ -60,13 +60,13 @@ _value:
 from typing import Any
 
 from ansible_collections.softwire.map.plugins.plugin_utils import domain as domain_utils
-from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter
+from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 
 @map_filter
 def ces(domain: Any, prefixes: Any) -> list[dict[str, Any]]:
     """The MAP parameters of the CEs with these end-user IPv6 prefixes."""
-    return domain_utils.ces(domain, prefixes)
+    return domain_utils.ces(domain, prefixes, warn=warn)
 
 
 class FilterModule:

@@ -82,13 +82,13 @@ _value:
 from typing import Any
 
 from ansible_collections.softwire.map.plugins.plugin_utils import dhcpv6
-from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter
+from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 
 @map_filter
 def dhcpv6_options(domain: Any) -> list[dict[str, Any]]:
     """The DHCPv6 options that bring a domain to its customer edges."""
-    return dhcpv6.options(domain)
+    return dhcpv6.options(domain, warn=warn)
 
 
 class FilterModule:

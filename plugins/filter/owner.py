@@ -91,13 +91,13 @@ _value:
 from typing import Any
 
 from ansible_collections.softwire.map.plugins.plugin_utils import domain as domain_utils
-from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter
+from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 
 @map_filter
 def owner(domain: Any, ipv4_address: Any, port: Any = None) -> Any:
     """The parameters of the CE behind an IPv4 address and port, or behind each of a list of pairs."""
-    return domain_utils.owner(domain, ipv4_address, port)
+    return domain_utils.owner(domain, ipv4_address, port, warn=warn)
 
 
 class FilterModule:

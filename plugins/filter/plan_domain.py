@@ -178,13 +178,13 @@ _value:
 from typing import Any
 
 from ansible_collections.softwire.map.plugins.plugin_utils import plan
-from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter
+from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 
 @map_filter
 def plan_domain(requirements: Any) -> dict[str, Any]:
     """A domain for IPv4 pools, subscribers and an IPv6 prefix, and what it offers."""
-    return plan.plan_domain(requirements)
+    return plan.plan_domain(requirements, warn=warn)
 
 
 class FilterModule:

@@ -149,7 +149,8 @@ class Rule:
         self.psid = fields["psid"]
         # Of the EA bits the first p complete the IPv4 address or prefix, the rest is the PSID.
         self.suffix_length = min(self.ea_length, 32 - self.ipv4_length)
-        self._port_ranges = {}
+        # {PSID: what all CEs with it have in common}, filled by the domain.
+        self.common = {}
 
     def ipv4_and_psid(self, ea_bits):
         """The IPv4 address (of a prefix: its base) and the PSID, both int, that EA bits name (RFC 7597 section 5.2)."""
@@ -163,12 +164,6 @@ class Rule:
         suffix = ipv4 >> (32 - self.ipv4_length - self.suffix_length) & ((1 << self.suffix_length) - 1)
         ea_bits = suffix << psid_bits | psid & ((1 << psid_bits) - 1)
         return self.ipv6 | ea_bits << (128 - self.end_user_length)
-
-    def port_ranges(self, psid):
-        """The port set of a PSID under this rule; computed once and shared, so read only."""
-        if psid not in self._port_ranges:
-            self._port_ranges[psid] = port_ranges(psid, self.psid_length, self.fields["psid_offset"])
-        return self._port_ranges[psid]
 
 
 class Domain:
@@ -248,26 +243,40 @@ class Domain:
         """The dict of a CE; prefix: its end-user prefix, an int of exactly rule + EA bits."""
         length = rule.end_user_length
         ipv4, psid = rule.ipv4_and_psid(prefix >> (128 - length) & ((1 << rule.ea_length) - 1))
-        end_user_prefix = f"{ipv6_text(prefix)}/{length}"
+        if psid not in rule.common:
+            rule.common[psid] = self._common(rule, psid)
+        ce = rule.common[psid].copy()
+        ce["end_user_prefix"] = f"{ipv6_text(prefix)}/{length}"
+        ce["delegated_prefix"] = ce["end_user_prefix"] if delegated_prefix is None else delegated_prefix
+        ce["rule"] = rule.fields.copy()
         ipv4_length = rule.ipv4_length + rule.suffix_length
-        ranges = rule.port_ranges(psid)
+        if ipv4_length == 32:
+            ce["ipv4_address"] = ipv4_text(ipv4)
+        else:
+            ce["ipv4_prefix"] = f"{ipv4_text(ipv4)}/{ipv4_length}"
+        ce["map_address"] = ipv6_text(map_address(prefix, length, ipv4, psid, ce["interface_id"]))
+        return ce
+
+    def _common(self, rule, psid):
+        """The dict of a CE with what the CEs of one PSID have in common; the rest is None, to be filled in."""
         fields = self.fields
+        ranges = port_ranges(psid, rule.psid_length, rule.fields["psid_offset"])
         return {
-            "delegated_prefix": end_user_prefix if delegated_prefix is None else delegated_prefix,
-            "end_user_prefix": end_user_prefix,
-            "rule": dict(rule.fields),
+            "delegated_prefix": None,
+            "end_user_prefix": None,
+            "rule": None,
             "fmrs": self._fmrs,
             "transport": fields["transport"],
             "interface_id": fields["interface_id"],
-            "ipv4_address": ipv4_text(ipv4) if ipv4_length == 32 else None,
-            "ipv4_prefix": None if ipv4_length == 32 else f"{ipv4_text(ipv4)}/{ipv4_length}",
+            "ipv4_address": None,
+            "ipv4_prefix": None,
             "psid": psid if rule.psid_length else None,
             "psid_length": rule.psid_length,
             "psid_offset": rule.fields["psid_offset"],
             "port_ranges": ranges,
             "port_count": len(ranges) * (ranges[0][1] - ranges[0][0] + 1),
             "sharing_ratio": 1 << rule.psid_length,
-            "map_address": ipv6_text(map_address(prefix, length, ipv4, psid, fields["interface_id"])),
+            "map_address": None,
             "br_address": fields["br_address"][0] if fields["br_address"] else None,
             "dmr": fields["dmr"],
         }

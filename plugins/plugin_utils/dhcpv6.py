@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any, NamedTuple
 
 from ansible_collections.softwire.map.plugins.plugin_utils.domain import integer, parse_domain, parse_lw4o6
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.plugin_utils.errors import Faults, MapError
 
 RULE, BR, DMR, V4V6BIND, PORTPARAMS, CONT_MAPE, CONT_MAPT, CONT_LW = range(89, 97)
 NAMES = dict(zip(range(89, 97), (
@@ -32,7 +32,7 @@ CONTENTS = {
 FMR_FLAG = 1
 
 
-def options(domain: Any, path: str = "") -> list[dict[str, Any]]:
+def options(domain: Any, path: str = "", warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
     """The container of a domain as people write it, as [{code, data, option}]; data and option in hex. Raises MapError.
 
     domain: for MAP-E or MAP-T, or for lightweight 4over6 (transport lw4o6, with a binding).
@@ -41,7 +41,7 @@ def options(domain: Any, path: str = "") -> list[dict[str, Any]]:
         parsed = parse_lw4o6(domain, path)
         body = _br_options(parsed) + _binding_option(parsed["binding"])
     else:
-        parsed = parse_domain(domain, path)
+        parsed = parse_domain(domain, path, warn)
         if parsed["interface_id"] != "rfc7597":
             reason = "has no place in the options: a CE that reads them computes the MAP address of rfc7597"
             raise MapError("interface_id", parsed["interface_id"], reason, "RFC 7598 section 4")
@@ -174,11 +174,14 @@ class _Decoder:
             written["binding"] = self._binding(inside[V4V6BIND][0]) if V4V6BIND in inside else None
         else:
             written["rules"] = [self._rule(option, f"rules[{index}]") for index, option in enumerate(inside[RULE])]
-        try:
-            return parse_lw4o6(written) if transport == "lw4o6" else parse_domain(written)
-        except MapError as exc:
-            at = self.places.get(exc.path, container.start)
-            raise MapError(f"byte {at} ({exc.path})", exc.value, exc.reason, exc.reference) from exc
+        faults = Faults()
+        parsed = faults.check(parse_lw4o6 if transport == "lw4o6" else parse_domain, written)
+        placed = Faults()
+        for fault in faults.found:
+            at = self.places.get(fault.path, container.start)
+            placed.add(f"byte {at} ({fault.path})", fault.value, fault.reason, fault.reference)
+        placed.refuse()
+        return parsed
 
     def _contents(self, parent: Option, start: int) -> dict[int, list[Option]]:
         """The options inside another one by their code, from a byte on. Codes that RFC 7598 does not know are ignored."""

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.softwire.map.plugins.module_utils.arithmetic import port_ranges
@@ -21,7 +22,7 @@ from ansible_collections.softwire.map.plugins.plugin_utils.domain import (
     prefix,
     prefixes_between,
 )
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.plugin_utils.errors import Faults, MapError
 
 KEYS = (
     "ipv4_pools", "ipv6_prefix", "subscribers", "ports_per_subscriber", "psid_offset", "end_user_prefix_length",
@@ -33,14 +34,16 @@ WELL_KNOWN_PREFIX = "64:ff9b::/96"
 EMBEDDING = "RFC 7597 section 5.2"
 
 
-def plan_domain(requirements: Any) -> dict[str, Any]:
+def plan_domain(requirements: Any, warn: Callable[[str], None] | None = None) -> dict[str, Any]:
     """A domain for these requirements, with what it offers and what is left over. Raises MapError where there is none.
 
     Every pool becomes a rule; all of them have one PSID length and one length of end-user prefixes, so that each subscriber
     gets as many ports and as large a prefix as any other. The largest pools come first in the IPv6 prefix, so no gap
     is left between the rules.
     """
-    fields = mapping(requirements, "", KEYS, "the requirements")
+    faults = Faults()
+    fields = mapping(requirements, "", KEYS, "the requirements", faults)
+    faults.refuse()
     pools = _pools(fields.get("ipv4_pools"))
     ipv6 = prefix(fields.get("ipv6_prefix"), "ipv6_prefix", 6)
     default_offset = DEFAULT_PSID_OFFSET[interface_id_of(fields)]
@@ -64,7 +67,7 @@ def plan_domain(requirements: Any) -> dict[str, Any]:
         written.setdefault("dmr", WELL_KNOWN_PREFIX)
     ports = ports_of(psid_length, psid_offset)
     return {
-        "domain": parse_domain({"transport": transport, "rules": rules, **written}),
+        "domain": parse_domain({"transport": transport, "rules": rules, **written}, warn=warn),
         "sharing_ratio": 1 << psid_length,
         "psid_length": psid_length,
         "psid_offset": psid_offset,

@@ -41,6 +41,7 @@ PLAYBOOK = r"""
         one: "{{ map_domain | softwire.map.ce(prefixes[0]) }}"
         all: "{{ map_domain | softwire.map.ces(prefixes) }}"
         yaml: "{{ map_domain | softwire.map.ce(prefixes[0]) | to_nice_yaml }}"
+        odd: "{{ map_domain | combine({'br_address': '2001:db8::1'}) | softwire.map.ce(prefixes[0]) }}"
         owners: "{{ map_domain | softwire.map.owner([['192.0.2.18', '1232'], ['192.0.2.18', 80]]) }}"
         pairs: "{{ map_domain | softwire.map.owner(['192.0.2.18'] | product([1232]) | list) }}"
         nobody: "{{ map_domain | softwire.map.owner('192.0.2.18', 80) is none }}"
@@ -67,6 +68,8 @@ def test_in_a_playbook(tmp_path):
         env=environment, capture_output=True, text=True, check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+    warning = " ".join((run.stdout + run.stderr).split())
+    assert "softwire.map: br_address: 2001:db8::1: lies in 2001:db8::/40 of rules[0]" in warning
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["one"]["map_address"] == "2001:db8:12:3400:0:c000:212:34"
     assert result["one"]["fmrs"] == [result["one"]["rule"]]
@@ -84,7 +87,7 @@ def test_in_a_playbook(tmp_path):
     ("call", "text"),
     [
         (lambda: ce.ce(DOMAIN, "2001:db9::/56"), "softwire.map.ce: end_user_prefix: 2001:db9::/56: is outside every rule"),
-        (lambda: ce.ce({**DOMAIN, "rules": [{}]}, "x"), "softwire.map.ce: rules[0].ipv6_prefix: not set: must be an IPv6 prefix"),
+        (lambda: ce.ce({**DOMAIN, "rules": [{}]}, "x"), "softwire.map.ce: 3 faults:\n- rules[0].ipv6_prefix: not set: must be an IPv6 prefix"),
         (lambda: ces.ces(DOMAIN, ["2001:db8::/56", 5]), "softwire.map.ces: prefixes[1]: 5: must be an IPv6 prefix"),
         (lambda: ces.ces(None, []), "softwire.map.ces: domain: not set: must be a MAP domain"),
         (lambda: owner.owner(DOMAIN, "192.0.2.0/24", 5), "softwire.map.owner: ipv4_address: 192.0.2.0/24: must be an IPv4 address"),
