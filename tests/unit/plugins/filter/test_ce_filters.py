@@ -51,7 +51,9 @@ PLAYBOOK = r"""
       ignore_errors: true
       register: refused
     - ansible.builtin.copy:
-        content: "{{ {'one': one, 'all': all, 'yaml': yaml, 'ports': ports, 'owners': owners, 'pairs': pairs, 'nobody': nobody, 'refused': refused.msg} | to_json }}"
+        content: >-
+          {{ {'one': one, 'all': all, 'yaml': yaml, 'ports': ports, 'owners': owners, 'pairs': pairs, 'nobody': nobody,
+          'refused': refused.msg} | to_json }}
         dest: "{{ playbook_dir }}/result.json"
         mode: "0600"
 """

@@ -583,6 +583,16 @@ def test_a_hundred_thousand_ces_take_seconds():
     assert result[-1]["ipv4_address"] == "10.0.1.134"
 
 
+def test_a_hundred_thousand_owners_take_seconds():
+    domain = with_rule(ipv4_prefix="10.0.0.0/16", ipv6_prefix="2001::/20", ea_length=24)
+    pairs = [[f"10.0.{index >> 8 & 255}.{index & 255}", 1024 + (index & 0xFFF)] for index in range(100_000)]
+    start = time.process_time()
+    result = owner(domain, pairs)
+    # Measured: 1.1 s; wide, as above.
+    assert time.process_time() - start < 6
+    assert result[-1]["ipv4_address"] == "10.0.134.159"
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
