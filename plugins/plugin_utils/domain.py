@@ -349,7 +349,8 @@ def _rule(value: Any, path: str, default_psid_offset: int, faults: Faults) -> di
     if ipv6 is not None and ea_length is not None and ipv6.prefixlen + ea_length > 128:
         reason = f"is more than {ipv6} leaves: prefix length and EA bits are at most 128 together"
         faults.add(f"{path}.ea_length", fields["ea_length"], reason, ALGORITHM)
-    elif ipv4 is not None and ea_length is not None:
+    psid_length, psid = None, None
+    if ipv4 is not None and ea_length is not None:
         psid_length, psid = faults.check(_psid, fields, path, ea_length, ipv4) or (None, None)
         if psid_length is not None and psid_offset is not None:
             faults.check(_refuse_no_port, psid_offset, psid_length, f"{path}.psid_offset")

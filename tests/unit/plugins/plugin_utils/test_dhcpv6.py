@@ -23,9 +23,9 @@ LW4O6 = {"transport": "lw4o6", "br_address": ["2001:db8::1"], "binding": BINDING
 EXPLICIT = {"ipv6_prefix": "2001:db8:1::/56", "ipv4_prefix": "192.0.2.18/32", "ea_length": 0, "psid_length": 8, "psid": 0x34}
 
 # These bytes are in the tests of other implementations.
-BR = "005a0010" "20010db8000000000000000000000001"
-PORTS = "005d0004" "0607fe00"
-PREFIX = "22" "20010db800"
+BR = "005a001020010db8000000000000000000000001"
+PORTS = "005d00040607fe00"
+PREFIX = "2220010db800"
 
 
 def option(code, *contents):
@@ -33,11 +33,11 @@ def option(code, *contents):
     return f"{code:04x}{len(body) // 2:04x}{body}"
 
 
-def rule(flags="01", ea="10", ipv4="18" "01020300", ipv6=PREFIX, inside=""):
+def rule(flags="01", ea="10", ipv4="1801020300", ipv6=PREFIX, inside=""):
     return option(89, flags, ea, ipv4, ipv6, inside)
 
 
-def dmr(prefix="60" "0064ff9b" "0000000000000000"):
+def dmr(prefix="600064ff9b0000000000000000"):
     return option(91, prefix)
 
 
@@ -45,7 +45,7 @@ def ports(offset="06", length="00", psid="0000"):
     return option(93, offset, length, psid)
 
 
-def bind(inside="", ipv6="38" "20010db8001234"):
+def bind(inside="", ipv6="3820010db8001234"):
     return option(92, "c0000212", ipv6, inside)
 
 
@@ -62,15 +62,15 @@ def test_known_bytes():
         "data": rule(inside=ports()) + BR,
         "option": option(94, rule(inside=ports()), BR),
     }
-    assert rule(inside=PORTS) == "005900150110180102030022" "20010db800" "005d00040607fe00"
+    assert rule(inside=PORTS) == "00590015011018010203002220010db800005d00040607fe00"
     assert options(LW4O6)[0]["data"] == BR + bind(PORTS)
     assert options(MAP_T)[0] == {"code": 95, "data": rule(inside=ports()) + dmr(), "option": option(95, rule(inside=ports()), dmr())}
 
 
 def test_an_explicit_psid_stands_at_the_left():
     explicit = options({**MAP_E, "rules": [{**EXPLICIT, "psid_offset": 4}]})[0]["data"]
-    assert "005d0004" "0408" "3400" in explicit
-    assert "005d0004" "0600" "0000" in options(MAP_E)[0]["data"], "the PSID of EA bits is not an explicit one"
+    assert "005d000404083400" in explicit
+    assert "005d000406000000" in options(MAP_E)[0]["data"], "the PSID of EA bits is not an explicit one"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_ways_to_write_hex(text):
         (option(94, option(23, "00"), rule(inside=option(200) + ports()), BR, option(65535, "ff")), MAP_E),
         # Reserved flags; bits after the IPv4 prefix; the PSID without a length; the padding of a PSID.
         (option(94, rule(flags="ff"), BR), MAP_E),
-        (option(94, rule(ipv4="18" "010203ff"), BR), MAP_E),
+        (option(94, rule(ipv4="18010203ff"), BR), MAP_E),
         (option(94, rule(inside=ports(psid="ffff")), BR), MAP_E),
         (option(96, BR, bind(ports("06", "07", "ffff"))), LW4O6),
         # An explicit PSID, offset and all, for a CE with an IPv4 prefix.
@@ -156,7 +156,7 @@ def test_defaults_of_what_is_not_there():
         (option(96, BR, option(92, "c000")), "byte 28: c000: S46_V4V6BIND ends within its IPv4 address"),
         # Over-long.
         (option(94, rule(), option(90, BR[8:], "ffff")), "byte 41: ffff: S46_BR is 2 bytes longer than what it holds"),
-        (option(95, rule(), dmr("60" "0064ff9b" "0000000000000000" "00")), "byte 38: 00: S46_DMR is 1 bytes longer than what it holds"),
+        (option(95, rule(), dmr("600064ff9b000000000000000000")), "byte 38: 00: S46_DMR is 1 bytes longer than what it holds"),
         (option(94, rule(inside=option(93, "0600000000")), BR), "byte 29: 00: S46_PORTPARAMS is 1 bytes longer than what it holds"),
         # Misnested, missing, too many.
         (option(94, rule(), BR, dmr()), "byte 41: 005b: S46_DMR must not stand in S46_CONT_MAPE (RFC 7598 section 5.1)"),
@@ -190,10 +190,10 @@ def test_defaults_of_what_is_not_there():
         (option(94, rule(inside=PORTS), BR), "byte 27 (rules[0].psid): 127: an explicit PSID needs ea_length 0 and an IPv4 prefix of /32"),
         (option(96, BR, bind(ports("0a", "07"))), "byte 44 (binding.psid_offset): 10: leaves no port"),
         (option(96, BR, bind(ipv6="3720010db8001235")), "byte 32 (binding.ipv6_prefix): 2001:db8:12:3500::/55: has bits set"),
-        (option(95, rule(), dmr("21" "20010db800")), "byte 25 (dmr): 2001:db8::/33: must have one of the lengths 32, 40, 48, 56, 64, 96"),
+        (option(95, rule(), dmr("2120010db800")), "byte 25 (dmr): 2001:db8::/33: must have one of the lengths 32, 40, 48, 56, 64, 96"),
         (option(94, rule(), option(90, "ff02" + "00" * 14)), "byte 25 (br_address[0]): ff02::: must be a unicast IPv6 address"),
         (
-            option(95, rule(), dmr("40" "20010db800000000")),
+            option(95, rule(), dmr("4020010db800000000")),
             "byte 25 (dmr): 2001:db8::/64: overlaps 2001:db8::/34 of rules[0]: an IPv6 address would stand for a CE and",
         ),
         (
