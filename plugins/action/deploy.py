@@ -16,6 +16,7 @@ from ansible.utils.display import Display
 from ansible_collections.softwire.map.plugins.module_utils.generations import encoded
 from ansible_collections.softwire.map.plugins.plugin_utils import border_relay, checks, customer_edge, render
 from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.plugin_utils.filters import warn
 
 MODULE = "softwire.map.deploy"
 APT_CACHE_SECONDS = 3600
@@ -73,7 +74,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail("one of customer_edge and border_relay is required with state present")
         return [
             {"name": name, "files": encoded(files)}
-            for name, files in DEVICES[device](args[device], args["templates"])
+            for name, files in DEVICES[device](args[device], args["templates"], warn)
         ]
 
     def _deploy(self, call, task_vars):

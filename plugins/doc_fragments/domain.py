@@ -16,6 +16,7 @@ options:
     description:
       - A MAP domain, as the inventory variable C(map_domain) holds it.
       - A key with the value V(null) counts as not set. Unknown keys are errors.
+      - An error lists every fault of the domain. What is legal but odd, such as a BR address inside a rule, is a warning.
       - Integers may be given as strings of decimal digits, since templates make such strings.
     type: dict
     required: true
@@ -40,6 +41,7 @@ options:
       dmr:
         description:
           - The IPv6 prefix of the default mapping rule (DMR), with a length of 32, 40, 48, 56, 64 or 96 bits.
+          - It must not overlap the IPv6 prefix of a rule.
           - Required for MAP-T, refused for MAP-E.
         type: str
       rules:

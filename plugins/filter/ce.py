@@ -144,18 +144,14 @@ _value:
 
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-
 from ansible_collections.softwire.map.plugins.plugin_utils import domain as domain_utils
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 
+@map_filter
 def ce(domain: Any, end_user_prefix: Any) -> dict[str, Any]:
     """The MAP parameters of the CE with this end-user IPv6 prefix."""
-    try:
-        return domain_utils.ce(domain, end_user_prefix)
-    except MapError as exc:
-        raise AnsibleFilterError(f"softwire.map.ce: {exc}") from exc
+    return domain_utils.ce(domain, end_user_prefix, warn=warn)
 
 
 class FilterModule:

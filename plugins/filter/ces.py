@@ -12,6 +12,7 @@ author: softwire.map contributors
 description:
   - Does what P(softwire.map.ce#filter) does, for a list of prefixes of one domain in one call.
   - Two prefixes that give the same CE, because they agree in all bits of the rule's prefix and the EA bits, are an error.
+  - An error lists every prefix that is wrong.
 extends_documentation_fragment:
   - softwire.map.domain
 positional: prefixes
@@ -59,18 +60,14 @@ _value:
 
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-
 from ansible_collections.softwire.map.plugins.plugin_utils import domain as domain_utils
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 
+@map_filter
 def ces(domain: Any, prefixes: Any) -> list[dict[str, Any]]:
     """The MAP parameters of the CEs with these end-user IPv6 prefixes."""
-    try:
-        return domain_utils.ces(domain, prefixes)
-    except MapError as exc:
-        raise AnsibleFilterError(f"softwire.map.ces: {exc}") from exc
+    return domain_utils.ces(domain, prefixes, warn=warn)
 
 
 class FilterModule:

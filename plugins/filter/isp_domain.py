@@ -71,18 +71,14 @@ _value:
 
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-
 from ansible_collections.softwire.map.plugins.plugin_utils import isp as isp_utils
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter
 
 
+@map_filter
 def isp_domain(isp: Any, end_user_prefix: Any) -> dict[str, Any]:
     """The MAP domain of a Japanese ISP with the rule of this end-user IPv6 prefix."""
-    try:
-        return isp_utils.isp_domain(isp, end_user_prefix)
-    except MapError as exc:
-        raise AnsibleFilterError(f"softwire.map.isp_domain: {exc}") from exc
+    return isp_utils.isp_domain(isp, end_user_prefix)
 
 
 class FilterModule:

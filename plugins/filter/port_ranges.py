@@ -62,18 +62,14 @@ _value:
 
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-
 from ansible_collections.softwire.map.plugins.plugin_utils import domain as domain_utils
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter
 
 
+@map_filter
 def port_ranges(psid: Any, psid_length: Any, psid_offset: Any = 6) -> list[list[int]]:
     """The port set of a PSID as [[low, high], ...]."""
-    try:
-        return domain_utils.port_set(psid, psid_length, psid_offset)
-    except MapError as exc:
-        raise AnsibleFilterError(f"softwire.map.port_ranges: {exc}") from exc
+    return domain_utils.port_set(psid, psid_length, psid_offset)
 
 
 class FilterModule:

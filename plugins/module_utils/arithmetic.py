@@ -74,6 +74,16 @@ def port_ranges(psid, psid_length, psid_offset):
     return [[(block << step) + first, (block << step) + first + size - 1] for block in blocks]
 
 
+def psid_of(port, psid_length, psid_offset):
+    """The PSID whose port set holds a port, or None for an excluded one (RFC 7597 section 5.1).
+
+    With a psid_length of 0 the address is not shared, and its one port set, with the PSID 0, holds every port.
+    """
+    if psid_length and psid_offset and not port >> (16 - psid_offset):
+        return None
+    return port >> (16 - psid_offset - psid_length) & ((1 << psid_length) - 1)
+
+
 def map_address(prefix, prefix_length, ipv4, psid, interface_id):
     """The MAP IPv6 address as an int (RFC 7597 section 6; draft-ietf-softwire-map-03 section 6).
 
@@ -139,7 +149,8 @@ class Rule:
         self.psid = fields["psid"]
         # Of the EA bits the first p complete the IPv4 address or prefix, the rest is the PSID.
         self.suffix_length = min(self.ea_length, 32 - self.ipv4_length)
-        self._port_ranges = {}
+        # {PSID: what all CEs with it have in common}, filled by the domain.
+        self.common = {}
 
     def ipv4_and_psid(self, ea_bits):
         """The IPv4 address (of a prefix: its base) and the PSID, both int, that EA bits name (RFC 7597 section 5.2)."""
@@ -147,11 +158,12 @@ class Rule:
         ipv4 = self.ipv4 | ea_bits >> psid_bits << (32 - self.ipv4_length - self.suffix_length)
         return ipv4, ea_bits & ((1 << psid_bits) - 1) if self.psid is None else self.psid
 
-    def port_ranges(self, psid):
-        """The port set of a PSID under this rule; computed once and shared, so read only."""
-        if psid not in self._port_ranges:
-            self._port_ranges[psid] = port_ranges(psid, self.psid_length, self.fields["psid_offset"])
-        return self._port_ranges[psid]
+    def end_user_prefix(self, ipv4, psid):
+        """The end-user prefix, an int, of the CE with an IPv4 address below this rule and a PSID (RFC 7597 section 5.2)."""
+        psid_bits = self.ea_length - self.suffix_length
+        suffix = ipv4 >> (32 - self.ipv4_length - self.suffix_length) & ((1 << self.suffix_length) - 1)
+        ea_bits = suffix << psid_bits | psid & ((1 << psid_bits) - 1)
+        return self.ipv6 | ea_bits << (128 - self.end_user_length)
 
 
 class Domain:
@@ -168,6 +180,10 @@ class Domain:
             (length, ((1 << length) - 1) << (128 - length), by_length[length])
             for length in sorted(by_length, reverse=True)
         ]
+        # {IPv4 prefix length: {base: {explicit PSID or None: rule}}}; rules that share a base differ in their PSID.
+        self._by_ipv4 = {}
+        for rule in self.rules:
+            self._by_ipv4.setdefault(rule.ipv4_length, {}).setdefault(rule.ipv4, {})[rule.psid] = rule
 
     def bmr(self, prefix, prefix_length):
         """The Rule with the longest match on an end-user prefix (an int, bits), or None (RFC 7597 section 5.2)."""
@@ -195,28 +211,72 @@ class Domain:
                 f"this rule needs a prefix of at least /{length}",
                 "RFC 7597 section 5.2",
             )
-        embedded = prefix >> (128 - length)
-        prefix = embedded << (128 - length)
-        ipv4, psid = rule.ipv4_and_psid(embedded & ((1 << rule.ea_length) - 1))
+        return self._parameters(rule, prefix >> (128 - length) << (128 - length), end_user_prefix)
+
+    def owner(self, ipv4, port):
+        """The parameters of the CE that has this IPv4 address and port (both int), or None where no CE can have them.
+
+        That is so for an address outside every rule, for ports that the PSID offset excludes, for PSIDs that no
+        explicit rule has, and for EA bits whose end-user prefix belongs to a rule with a longer match.
+        The `delegated_prefix` is the end-user prefix: what has been delegated beyond it, nobody can know.
+        """
+        for ipv4_length, rules in self._by_ipv4.items():
+            explicit = rules.get(ipv4 >> (32 - ipv4_length) << (32 - ipv4_length))
+            if explicit:
+                break
+        else:
+            return None
+        # Rules of one address have the same port parameters.
+        rule = next(iter(explicit.values()))
+        psid = psid_of(port, rule.psid_length, rule.fields["psid_offset"])
+        if psid is None:
+            return None
+        rule = explicit.get(None) or explicit.get(psid)
+        if rule is None:
+            return None
+        prefix = rule.end_user_prefix(ipv4, psid)
+        if self.bmr(prefix, rule.end_user_length) is not rule:
+            return None
+        return self._parameters(rule, prefix, None)
+
+    def _parameters(self, rule, prefix, delegated_prefix):
+        """The dict of a CE; prefix: its end-user prefix, an int of exactly rule + EA bits."""
+        length = rule.end_user_length
+        ipv4, psid = rule.ipv4_and_psid(prefix >> (128 - length) & ((1 << rule.ea_length) - 1))
+        if psid not in rule.common:
+            rule.common[psid] = self._common(rule, psid)
+        ce = rule.common[psid].copy()
+        ce["end_user_prefix"] = f"{ipv6_text(prefix)}/{length}"
+        ce["delegated_prefix"] = ce["end_user_prefix"] if delegated_prefix is None else delegated_prefix
+        ce["rule"] = rule.fields.copy()
         ipv4_length = rule.ipv4_length + rule.suffix_length
-        ranges = rule.port_ranges(psid)
+        if ipv4_length == 32:
+            ce["ipv4_address"] = ipv4_text(ipv4)
+        else:
+            ce["ipv4_prefix"] = f"{ipv4_text(ipv4)}/{ipv4_length}"
+        ce["map_address"] = ipv6_text(map_address(prefix, length, ipv4, psid, ce["interface_id"]))
+        return ce
+
+    def _common(self, rule, psid):
+        """The dict of a CE with what the CEs of one PSID have in common; the rest is None, to be filled in."""
         fields = self.fields
+        ranges = port_ranges(psid, rule.psid_length, rule.fields["psid_offset"])
         return {
-            "delegated_prefix": end_user_prefix,
-            "end_user_prefix": f"{ipv6_text(prefix)}/{length}",
-            "rule": dict(rule.fields),
+            "delegated_prefix": None,
+            "end_user_prefix": None,
+            "rule": None,
             "fmrs": self._fmrs,
             "transport": fields["transport"],
             "interface_id": fields["interface_id"],
-            "ipv4_address": ipv4_text(ipv4) if ipv4_length == 32 else None,
-            "ipv4_prefix": None if ipv4_length == 32 else f"{ipv4_text(ipv4)}/{ipv4_length}",
+            "ipv4_address": None,
+            "ipv4_prefix": None,
             "psid": psid if rule.psid_length else None,
             "psid_length": rule.psid_length,
             "psid_offset": rule.fields["psid_offset"],
             "port_ranges": ranges,
             "port_count": len(ranges) * (ranges[0][1] - ranges[0][0] + 1),
             "sharing_ratio": 1 << rule.psid_length,
-            "map_address": ipv6_text(map_address(prefix, length, ipv4, psid, fields["interface_id"])),
+            "map_address": None,
             "br_address": fields["br_address"][0] if fields["br_address"] else None,
             "dmr": fields["dmr"],
         }

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ipaddress
 
 from ansible_collections.softwire.map.plugins.plugin_utils import bpf_object, bpf_rule, checks, jool, render
-from ansible_collections.softwire.map.plugins.plugin_utils.domain import parse_domain
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.plugin_utils.domain import parse_domains
+from ansible_collections.softwire.map.plugins.plugin_utils.errors import Faults, MapError
 
 TRANSLATORS = ("jool_mapt", "jool_siit")
 TUNNEL = "ip6_tunnel"
@@ -19,14 +19,15 @@ IPV6_HEADER = 40
 TC_PREFERENCE = 7599
 
 
-def alternatives(variables, templates):
+def alternatives(variables, templates, warn=None):
     """The generation of each way to run this border relay, the preferred one first.
 
     variables: the role's variables without their prefix map_br_.
     templates: the directory of the role's templates.
+    warn: gets a text for each thing that is legal but odd.
     Returns a list of (name, {path: text or bytes}). Raises MapError.
     """
-    domains = domains_of(variables)
+    domains = domains_of(variables, warn)
     common = parameters(variables, domains)
     programs = bpf_object.build(PROGRAMS[domains[0]["transport"]], variables.get("bpf_object"), "map_br_bpf_object", templates)
     return [(name, generation(dict(common, softwire=name), templates, programs)) for name in softwires(variables, domains)]
@@ -44,36 +45,30 @@ def softwires(variables, domains):
     return TRANSLATORS if wanted == "auto" else (wanted,)
 
 
-def domains_of(variables):
+def domains_of(variables, warn=None):
     """The checked domains; all of one transport, and with MAP-T of one translator, so of one DMR."""
     given = checks.required(checks.listed(variables.get("domains"), "map_br_domains"), "map_br_domains")
-    domains = []
-    for index, value in enumerate(given):
-        path = f"map_br_domains[{index}]"
-        domain = parse_domain(checks.required(value, path), path)
-        for number, other in enumerate(domains):
-            refuse_difference(domain, path, other, f"map_br_domains[{number}]")
-            refuse_shared_prefixes(domain, path, other, f"map_br_domains[{number}]")
-        domains.append(domain)
+    faults = Faults()
+    written = [(f"map_br_domains[{index}]", value) for index, value in enumerate(given)]
+    for path, value in written:
+        faults.check(checks.required, value, path)
+    faults.refuse()
+    domains = parse_domains(written, faults, warn)
+    find_differences(domains, faults)
+    faults.refuse()
     return domains
 
 
-def refuse_difference(domain, path, other, other_path):
+def find_differences(domains, faults):
+    """Collects what differs from the first domain and must not; a value of None has a fault of its own."""
     for key, reason in (
         ("transport", "a border relay serves one transport, so use an instance for each"),
         ("dmr", "a translator serves one DMR, so use one border relay for each"),
     ):
-        if domain[key] != other[key]:
-            raise MapError(f"{path}.{key}", domain[key], f"differs from {other_path}.{key}, {other[key]}; {reason}")
-
-
-def refuse_shared_prefixes(domain, path, other, other_path):
-    """Two domains must not map one IPv4 address two ways; within one, parse_domain has looked."""
-    for index, rule in enumerate(domain["rules"]):
-        for number, known in enumerate(other["rules"]):
-            if ipaddress.ip_network(rule["ipv4_prefix"]).overlaps(ipaddress.ip_network(known["ipv4_prefix"])):
-                raise MapError(f"{path}.rules[{index}].ipv4_prefix", rule["ipv4_prefix"],
-                               f"overlaps {other_path}.rules[{number}].ipv4_prefix, {known['ipv4_prefix']}", "RFC 7597 section 5")
+        first = domains[0][key]
+        for index, domain in enumerate(domains):
+            if domain[key] != first and None not in (domain[key], first):
+                faults.add(f"map_br_domains[{index}].{key}", domain[key], f"differs from map_br_domains[0].{key}, {first}; {reason}")
 
 
 def parameters(variables, domains):

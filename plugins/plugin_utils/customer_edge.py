@@ -22,16 +22,17 @@ TIMEOUTS = {"tcp_established": 7440, "tcp_transitory": 240, "tcp_time_wait": 30,
 FORWARD_KEYS = ("port", "protocol", "to_address", "to_port", "comment")
 
 
-def alternatives(variables, templates):
+def alternatives(variables, templates, warn=None):
     """The generation of each way to run this customer edge, the preferred one first.
 
     variables: the role's variables without their prefix map_ce_.
     templates: the directory of the role's templates.
+    warn: gets a text for each thing that is legal but odd.
     Returns a list of (name, {path: text}). Raises MapError.
     """
     end_user_prefix = checks.required(variables.get("end_user_prefix"), "map_ce_end_user_prefix")
     ce = ce_of(domain_of(variables, end_user_prefix), end_user_prefix,
-               path="map_ce_end_user_prefix", domain_path="map_ce_domain")
+               path="map_ce_end_user_prefix", domain_path="map_ce_domain", warn=warn)
     common = parameters(variables, ce)
     return [(name, generation(dict(common, softwire=name), templates)) for name in softwires(variables, ce)]
 

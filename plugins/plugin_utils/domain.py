@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from socket import AF_INET, inet_pton
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.module_utils.arithmetic import Domain, port_ranges, psid_length_of
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError, join_path
+from ansible_collections.softwire.map.plugins.module_utils.arithmetic import Domain, ipv4_text, port_ranges, psid_length_of
+from ansible_collections.softwire.map.plugins.plugin_utils import conflicts
+from ansible_collections.softwire.map.plugins.plugin_utils.errors import Faults, MapError, join_path
 
 try:
     import netaddr
@@ -26,6 +28,8 @@ DEFAULT_PSID_OFFSET = {"rfc7597": 6, "draft03": 4}
 DMR_LENGTHS = (32, 40, 48, 56, 64, 96)
 
 DOMAIN_KEYS = ("transport", "interface_id", "br_address", "dmr", "rules")
+LW4O6_KEYS = ("transport", "br_address", "binding")
+BINDING_KEYS = ("ipv4_address", "ipv6_prefix", "psid_offset", "psid_length", "psid")
 RULE_KEYS = ("ipv6_prefix", "ipv4_prefix", "ea_length", "psid_offset", "psid_length", "psid", "fmr")
 
 ALGORITHM = "RFC 7597 section 5"
@@ -35,54 +39,152 @@ BR_ADDRESS = "RFC 7597 section 5.4"
 DMR = "RFC 7599 section 5.1"
 IPV4_EMBEDDED = "RFC 6052 section 2.2"
 EXPLICIT_PSID = "RFC 7598 section 4.5"
+BINDING = "RFC 7598 section 4.4"
 
 
-def parse_domain(value: Any, path: str = "") -> dict[str, Any]:
+def parse_domain(value: Any, path: str = "", warn: Callable[[str], None] | None = None) -> dict[str, Any]:
     """The domain a person wrote, checked, with every default filled in and addresses in canonical form.
 
     path: where the domain stands, such as "map_domain"; it precedes the paths in errors.
+    warn: gets a text for each thing that is legal but odd.
     Keys that are null count as not set, so a result of this function passes through it unchanged.
-    Raises MapError.
+    Raises MapError; MapErrors with all of them where there are several faults.
     """
-    fields = _dict(value, path, DOMAIN_KEYS, "a MAP domain")
-    transport = _choice(fields, "transport", path, ("map-e", "map-t"))
-    interface_id = _choice(fields, "interface_id", path, ("rfc7597", "draft03"), default="rfc7597")
-    br_address, dmr = (_br_address(fields, path), None) if transport == "map-e" else (None, _dmr(fields, path))
+    faults = Faults()
+    domain, = parse_domains([(path, value)], faults, warn)
+    faults.refuse()
+    return domain
+
+
+def parse_domains(written: list[tuple[str, Any]], faults: Faults, warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+    """Like parse_domain, for all domains that one border relay serves; written: [(path, value)].
+
+    Collects the faults. Only where there is none, each domain in the result is whole.
+    """
+    domains = [_domain(value, path, faults) for path, value in written]
+    rules = []
+    for (path, _value), domain in zip(written, domains):
+        own = [(f"{join_path(path, 'rules')}[{index}]", rule) for index, rule in enumerate(domain["rules"]) if rule]
+        if domain["dmr"]:
+            conflicts.find_in_dmr(domain["dmr"], join_path(path, "dmr"), own, faults)
+        rules += own
+    conflicts.find(rules, faults)
+    if warn and not faults.found:
+        for (path, _value), domain in zip(written, domains):
+            for text in conflicts.oddities(domain, path):
+                warn(text)
+    return domains
+
+
+def _domain(value: Any, path: str, faults: Faults) -> dict[str, Any]:
+    """A domain, each of its rules checked by itself. What is wrong is collected, and None in the result."""
+    domain = {"transport": None, "interface_id": None, "br_address": None, "dmr": None, "rules": []}
+    if isinstance(value, Mapping) and value.get("transport") == "lw4o6":
+        reason = "lightweight 4over6 is not MAP: it has a binding for each customer edge, no rules; use map-e or map-t"
+        faults.add(join_path(path, "transport"), "lw4o6", reason, "RFC 7596")
+        return domain
+    fields = mapping(value, path, DOMAIN_KEYS, "a MAP domain", faults)
+    if fields is None:
+        return domain
+    domain["transport"] = faults.check(_choice, fields, "transport", path, ("map-e", "map-t"))
+    domain["interface_id"] = faults.check(interface_id_of, fields, path)
+    if domain["transport"] == "map-e":
+        domain["br_address"] = faults.check(_br_address, fields, path)
+    elif domain["transport"] == "map-t":
+        domain["dmr"] = faults.check(_dmr, fields, path)
     rules_path = join_path(path, "rules")
     written = fields.get("rules")
-    if not _is_list(written) or not written:
-        raise MapError(rules_path, written, "must be a list of at least one rule", ALGORITHM)
-    offset = DEFAULT_PSID_OFFSET[interface_id]
-    rules = [_rule(rule, f"{rules_path}[{index}]", offset) for index, rule in enumerate(written)]
-    _refuse_one_ipv6_prefix_twice(rules, rules_path)
-    _refuse_ipv4_conflicts(rules, rules_path)
-    return {"transport": transport, "interface_id": interface_id, "br_address": br_address, "dmr": dmr, "rules": rules}
+    if not is_list(written) or not written:
+        faults.add(rules_path, written, "must be a list of at least one rule", ALGORITHM)
+        return domain
+    # With a wrong interface_id the default is unknown; 0 is no fault with any PSID length.
+    offset = DEFAULT_PSID_OFFSET.get(domain["interface_id"], 0)
+    domain["rules"] = [_rule(rule, f"{rules_path}[{index}]", offset, faults) for index, rule in enumerate(written)]
+    return domain
 
 
-def ce(domain: Any, end_user_prefix: Any, path: str = "end_user_prefix", domain_path: str = "") -> dict[str, Any]:
+def parse_lw4o6(value: Any, path: str = "") -> dict[str, Any]:
+    """A lightweight 4over6 "domain", the form in which its DHCPv6 options come and go: {transport, br_address, binding}.
+
+    Its binding, which may be null, has the keys ipv4_address, ipv6_prefix, psid_offset (default 0), psid_length (default 0)
+    and psid, which is null where the address is not shared. Raises MapError.
+    """
+    faults = Faults()
+    fields = mapping(value, path, LW4O6_KEYS, "a lightweight 4over6 domain", faults)
+    faults.refuse()
+    parsed = {"transport": "lw4o6", "br_address": _br_address(fields, path), "binding": None}
+    if "binding" not in fields:
+        return parsed
+    path = join_path(path, "binding")
+    binding = mapping(fields["binding"], path, BINDING_KEYS, "a binding", faults)
+    faults.refuse()
+    address = ipv4_text(_ipv4(binding.get("ipv4_address"), f"{path}.ipv4_address"))
+    ipv6_prefix = str(prefix(binding.get("ipv6_prefix"), f"{path}.ipv6_prefix", 6, BINDING))
+    offset = integer(binding.get("psid_offset", 0), f"{path}.psid_offset", 0, 15, EXPLICIT_PSID)
+    length = integer(binding.get("psid_length", 0), f"{path}.psid_length", 0, 16, EXPLICIT_PSID)
+    _refuse_no_port(offset, length, f"{path}.psid_offset")
+    psid = binding.get("psid")
+    if length:
+        psid = integer(psid, f"{path}.psid", 0, (1 << length) - 1, EXPLICIT_PSID)
+    elif psid is not None:
+        raise MapError(f"{path}.psid", psid, "needs its psid_length, an integer between 1 and 16", EXPLICIT_PSID)
+    parsed["binding"] = {
+        "ipv4_address": address, "ipv6_prefix": ipv6_prefix, "psid_offset": offset, "psid_length": length, "psid": psid}
+    return parsed
+
+
+def ce(
+    domain: Any, end_user_prefix: Any, path: str = "end_user_prefix", domain_path: str = "", warn: Callable[[str], None] | None = None
+) -> dict[str, Any]:
     """The parameters of one CE of a domain as people write it. Raises MapError."""
-    return Domain(parse_domain(domain, domain_path)).ce(end_user_prefix, path)
+    return Domain(parse_domain(domain, domain_path, warn)).ce(end_user_prefix, path)
 
 
-def ces(domain: Any, prefixes: Any, path: str = "prefixes", domain_path: str = "") -> list[dict[str, Any]]:
+def ces(
+    domain: Any, prefixes: Any, path: str = "prefixes", domain_path: str = "", warn: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
     """The parameters of many CEs of one domain, in order. Raises MapError, also where two prefixes give one CE."""
-    prepared = Domain(parse_domain(domain, domain_path))
-    if not _is_list(prefixes):
+    prepared = Domain(parse_domain(domain, domain_path, warn))
+    if not is_list(prefixes):
         raise MapError(path, prefixes, "must be a list of end-user IPv6 prefixes")
     results = []
-    first_index = {}
+    first_index: dict[str, int] = {}
+    faults = Faults()
     for index, prefix in enumerate(prefixes):
-        result = prepared.ce(prefix, f"{path}[{index}]")
-        other = first_index.setdefault(result["end_user_prefix"], index)
+        result = faults.check(prepared.ce, prefix, f"{path}[{index}]")
+        results.append(result)
+        other = first_index.setdefault(result["end_user_prefix"], index) if result else index
         if other != index:
-            raise MapError(
+            faults.add(
                 f"{path}[{index}]", prefix,
                 f"gives the same CE as {path}[{other}] ({results[other]['delegated_prefix']}): both are "
                 f"{result['end_user_prefix']} after rule and EA bits; a CE is listed once, and two CEs "
                 "differ within these bits", ALGORITHM,
             )
-        results.append(result)
+    faults.refuse()
     return results
+
+
+def owner(
+    domain: Any, ipv4_address: Any, port: Any = None, domain_path: str = "", warn: Callable[[str], None] | None = None
+) -> Any:
+    """The parameters of the CE behind an IPv4 address and port, or None; a list of them for a list of pairs. Raises MapError."""
+    prepared = Domain(parse_domain(domain, domain_path, warn))
+    if not is_list(ipv4_address):
+        return prepared.owner(_ipv4(ipv4_address, "ipv4_address"), integer(port, "port", 0, 65535))
+    if port is not None:
+        raise MapError("port", port, "is for one address; with a list of pairs each pair has its own port")
+    faults = Faults()
+    owners = [faults.check(_owner, prepared, pair, f"pairs[{index}]") for index, pair in enumerate(ipv4_address)]
+    faults.refuse()
+    return owners
+
+
+def _owner(prepared: Domain, pair: Any, path: str) -> dict[str, Any] | None:
+    if not is_list(pair) or len(pair) != 2:
+        raise MapError(path, pair, "must be a pair of an IPv4 address and a port, such as [192.0.2.18, 1232]")
+    address, port = pair
+    return prepared.owner(_ipv4(address, f"{path}[0]"), integer(port, f"{path}[1]", 0, 65535))
 
 
 def port_set(psid: Any, psid_length: Any, psid_offset: Any) -> list[list[int]]:
@@ -131,6 +233,16 @@ def merged(prefixes: list[str]) -> list[str]:
     return [str(network) for network in netaddr.cidr_merge(prefixes)]
 
 
+def prefixes_between(first: int, last: int) -> list[str]:
+    """The fewest IPv6 prefixes that hold the addresses (int) from first to last; none where last is before first."""
+    return [str(network) for network in netaddr.iprange_to_cidrs(netaddr.IPAddress(first, 6), netaddr.IPAddress(last, 6))] if first <= last else []
+
+
+def interface_id_of(fields: dict, path: str = "") -> str:
+    """The layout of the interface identifier, rfc7597 unless it is set. Raises MapError."""
+    return _choice(fields, "interface_id", path, tuple(DEFAULT_PSID_OFFSET), default="rfc7597")
+
+
 def ipv6_address(value: Any, path: str, reference: str | None = None) -> netaddr.IPAddress:
     """A unicast IPv6 address. Raises MapError."""
     _require_netaddr()
@@ -146,23 +258,35 @@ def ipv6_address(value: Any, path: str, reference: str | None = None) -> netaddr
     return address
 
 
+def _ipv4(value: Any, path: str) -> int:
+    """An IPv4 address as an int. Raises MapError."""
+    try:
+        return int.from_bytes(inet_pton(AF_INET, value), "big")
+    except (TypeError, ValueError, OSError) as exc:
+        raise MapError(path, value, "must be an IPv4 address without length, such as 192.0.2.18") from exc
+
+
 def _require_netaddr() -> None:
     if netaddr is None:
         reason = "this Python lacks the library netaddr: install it on the controller (pip install netaddr)"
         raise MapError("netaddr", sys.executable, reason)
 
 
-def _is_list(value: Any) -> bool:
+def is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def _dict(value: Any, path: str, keys: tuple[str, ...], what: str) -> dict[str, Any]:
-    """The dict without its null values; any other key than `keys` is refused, since it is a typing error."""
+def mapping(value: Any, path: str, keys: tuple[str, ...], what: str, faults: Faults) -> dict[str, Any] | None:
+    """The dict without its null values, and without other keys than `keys`: these are collected, since they are typing errors.
+
+    None, and a fault, for anything but a dict.
+    """
     if not isinstance(value, Mapping):
-        raise MapError(path or "domain", value, f"must be {what}, a dict with some of the keys {', '.join(keys)}")
+        faults.add(path or "domain", value, f"must be {what}, a dict with some of the keys {', '.join(keys)}")
+        return None
     for key in value:
         if key not in keys:
-            raise MapError(join_path(path, str(key)), value[key], f"is not a key of {what}; there are {', '.join(keys)}")
+            faults.add(join_path(path, str(key)), value[key], f"is not a key of {what}; there are {', '.join(keys)}")
     return {key: value[key] for key in keys if value.get(key) is not None}
 
 
@@ -174,15 +298,15 @@ def _choice(fields: dict, key: str, path: str, choices: tuple[str, ...], default
 
 
 def _br_address(fields: dict, path: str) -> list[str]:
-    """The BR addresses of a MAP-E domain; people write one as a string or several as a list."""
+    """The BR addresses of a MAP-E or lightweight 4over6 domain; people write one as a string or several as a list."""
     if "dmr" in fields:
         reason = "is for transport map-t only: remove it, or set transport to map-t"
         raise MapError(join_path(path, "dmr"), fields["dmr"], reason, DMR)
     path = join_path(path, "br_address")
     written = fields.get("br_address")
     if not written:
-        raise MapError(path, written, "is required for transport map-e: the IPv6 address of the BR", BR_ADDRESS)
-    if not _is_list(written):
+        raise MapError(path, written, f"is required for transport {fields['transport']}: the IPv6 address of the BR", BR_ADDRESS)
+    if not is_list(written):
         return [str(ipv6_address(written, path, BR_ADDRESS))]
     addresses = [str(ipv6_address(item, f"{path}[{index}]", BR_ADDRESS)) for index, item in enumerate(written)]
     for index, address in enumerate(addresses):
@@ -209,21 +333,29 @@ def _dmr(fields: dict, path: str) -> str:
     return str(dmr)
 
 
-def _rule(value: Any, path: str, default_psid_offset: int) -> dict[str, Any]:
-    """One rule, checked by itself."""
-    fields = _dict(value, path, RULE_KEYS, "a rule")
-    ipv6 = prefix(fields.get("ipv6_prefix"), f"{path}.ipv6_prefix", 6, ALGORITHM)
-    ipv4 = prefix(fields.get("ipv4_prefix"), f"{path}.ipv4_prefix", 4, ALGORITHM)
-    ea_length = integer(fields.get("ea_length"), f"{path}.ea_length", 0, 48, ALGORITHM)
-    if ipv6.prefixlen + ea_length > 128:
-        reason = f"is more than {ipv6} leaves: prefix length and EA bits are at most 128 together"
-        raise MapError(f"{path}.ea_length", fields["ea_length"], reason, ALGORITHM)
-    psid_offset = integer(fields.get("psid_offset", default_psid_offset), f"{path}.psid_offset", 0, 15, PORTS)
-    psid_length, psid = _psid(fields, path, ea_length, ipv4)
-    _refuse_no_port(psid_offset, psid_length, f"{path}.psid_offset")
+def _rule(value: Any, path: str, default_psid_offset: int, faults: Faults) -> dict[str, Any] | None:
+    """One rule, checked by itself; None where it has a fault."""
+    before = len(faults.found)
+    fields = mapping(value, path, RULE_KEYS, "a rule", faults)
+    if fields is None:
+        return None
+    ipv6 = faults.check(prefix, fields.get("ipv6_prefix"), f"{path}.ipv6_prefix", 6, ALGORITHM)
+    ipv4 = faults.check(prefix, fields.get("ipv4_prefix"), f"{path}.ipv4_prefix", 4, ALGORITHM)
+    ea_length = faults.check(integer, fields.get("ea_length"), f"{path}.ea_length", 0, 48, ALGORITHM)
+    psid_offset = faults.check(integer, fields.get("psid_offset", default_psid_offset), f"{path}.psid_offset", 0, 15, PORTS)
     fmr = fields.get("fmr", False)
     if not isinstance(fmr, bool):
-        raise MapError(f"{path}.fmr", fmr, "must be true or false")
+        faults.add(f"{path}.fmr", fmr, "must be true or false")
+    if ipv6 is not None and ea_length is not None and ipv6.prefixlen + ea_length > 128:
+        reason = f"is more than {ipv6} leaves: prefix length and EA bits are at most 128 together"
+        faults.add(f"{path}.ea_length", fields["ea_length"], reason, ALGORITHM)
+    psid_length, psid = None, None
+    if ipv4 is not None and ea_length is not None:
+        psid_length, psid = faults.check(_psid, fields, path, ea_length, ipv4) or (None, None)
+        if psid_length is not None and psid_offset is not None:
+            faults.check(_refuse_no_port, psid_offset, psid_length, f"{path}.psid_offset")
+    if len(faults.found) > before:
+        return None
     return {
         "ipv6_prefix": str(ipv6),
         "ipv4_prefix": str(ipv4),
@@ -268,41 +400,3 @@ def _refuse_no_port(psid_offset: int, psid_length: int, path: str) -> None:
     if psid_offset + psid_length > 16:
         reason = f"leaves no port: with the PSID length {psid_length} it must be at most {16 - psid_length}"
         raise MapError(path, psid_offset, reason, PORTS)
-
-
-def _refuse_one_ipv6_prefix_twice(rules: list[dict], path: str) -> None:
-    first_index = {}
-    for index, rule in enumerate(rules):
-        other = first_index.setdefault(rule["ipv6_prefix"], index)
-        if other != index:
-            reason = f"is the prefix of {path}[{other}] too: an end-user prefix below it would match two rules"
-            raise MapError(f"{path}[{index}].ipv6_prefix", rule["ipv6_prefix"], reason, BMR)
-
-
-def _refuse_ipv4_conflicts(rules: list[dict], path: str) -> None:
-    """Refuse rules that map one address and port two ways.
-
-    Every rule maps all of its IPv4 prefix, so two rules must not overlap; only explicit PSIDs divide one address.
-    """
-    networks = [netaddr.IPNetwork(rule["ipv4_prefix"]) for rule in rules]
-    # In this order a prefix comes right before the first one that it contains.
-    order = sorted(range(len(rules)), key=lambda index: (networks[index].first, networks[index].prefixlen, index))
-    explicit_psids = {}
-    for pair in zip(order, order[1:]):
-        if networks[pair[1]].first > networks[pair[0]].last:
-            continue
-        one, two = sorted(pair)
-        where, other = f"{path}[{two}]", f"{path}[{one}]"
-        first, second = rules[one], rules[two]
-        if first["psid"] is None or second["psid"] is None:
-            reason = f"overlaps {first['ipv4_prefix']} of {other}: one IPv4 address would belong to two rules"
-            raise MapError(f"{where}.ipv4_prefix", second["ipv4_prefix"], reason, BMR)
-        for key in ("psid_offset", "psid_length"):
-            if first[key] != second[key]:
-                reason = f"differs from {first[key]} in {other}: all CEs of {first['ipv4_prefix']} need the same"
-                raise MapError(f"{where}.{key}", second[key], reason, PORTS)
-        taken = explicit_psids.setdefault(first["ipv4_prefix"], {first["psid"]: one})
-        if second["psid"] in taken:
-            reason = f"is the PSID of {path}[{taken[second['psid']]}] too: both would have the same ports of {first['ipv4_prefix']}"
-            raise MapError(f"{where}.psid", second["psid"], reason, PORTS)
-        taken[second["psid"]] = two

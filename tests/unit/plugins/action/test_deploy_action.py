@@ -16,6 +16,7 @@ import examples
 import pytest
 import yaml
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.utils.display import Display
 
 from ansible_collections.softwire.map.plugins.action import deploy
 from ansible_collections.softwire.map.plugins.plugin_utils import render
@@ -61,6 +62,21 @@ def test_a_border_relay():
     arguments = {"instance": "br", "border_relay": examples.br(), "templates": examples.BR_TEMPLATES}
     _result, ((_name, arguments),) = run(arguments, DEPLOYED)
     assert set(arguments["alternatives"][0]["files"]["main/mapt.bpf.o"]) == {"base64"}
+
+
+@pytest.mark.parametrize("arguments", [
+    {"instance": "ce", "templates": examples.CE_TEMPLATES, "customer_edge": examples.ce(
+        domain={**examples.MAPE_CASES["shared"]["domain"], "br_address": "2001:db8::1"}, end_user_prefix="2001:db8:12:3400::/56",
+        lan_addresses=["192.168.0.1/24"])},
+    {"instance": "br", "templates": examples.BR_TEMPLATES, "border_relay": examples.br(
+        domains=[{**examples.MAPE_CASES["shared"]["domain"], "br_address": "2001:db8::1"}])},
+], ids=["map_ce", "map_br"])
+def test_what_is_odd_is_a_warning(arguments):
+    with mock.patch.object(Display, "warning") as warning:
+        result, _calls = run(arguments, DEPLOYED)
+    assert result == DEPLOYED
+    (text,), _named = warning.call_args
+    assert "br_address: 2001:db8::1: lies in 2001:db8::/40 of map_" in text
 
 
 def test_absent_needs_no_variables():

@@ -7,7 +7,7 @@ from __future__ import annotations
 import ipaddress
 
 from ansible_collections.softwire.map.plugins.module_utils.arithmetic import Domain, port_ranges
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 
@@ -59,8 +59,12 @@ PORTS = [bits(port, 16) for port in range(65536)]
 
 def naive_ports(psid, offset):
     """All ports whose bits hold the PSID after the offset, found by looking at each of the 65536."""
+    return [number for number, port in enumerate(PORTS) if naive_holds(port, psid, offset)]
+
+
+def naive_holds(port, psid, offset):
     excluded = "0" * offset if psid and offset else "none"
-    return [number for number, port in enumerate(PORTS) if port.startswith(psid, offset) and not port.startswith(excluded)]
+    return port.startswith(psid, offset) and not port.startswith(excluded)
 
 
 def naive_ce(domain, prefix):
@@ -103,6 +107,73 @@ def test_equals_the_naive_implementation(case):
     assert ports == expect.pop("ports")
     assert result["port_count"] == len(ports)
     assert {key: result[key] for key in expect} == expect
+
+
+@st.composite
+def nested_domain(draw):
+    """Two rules, the second one possibly inside the first in IPv6, and both around an address; 8 EA bits at most."""
+    ipv6_lengths = (draw(st.integers(20, 28)), draw(st.integers(20, 40)))
+    rules = []
+    for number, ipv6_length in enumerate(ipv6_lengths):
+        ipv4_length = draw(st.integers(24, 32))
+        ea_length = draw(st.integers(0, 8))
+        psid_length = max(0, ea_length + ipv4_length - 32)
+        low_bits = draw(st.integers(0, 3)) << (128 - ipv6_length)
+        ipv4 = ipaddress.IPv4Address(f"192.0.{number}.0")
+        rules.append({
+            "ipv6_prefix": f"{ipaddress.IPv6Address(int(ipaddress.IPv6Address('2001::')) | low_bits)}/{ipv6_length}",
+            "ipv4_prefix": f"{ipv4}/{ipv4_length}", "ea_length": ea_length, "psid_length": psid_length, "psid": None,
+            "psid_offset": draw(st.integers(0, min(15, 16 - psid_length))), "fmr": False,
+        })
+    assume(rules[0]["ipv6_prefix"] != rules[1]["ipv6_prefix"])
+    return {"transport": "map-e", "interface_id": "rfc7597", "br_address": ["2001:db8::1"], "dmr": None, "rules": rules}
+
+
+def naive_owner(domain, address, port):
+    """The end-user prefix behind an address and port, found by asking every CE that the rules can have."""
+    owners = set()
+    for rule in domain["rules"]:
+        base, n = rule["ipv6_prefix"].split("/")
+        length = int(n) + rule["ea_length"]
+        for ea in range(2 ** rule["ea_length"]):
+            prefix = bits(int(ipaddress.IPv6Address(base)) | ea << (128 - length), 128)[:length]
+            # The rule that the CE itself would take: the longest of those whose prefix its own one starts with.
+            mine = max((one for one in domain["rules"] if prefix.startswith(prefix_bits(one["ipv6_prefix"]))),
+                       key=lambda one: int(one["ipv6_prefix"].split("/")[1]))
+            text = f"{ipaddress.IPv6Address(int(prefix.ljust(128, '0'), 2))}/{length}"
+            if mine is not rule:
+                continue
+            v4 = prefix_bits(rule["ipv4_prefix"], 32) + prefix[int(n):]
+            psid = v4[32:]
+            if bits(int(ipaddress.IPv4Address(address)), 32).startswith(v4[:32]) and naive_holds(PORTS[port], psid, rule["psid_offset"]):
+                owners.add(text)
+    assert len(owners) <= 1
+    return owners.pop() if owners else None
+
+
+def prefix_bits(text, width=128):
+    base, length = text.split("/")
+    return bits(int(ipaddress.ip_address(base)), width)[: int(length)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(nested_domain(), st.integers(0, 1), st.integers(0, 255), st.integers(0, 65535))
+def test_owner_equals_the_naive_search(domain, third, fourth, port):
+    address = f"192.0.{third}.{fourth}"
+    found = Domain(domain).owner(int(ipaddress.IPv4Address(address)), port)
+    assert (found and found["end_user_prefix"]) == naive_owner(domain, address, port)
+
+
+@settings(max_examples=200, deadline=None)
+@given(domain_and_prefix(), st.data())
+def test_owner_gives_the_ce_back_for_each_of_its_ports(case, data):
+    domain = Domain(case[0])
+    result = domain.ce(case[1])
+    result["delegated_prefix"] = result["end_user_prefix"]
+    low, high = data.draw(st.sampled_from(result["port_ranges"]))
+    network = ipaddress.ip_network(result["ipv4_prefix"] or result["ipv4_address"])
+    address = int(network[0]) + data.draw(st.integers(0, network.num_addresses - 1))
+    assert domain.owner(address, data.draw(st.integers(low, high))) == result
 
 
 @settings(max_examples=300, deadline=None)

@@ -13,10 +13,11 @@ import examples
 import pytest
 
 from ansible_collections.softwire.map.plugins.plugin_utils import border_relay, bpf_object
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError, MapErrors
 
 TUTORIAL = examples.TUTORIAL
-MAP_E = {"transport": "map-e", "br_address": "2001:db8:ffff::1", "rules": TUTORIAL["rules"]}
+MAP_E = {"transport": "map-e", "br_address": "2001:db8:ffff::1",
+         "rules": [{"ipv6_prefix": "2001:db8:5000::/40", "ipv4_prefix": "203.0.113.0/24", "ea_length": 16}]}
 EXPLICIT = examples.BR_CASES["explicit_psids"]["domains"]
 
 
@@ -39,7 +40,7 @@ REFUSALS = {
         "differs from map_br_domains[0].dmr, 64:ff9b::/96"),
     "one IPv4 prefix in two domains": (
         {"domains": [TUTORIAL, other(ipv4_prefix="192.0.2.128/25")]}, "map_br_domains[1].rules[0].ipv4_prefix", "192.0.2.128/25",
-        "overlaps map_br_domains[0].rules[0].ipv4_prefix, 192.0.2.0/24"),
+        "overlaps 192.0.2.0/24 of map_br_domains[0].rules[0]"),
     "a prefix too long for the programs": (
         {"domains": [TUTORIAL, other(ipv6_prefix="2001:db8:4000::/56")]}, "map_br_domains[1].rules[0]", "2001:db8:4000::/56",
         "at most /64"),
@@ -69,6 +70,31 @@ def test_refusals(name, monkeypatch):
         border_relay.alternatives(examples.br(**variables), examples.BR_TEMPLATES)
     assert str(caught.value).startswith(f"{path}: {value}"), str(caught.value)
     assert reason in str(caught.value)
+
+
+def test_every_fault_of_every_domain_is_listed_at_once():
+    same_prefixes = {"transport": "map-t", "dmr": "2001:db8:ffff::/64", "rules": [{**TUTORIAL["rules"][0], "fmr": "yes"}, TUTORIAL["rules"][0]]}
+    with pytest.raises(MapErrors) as caught:
+        border_relay.alternatives(examples.br(domains=[TUTORIAL, MAP_E, same_prefixes]), examples.BR_TEMPLATES)
+    assert [fault.path for fault in caught.value.faults] == [
+        "map_br_domains[2].rules[0].fmr", "map_br_domains[2].rules[1].ipv6_prefix", "map_br_domains[2].rules[1].ipv4_prefix",
+        "map_br_domains[1].transport", "map_br_domains[2].dmr",
+    ]
+    assert "is the prefix of map_br_domains[0].rules[0] too" in str(caught.value)
+
+
+def test_explicit_psids_of_one_address_in_two_domains():
+    one, two = ({**EXPLICIT[0], "rules": [rule]} for rule in EXPLICIT[0]["rules"])
+    assert border_relay.domains_of({"domains": [one, two]})[1]["rules"][0]["psid"] == 2
+    with pytest.raises(MapError, match="is the PSID of map_br_domains.0..rules.0. too"):
+        border_relay.domains_of({"domains": [one, {**two, "rules": [{**two["rules"][0], "psid": 1}]}]})
+
+
+def test_what_is_odd_is_a_warning():
+    warned = []
+    border_relay.domains_of({"domains": [{**MAP_E, "br_address": "2001:db8:5000::1"}]}, warned.append)
+    assert warned == ["map_br_domains[0].br_address: 2001:db8:5000::1: lies in 2001:db8:5000::/40 of map_br_domains[0].rules[0]: "
+                      "never delegate the end-user prefix around it"]
 
 
 @pytest.mark.parametrize("variable", sorted(set(examples.br()) - {"bpf_object"}))
