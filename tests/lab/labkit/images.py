@@ -254,6 +254,17 @@ def make_initrd(root: Path, kernel: str, init: str, target: Path, *modules: str)
                        input=names.encode(), stdout=output)
 
 
+def make_archives(vm: bool) -> None:
+    """The node image, and with `vm` the VM's root: two downloads and builds at once."""
+    with ThreadPoolExecutor() as pool:
+        jobs = [pool.submit(mmdebstrap, "node image", node_archive(), node_recipe())]
+        if vm:
+            jobs.append(pool.submit(mmdebstrap, "VM root (builds Jool's modules)",
+                                    vm_root_archive(), vm_root_recipe()))
+        for job in jobs:
+            job.result()
+
+
 def prepare(kernel: str, engine: str) -> None:
     """Build what is missing for this choice of kernel ("host" or "vm") and engine."""
     commands = dict(BUILD_COMMANDS)
@@ -263,13 +274,7 @@ def prepare(kernel: str, engine: str) -> None:
         commands |= PODMAN_COMMANDS
     install_missing(commands)
     ssh_key()
-    with ThreadPoolExecutor() as pool:  # two downloads and builds at once
-        jobs = [pool.submit(mmdebstrap, "node image", node_archive(), node_recipe())]
-        if kernel == "vm":
-            jobs.append(pool.submit(mmdebstrap, "VM root (builds Jool's modules)",
-                                    vm_root_archive(), vm_root_recipe()))
-        for job in jobs:
-            job.result()
+    make_archives(vm=kernel == "vm")
     if kernel == "vm":
         make_vm_disk(image_name())
 
