@@ -26,7 +26,8 @@ SYSFS = Path("/run/sysfs")
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 2, 0x1000
 CLONE_NEWNET = 0x40000000
 SO_RCVBUFFORCE, ETH_P_ALL = 33, 3
-MODULES = "tun dummy veth ip6_tunnel jool_siit sch_ingress cls_bpf nf_tables".split()
+MODULES = "tun dummy veth ip6_tunnel jool_siit sch_ingress cls_bpf cls_matchall act_mirred nf_tables".split()
+NUMBERS = itertools.count()
 CAPTURED_AT_ONCE = 128
 PATIENCE = 2000  # looks at the counter, 1 ms apart, until what was sent counts as lost
 
@@ -48,16 +49,18 @@ def boot() -> None:
         command("mount", "-t", kind, kind, place)
     command("modprobe", "-a", *MODULES)
     Path("/proc/sys/net/core/netdev_max_backlog").write_text("100000")  # a veth pair hands over through it
+    for threshold in (1, 2, 3):  # 1024 is too few for a neighbour on each of many tunnel devices
+        Path(f"/proc/sys/net/ipv4/neigh/default/gc_thresh{threshold}").write_text("8192")
 
 
 class Router:
-    """A network namespace with two TAP devices that packets arrive at and two dummy devices that they leave by."""
+    """A network namespace with two veth pairs that packets arrive by and two dummy devices that they leave by."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         command("ip", "netns", "add", name)
+        self.taps = {True: self._generator("inet"), False: self._generator("core")}
         with self.inside():
-            self.taps = {True: self._tap("inet"), False: self._tap("core")}
             command("ip", "link", "add", "inet-out", "type", "dummy")
             command("ip", "link", "add", "core-out", "type", "dummy")
             (SYSFS / name).mkdir(parents=True)
@@ -66,10 +69,19 @@ class Router:
             command("ip", "-batch", HERE / "routers" / name / "ip")
             command("nft", "-f", HERE / "routers" / name / "nft")
 
-    @staticmethod
-    def _tap(interface: str) -> int:
+    def _generator(self, interface: str) -> int:
+        """A TAP device outside, what is written to it arrives at an interface inside; returns its file descriptor."""
+        number = next(NUMBERS)
+        tap, pair = f"tap{number}", f"pair{number}"
+        # non-blocking: only then packets get the headroom that a network card's driver gives them
         device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-        fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", interface.encode(), IFF_TAP | IFF_NO_PI))
+        fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", tap.encode(), IFF_TAP | IFF_NO_PI))
+        command("ip", "link", "add", pair, "type", "veth", "peer", "name", interface, "netns", self.name)
+        for link in (tap, pair):
+            Path(f"/proc/sys/net/ipv6/conf/{link}/disable_ipv6").write_text("1")
+            command("ip", "link", "set", link, "up")
+        command("tc", "qdisc", "add", "dev", tap, "clsact")
+        command("tc", "filter", "add", "dev", tap, "ingress", "matchall", "action", "mirred", "egress", "redirect", "dev", pair)
         return device
 
     @contextlib.contextmanager

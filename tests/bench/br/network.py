@@ -1,8 +1,8 @@
 """What is measured: the routers, the traffic and the cases. Only computes; guest.py carries it out.
 
-Every router has four interfaces. Packets arrive at "inet" (from the IPv4 internet) and "core" (from the CEs), two TAP
-devices that the benchmark writes to; they leave by "inet-out" and "core-out", two dummy devices, always through a
-gateway: a CE that is a neighbour of its own would measure the neighbour table.
+Every router has four interfaces. Packets arrive at "inet" (from the IPv4 internet) and "core" (from the CEs), the ends
+of two veth pairs; they leave by "inet-out" and "core-out", two dummy devices, always through a gateway: a CE that is a
+neighbour of its own would measure the neighbour table.
 """
 from __future__ import annotations
 
@@ -204,33 +204,39 @@ def generation(instance: str, transport: str, rule: dict, fast_path: bool = Fals
 PLAIN = {"ip": f"route add {RULE['ipv4_prefix']} via 192.0.2.2 dev core-out\n", "nft": ""}
 
 
-def tunnels(count: int) -> dict[str, str]:
-    """What a router without the collection needs: a device for every CE, and the PSID of a packet as its mark.
+def tunnels(count: int, shared: bool) -> dict[str, str]:
+    """What a router without the collection has: a tunnel device for every CE.
 
-    One routing table per PSID holds the CEs that have it. It neither checks what comes from CEs nor handles
-    fragments. The route to each CE's unshared address is for the comparison without ports.
+    shared: CEs share addresses, so the PSID of a packet becomes its mark, and one routing table per PSID holds the CEs
+    that have it. Otherwise every CE has an address of its own, and routes do all. Neither checks what comes from CEs,
+    and with shared addresses fragments are lost.
     """
     lines = [f"addr add {BR}/128 dev lo"]
-    lines += [f"rule add fwmark {psid}/{PSIDS - 1} table {1000 + psid}" for psid in range(PSIDS)]
+    if shared:
+        lines += [f"rule add fwmark {psid}/{PSIDS - 1} table {1000 + psid}" for psid in range(PSIDS)]
     for number, ce in enumerate(customer_edges(count)):
+        to = f"{ce.ipv4}/32 dev t{number} table {1000 + ce.psid}" if shared else f"{ce.unshared}/32 dev t{number}"
         lines += [
             f"link add t{number} type ip6tnl mode ipip6 local {BR} remote {ce.map_address} encaplimit none",
             f"link set t{number} mtu 1460 addrgenmode none up",
-            f"route add {ce.ipv4}/32 dev t{number} table {1000 + ce.psid}",
-            f"route add {ce.unshared}/32 dev t{number}",
+            f"route add {to}",
         ]
-    marks = ", ".join(
+    return {"ip": "\n".join(lines) + "\n", "nft": marks() if shared else ""}
+
+
+def marks() -> str:
+    """nftables rules that make the PSID of a packet its mark."""
+    known = ", ".join(
         f"{low}-{high} : {psid}" for psid in range(PSIDS) for low, high in port_ranges(psid, PSIDS.bit_length() - 1, RULE["psid_offset"])
     )
-    rules = f"""
+    return f"""
 table ip demultiplex {{
     chain prerouting {{
         type filter hook prerouting priority mangle;
-        ip daddr {RULE['ipv4_prefix']} meta l4proto {{ tcp, udp }} meta mark set th dport map {{ {marks} }}
+        ip daddr {RULE['ipv4_prefix']} meta l4proto {{ tcp, udp }} meta mark set th dport map {{ {known} }}
     }}
 }}
 """
-    return {"ip": "\n".join(lines) + "\n", "nft": rules}
 
 
 def cases(counts: list[int], tunnel_counts: list[int]) -> list[Case]:
@@ -260,10 +266,8 @@ def cases_of(direction: str, count: int, map_e: bool, map_t: bool, tunnel: bool)
     if map_t:
         chosen.append(case("MAP-T on jool_siit", "mapt", translated))
     if tunnel:
-        chosen.append(case("ip6tnl device per CE, by address and port" if down else "ip6tnl device per CE, no source check",
-                           f"tunnels-{count}", encapsulated))
-    if tunnel and down:
-        chosen.append(case("ip6tnl device per CE, by address only", f"tunnels-{count}", "unshared"))
+        chosen.append(case("an ip6tnl device per CE, shared addresses", f"shared-{count}", encapsulated))
+        chosen.append(case("an ip6tnl device per CE, an address each", f"unshared-{count}", "unshared" if down else "map-e"))
     return chosen
 
 
@@ -279,7 +283,9 @@ def job(counts: list[int], tunnel_counts: list[int], rounds: int, packets: int) 
     }
     nothing = {"ip": "", "nft": ""}
     routers = {"plain": PLAIN, "load": nothing, "general": nothing, "fast": nothing, "mapt": nothing}
-    routers.update({f"tunnels-{count}": tunnels(count) for count in tunnel_counts})
+    for count in tunnel_counts:
+        routers[f"shared-{count}"] = tunnels(count, shared=True)
+        routers[f"unshared-{count}"] = tunnels(count, shared=False)
 
     files = {f"generations/{name}/{path}": content for name, made in generations.items() for path, content in made.items()}
     for name, router in routers.items():
