@@ -272,6 +272,18 @@ def make_initrd(root: Path, kernel: str, init: str, target: Path, *modules: str)
                        input=names.encode(), stdout=output)
 
 
+def make_archives(vm: bool, suites: Sequence[str]) -> None:
+    """The node images, and with `vm` the VM's root: downloads and builds at once."""
+    with ThreadPoolExecutor() as pool:
+        jobs = [pool.submit(mmdebstrap, f"node image {suite}", node_archive(suite), suite, node_recipe())
+                for suite in suites]
+        if vm:
+            jobs.append(pool.submit(mmdebstrap, "VM root (builds Jool's modules)",
+                                    vm_root_archive(), VM_SUITE, vm_root_recipe()))
+        for job in jobs:
+            job.result()
+
+
 def prepare(kernel: str, engine: str, suites: Sequence[str]) -> None:
     """Build what is missing for this choice of kernel ("host" or "vm") and engine; suites: of the nodes."""
     commands = dict(BUILD_COMMANDS)
@@ -281,14 +293,7 @@ def prepare(kernel: str, engine: str, suites: Sequence[str]) -> None:
         commands |= PODMAN_COMMANDS
     install_missing(commands)
     ssh_key()
-    with ThreadPoolExecutor() as pool:  # two downloads and builds at once
-        jobs = [pool.submit(mmdebstrap, f"node image {suite}", node_archive(suite), suite, node_recipe())
-                for suite in suites]
-        if kernel == "vm":
-            jobs.append(pool.submit(mmdebstrap, "VM root (builds Jool's modules)",
-                                    vm_root_archive(), VM_SUITE, vm_root_recipe()))
-        for job in jobs:
-            job.result()
+    make_archives(kernel == "vm", suites)
     if kernel == "vm":
         make_vm_disk(suites)
 

@@ -27,6 +27,7 @@
 #define ECN_CE 3
 #define IP_FAMILY 2 /* AF_INET */
 #define IP6_FAMILY 10 /* AF_INET6 */
+#define HEADERS (ETH_HLEN + 20 + 4) /* what mape_fast reads and writes in place */
 #define LOOPBACK 1 /* what the router itself sends "comes from" the interface lo */
 /* <linux/icmp.h> needs a libc */
 #define ICMP_ECHOREPLY 0
@@ -76,9 +77,14 @@ struct ce {
 static __always_inline enum map_counter read_header(struct __sk_buff *skb, __u32 start, int ce_is_source,
 						    struct packet *p)
 {
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct iphdr *ip = data + start;
+
 	if (skb->protocol != bpf_htons(ETH_P_IP))
 		return MAP_DROPPED_NOT_IPV4;
-	if (bpf_skb_load_bytes(skb, start, &p->ip, sizeof(p->ip)))
+	if ((void *)(ip + 1) <= end) /* nearly always, and a call costs more */
+		p->ip = *ip;
+	else if (bpf_skb_load_bytes(skb, start, &p->ip, sizeof(p->ip)))
 		return MAP_DROPPED_TINY;
 	if (p->ip.version != 4 || p->ip.ihl < 5)
 		return MAP_DROPPED_NOT_IPV4;
@@ -121,20 +127,38 @@ static __always_inline enum map_counter quoted_port(struct __sk_buff *skb, const
 	return port_in(header, ip.protocol, !p->ce_is_source, port);
 }
 
+/* How much of an upper-layer header must be there: ports, flags and checksum (RFC 1858 section 4), in bytes. */
+static __always_inline __u32 l4_needed(const struct iphdr *ip)
+{
+	return ip->protocol == IPPROTO_TCP ? 18 : 8;
+}
+
 /* The CE's port in a packet that is no later fragment. Returns MAP_PASSED or a reason to drop. */
 static __always_inline enum map_counter packet_port(struct __sk_buff *skb, const struct packet *p, __u16 *port)
 {
 	/* not skb->len: what is behind the end of the packet is not part of it */
 	__u32 end = p->start + bpf_ntohs(p->ip.tot_len), l4 = p->start + p->ip.ihl * 4;
-	__u32 needed = p->ip.protocol == IPPROTO_TCP ? 18 : 8; /* ports, flags and checksum: RFC 1858 section 4 */
 	__u8 header[8];
 
-	if (l4 + needed > end || bpf_skb_load_bytes(skb, l4, header, sizeof(header)))
+	if (l4 + l4_needed(&p->ip) > end || bpf_skb_load_bytes(skb, l4, header, sizeof(header)))
 		return MAP_DROPPED_TINY;
 	if (p->ip.protocol == IPPROTO_ICMP &&
 	    (header[0] == ICMP_DEST_UNREACH || header[0] == ICMP_TIME_EXCEEDED || header[0] == ICMP_PARAMETERPROB))
 		return quoted_port(skb, p, l4 + 8, end, port);
 	return port_in(header, p->ip.protocol, p->ce_is_source, port);
+}
+
+/* Completes a CE of which the rule of its IPv4 address and the PSID are known. */
+static __always_inline enum map_counter find_address(struct ce *ce)
+{
+	if (ce->rule->psid_length)
+		ce->rule = map_rule_of_psid(ce->rule, ce->ipv4, ce->psid);
+	else
+		ce->psid = 0;
+	if (!ce->rule)
+		return MAP_DROPPED_OTHER_PSID;
+	map_address(ce->rule, ce->ipv4, ce->psid, ce->address);
+	return MAP_PASSED;
 }
 
 /*
@@ -147,24 +171,15 @@ static __always_inline enum map_counter find_ce(struct __sk_buff *skb, const str
 	enum map_counter reason;
 	__u16 port = 0;
 
-	ce->psid = 0;
-	if (ce->rule->psid_length) {
-		if (p->later) {
-			ce->psid = later_psid;
-		} else {
-			reason = packet_port(skb, p, &port);
-			if (reason)
-				return reason;
+	ce->psid = later_psid;
+	if (ce->rule->psid_length && !p->later) {
+		reason = packet_port(skb, p, &port);
+		if (!reason)
 			reason = map_psid(ce->rule, port, &ce->psid);
-			if (reason)
-				return reason;
-		}
-		ce->rule = map_rule_of_psid(ce->rule, ce->ipv4, ce->psid);
-		if (!ce->rule)
-			return MAP_DROPPED_OTHER_PSID;
+		if (reason)
+			return reason;
 	}
-	map_address(ce->rule, ce->ipv4, ce->psid, ce->address);
-	return MAP_PASSED;
+	return find_address(ce);
 }
 
 /* The name of a fragmented datagram. */
@@ -188,14 +203,27 @@ static __always_inline int is_martian(__be32 address)
 	return !first || first == 127 || first >= 224;
 }
 
+/* The one's complement sum of a header, a constant number of 4-byte words. */
+static __always_inline __u32 sum_of(const void *header, __u32 length)
+{
+	__u64 sum = 0;
+	__u32 word;
+
+#pragma unroll
+	for (__u32 offset = 0; offset < length; offset += sizeof(word)) {
+		__builtin_memcpy(&word, header + offset, sizeof(word));
+		sum += word;
+	}
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (sum & 0xffff) + (sum >> 16);
+}
+
 /* Whether the checksum of an IPv4 header without options is right. */
 static __always_inline int is_header_sound(const struct iphdr *ip)
 {
-	__u32 sum = bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0);
-
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum == 0xffff;
+	return sum_of(ip, sizeof(*ip)) == 0xffff;
 }
 
 static __always_inline int is_br_address(const struct map_rule *rule, const __be32 *address)
@@ -308,6 +336,18 @@ static __always_inline __u32 segment_length(struct __sk_buff *skb, const struct 
 	return sizeof(p->ip) + (data_offset >> 4) * 4 + skb->gso_size;
 }
 
+/* As find_ce, for a whole TCP or UDP packet without IPv4 options whose headers lie in place. */
+static __always_inline int find_ce_fast(struct __sk_buff *skb, const struct packet *p, struct ce *ce)
+{
+	__be16 *ports = (void *)(long)skb->data + ETH_HLEN + sizeof(p->ip);
+
+	if ((void *)(ports + 2) > (void *)(long)skb->data_end || bpf_ntohs(p->ip.tot_len) < sizeof(p->ip) + l4_needed(&p->ip))
+		return -1;
+	if (ce->rule->psid_length && map_psid(ce->rule, bpf_ntohs(ports[1]), &ce->psid))
+		return -1;
+	return find_address(ce);
+}
+
 /* Whether the IPv4 stack would forward a packet into the tunnel, unfragmented. */
 static __always_inline int is_routed_to(struct __sk_buff *skb, const struct packet *p, __u32 length, __u32 device)
 {
@@ -338,16 +378,21 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct packe
 		.nexthdr = IPPROTO_IPIP,
 		.hop_limit = HOP_LIMIT,
 	};
-	__u32 inner = p->start + sizeof(outer);
-	__u8 ttl = p->ip.ttl - 1;
-	__be16 before = bpf_htons(p->ip.ttl << 8 | p->ip.protocol), after = bpf_htons(ttl << 8 | p->ip.protocol);
+	struct ipv6hdr *at = (void *)(long)skb->data + ETH_HLEN;
+	struct iphdr *ip = (void *)(at + 1);
+	__u32 check;
 
+	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+		return -1;
 	__builtin_memcpy(&outer.saddr, ce->rule->peer, 16);
 	__builtin_memcpy(&outer.daddr, ce->address, 16);
+	*at = outer;
 	/* an IPv4 header sums up to nothing before and after, so skb->csum changes by the outer header only */
-	return bpf_skb_store_bytes(skb, p->start, &outer, sizeof(outer), BPF_F_RECOMPUTE_CSUM) ||
-	       bpf_l3_csum_replace(skb, inner + __builtin_offsetof(struct iphdr, check), before, after, 2) ||
-	       bpf_skb_store_bytes(skb, inner + __builtin_offsetof(struct iphdr, ttl), &ttl, 1, 0);
+	bpf_csum_update(skb, sum_of(&outer, sizeof(outer)));
+	ip->ttl--;
+	check = ip->check + bpf_htons(0x0100);
+	ip->check = check + (check >= 0xffff);
+	return 0;
 }
 
 SEC("tc")
@@ -360,7 +405,8 @@ int mape_fast(struct __sk_buff *skb)
 	struct ce ce = {};
 	long result;
 
-	if (!device || !*device || skb->pkt_type || skb->vlan_present || read_header(skb, ETH_HLEN, 0, &p))
+	if (!device || !*device || skb->pkt_type || skb->vlan_present ||
+	    (skb->data_end - skb->data < HEADERS && bpf_skb_pull_data(skb, HEADERS)) || read_header(skb, ETH_HLEN, 0, &p))
 		return PASS;
 	ce.ipv4 = p.ip.daddr;
 	ce.rule = map_rule_of(ce.ipv4);
@@ -369,7 +415,7 @@ int mape_fast(struct __sk_buff *skb)
 	/* what the stack may want to drop, answer, mend or put together */
 	if (p.fragment || p.ip.ihl != 5 || p.ip.ttl < 2 || ETH_HLEN + bpf_ntohs(p.ip.tot_len) != skb->len ||
 	    (p.ip.protocol != IPPROTO_TCP && p.ip.protocol != IPPROTO_UDP) ||
-	    is_martian(p.ip.saddr) || map_rule_of(p.ip.saddr) || !is_header_sound(&p.ip) || find_ce(skb, &p, 0, &ce))
+	    is_martian(p.ip.saddr) || map_rule_of(p.ip.saddr) || !is_header_sound(&p.ip) || find_ce_fast(skb, &p, &ce))
 		return PASS;
 	length = segment_length(skb, &p);
 	if (!length || !is_routed_to(skb, &p, length, *device))

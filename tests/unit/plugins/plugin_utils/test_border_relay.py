@@ -180,3 +180,9 @@ def test_one_interface_is_named_once():
     files = examples.br_generations(**examples.BR_CASES["one_interface"])["jool_siit"]
     assert files["main/sysctl"].count("accept_ra") == 1
     assert list(json.loads(files["instance.json"])["interfaces"]) == ["isp"]
+
+
+def test_the_tunnel_has_one_neighbour_for_all_addresses():
+    """Without a gateway each IPv4 address in use is an entry of the neighbour table."""
+    files = examples.br_generations(domains=[MAP_E])["ip6_tunnel"]
+    assert "route add 192.0.2.0/24 via 192.0.0.8 dev br-tun onlink\n" in files["main/ip-late"]

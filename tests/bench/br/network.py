@@ -1,0 +1,312 @@
+"""What is measured: the routers, the traffic and the cases. Only computes; guest.py carries it out.
+
+Every router has four interfaces. Packets arrive at "inet" (from the IPv4 internet) and "core" (from the CEs), the ends
+of two veth pairs; they leave by "inet-out" and "core-out", two dummy devices, always through a gateway: a CE that is a
+neighbour of its own would measure the neighbour table.
+"""
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+
+import yaml
+
+from ansible_collections.softwire.map.plugins.module_utils.arithmetic import Domain, port_ranges
+from ansible_collections.softwire.map.plugins.plugin_utils import border_relay
+from ansible_collections.softwire.map.plugins.plugin_utils.domain import parse_domain
+
+ROLE = Path(__file__).resolve().parents[3] / "roles" / "map_br"
+
+# 25 EA bits: 17 of the IPv4 address and 8 of the PSID, so 33,554,432 possible CEs with 252 ports each.
+RULE = {"ipv6_prefix": "3fff::/31", "ipv4_prefix": "198.18.0.0/15", "ea_length": 25, "psid_offset": 6}
+# 8 EA bits: 256 possible CEs behind one address.
+SMALL_RULE = {"ipv6_prefix": "3fff::/48", "ipv4_prefix": "198.18.0.1/32", "ea_length": 8, "psid_offset": 6}
+PSIDS = 256
+BR = IPv6Address("2001:db8:ffff::1")
+DMR = IPv6Network("64:ff9b::/96")
+UNSHARED = IPv4Network("100.64.0.0/10")  # a whole address for every CE: what tunnels without ports are compared by
+
+SERVER, SERVER_PORT = IPv4Address("198.51.100.9"), 4000
+IPV4_LENGTH = 100  # bytes of every IPv4 packet
+ROUTER_MAC = bytes.fromhex("020000000001")
+GATEWAY_MAC = bytes.fromhex("020000000002")
+STRANGER_MAC = bytes.fromhex("020000000003")
+IPV4, IPV6 = 0x0800, 0x86DD
+UDP, IPIP = 17, 4
+
+ADDRESSES = f"""
+link set lo up
+link set inet address {ROUTER_MAC.hex(":")}
+link set core address {ROUTER_MAC.hex(":")}
+link set inet up
+link set core up
+link set inet-out up
+link set core-out up
+addr add 203.0.113.1/24 dev inet-out
+neigh add 203.0.113.2 lladdr {GATEWAY_MAC.hex(":")} dev inet-out
+route add default via 203.0.113.2
+addr add 192.0.2.1/24 dev core-out
+neigh add 192.0.2.2 lladdr {GATEWAY_MAC.hex(":")} dev core-out
+addr add 2001:db8:f::1/64 dev core-out nodad
+neigh add 2001:db8:f::2 lladdr {GATEWAY_MAC.hex(":")} dev core-out
+route add {RULE["ipv6_prefix"]} via 2001:db8:f::2
+"""
+
+
+@dataclass(frozen=True)
+class CE:
+    """One customer edge and a port of its set."""
+
+    ipv4: IPv4Address
+    psid: int
+    port: int
+    map_address: IPv6Address
+    unshared: IPv4Address
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement: this traffic through this router.
+
+    direction: "down", from the internet to CEs, or "up". leaving: the part of a packet that leaves, as a slice, which
+    is compared with what `expected` says; None: it must not leave.
+    """
+
+    label: str
+    direction: str
+    count: int
+    router: str
+    traffic: str
+    leaving: tuple[int, int] | None
+    expected: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.router} {self.traffic}"
+
+
+OUTER_DESTINATION = (38, 54)  # of an Ethernet frame with an IPv6 packet
+IPV4_DESTINATION = (30, 34)
+IPV4_SOURCE_AND_PORT = (26, 36)  # with the destination between them, of a frame with an IPv4 packet without options
+
+GENERATOR = Case("the generator alone", "down", 32, "plain", "stranger-32", None, "")
+
+
+def customer_edges(count: int) -> list[CE]:
+    """This many CEs (a power of two, at most 131,072) all over the rule, each with another IPv4 address."""
+    arithmetic = Domain(domain("map-e", RULE))
+    rule, = arithmetic.rules
+    base, length = rule.ipv6, rule.end_user_length
+    edges = []
+    for number in range(count):
+        suffix, psid = number * (1 << rule.suffix_length) // count, number * 37 % PSIDS
+        prefix = IPv6Address(base | (suffix << 8 | psid) << (128 - length))
+        ce = arithmetic.ce(f"{prefix}/{length}")
+        edges.append(CE(
+            IPv4Address(ce["ipv4_address"]), ce["psid"], ce["port_ranges"][number % 63][0],
+            IPv6Address(ce["map_address"]), UNSHARED[number],
+        ))
+    return edges
+
+
+def domain(transport: str, rule: dict) -> dict:
+    """A checked domain with one rule."""
+    peer = {"br_address": str(BR)} if transport == "map-e" else {"dmr": str(DMR)}
+    return parse_domain({"transport": transport, "rules": [rule], **peer})
+
+
+# ---- traffic ----
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071) of an even number of bytes."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+
+
+def udp(source, source_port: int, destination, destination_port: int) -> bytes:
+    """A UDP datagram between two addresses of one family, with its checksum."""
+    length = IPV4_LENGTH - 20
+    ports = struct.pack("!HHH", source_port, destination_port, length)
+    pseudo = source.packed + destination.packed + struct.pack("!HH", UDP, length)
+    return ports + struct.pack("!H", checksum(pseudo + ports + bytes(2))) + bytes(length - 8)
+
+
+def ipv4(source: IPv4Address, source_port: int, destination: IPv4Address, destination_port: int) -> bytes:
+    start = struct.pack("!BBHHHBB", 0x45, 0, IPV4_LENGTH, 0, 0, 64, UDP)
+    addresses = source.packed + destination.packed
+    header = start + struct.pack("!H", checksum(start + addresses)) + addresses
+    return header + udp(source, source_port, destination, destination_port)
+
+
+def ipv6(source: IPv6Address, destination: IPv6Address, protocol: int, payload: bytes) -> bytes:
+    return struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64) + source.packed + destination.packed + payload
+
+
+def frame(packet: bytes, destination: bytes = ROUTER_MAC) -> bytes:
+    return destination + GATEWAY_MAC + struct.pack("!H", IPV6 if packet[0] >> 4 == 6 else IPV4) + packet
+
+
+def to_ce(ce: CE) -> bytes:
+    return frame(ipv4(SERVER, SERVER_PORT, ce.ipv4, ce.port))
+
+
+def to_stranger(ce: CE) -> bytes:
+    """A frame that a router drops because it is for another machine."""
+    return frame(ipv4(SERVER, SERVER_PORT, ce.ipv4, ce.port), STRANGER_MAC)
+
+
+def to_unshared(ce: CE) -> bytes:
+    return frame(ipv4(SERVER, SERVER_PORT, ce.unshared, ce.port))
+
+
+def from_ce(ce: CE) -> bytes:
+    return frame(ipv4(ce.ipv4, ce.port, SERVER, SERVER_PORT))
+
+
+def from_ce_map_e(ce: CE) -> bytes:
+    return frame(ipv6(ce.map_address, BR, IPIP, ipv4(ce.ipv4, ce.port, SERVER, SERVER_PORT)))
+
+
+def from_ce_map_t(ce: CE) -> bytes:
+    server = IPv6Address(int(DMR.network_address) | int(SERVER))
+    return frame(ipv6(ce.map_address, server, UDP, udp(ce.map_address, ce.port, server, SERVER_PORT)))
+
+
+FRAMES = {
+    "stranger": to_stranger, "down": to_ce, "unshared": to_unshared,
+    "up": from_ce, "map-e": from_ce_map_e, "map-t": from_ce_map_t,
+}
+EXPECTED = {
+    "destination": lambda ce: ce.ipv4.packed,
+    "map-address": lambda ce: ce.map_address.packed,
+    "source": lambda ce: ce.ipv4.packed + SERVER.packed + struct.pack("!H", ce.port),
+}
+
+
+# ---- routers ----
+
+def generation(instance: str, transport: str, rule: dict, fast_path: bool = False) -> dict[str, bytes]:
+    """The files of a border relay, as the role makes them."""
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    variables = {name.removeprefix("map_br_"): value for name, value in defaults.items()}
+    variables.update(
+        instance=instance, domains=[domain(transport, rule)], fast_path=fast_path, translator="jool_siit",
+        ipv4_interface="inet", ipv6_interface="core",
+    )
+    _name, files = border_relay.alternatives(variables, str(ROLE / "templates"))[0]
+    return {path: text if isinstance(text, bytes) else text.encode() for path, text in files.items()}
+
+
+PLAIN = {"ip": f"route add {RULE['ipv4_prefix']} via 192.0.2.2 dev core-out\n", "nft": ""}
+
+
+def tunnels(count: int, shared: bool) -> dict[str, str]:
+    """What a router without the collection has: a tunnel device for every CE.
+
+    shared: CEs share addresses, so the PSID of a packet becomes its mark, and one routing table per PSID holds the CEs
+    that have it. Otherwise every CE has an address of its own, and routes do all. Neither checks what comes from CEs,
+    and with shared addresses fragments are lost.
+    """
+    lines = [f"addr add {BR}/128 dev lo"]
+    if shared:
+        lines += [f"rule add fwmark {psid}/{PSIDS - 1} table {1000 + psid}" for psid in range(PSIDS)]
+    for number, ce in enumerate(customer_edges(count)):
+        to = f"{ce.ipv4}/32 dev t{number} table {1000 + ce.psid}" if shared else f"{ce.unshared}/32 dev t{number}"
+        lines += [
+            f"link add t{number} type ip6tnl mode ipip6 local {BR} remote {ce.map_address} encaplimit none",
+            f"link set t{number} mtu 1460 addrgenmode none up",
+            f"route add {to}",
+        ]
+    return {"ip": "\n".join(lines) + "\n", "nft": marks() if shared else ""}
+
+
+def marks() -> str:
+    """nftables rules that make the PSID of a packet its mark."""
+    known = ", ".join(
+        f"{low}-{high} : {psid}" for psid in range(PSIDS) for low, high in port_ranges(psid, PSIDS.bit_length() - 1, RULE["psid_offset"])
+    )
+    return f"""
+table ip demultiplex {{
+    chain prerouting {{
+        type filter hook prerouting priority mangle;
+        ip daddr {RULE['ipv4_prefix']} meta l4proto {{ tcp, udp }} meta mark set th dport map {{ {known} }}
+    }}
+}}
+"""
+
+
+def cases(counts: list[int], tunnel_counts: list[int]) -> list[Case]:
+    """Every case, what is compared side by side: first the plain router, then the others, per direction and count."""
+    chosen = [GENERATOR]
+    map_t_counts = {counts[0], counts[min(1, len(counts) - 1)]}
+    for direction in ("down", "up"):
+        for count in sorted({*counts, *tunnel_counts}):
+            chosen += cases_of(direction, count, count in counts, count in map_t_counts, count in tunnel_counts)
+    return chosen
+
+
+def cases_of(direction: str, count: int, map_e: bool, map_t: bool, tunnel: bool) -> list[Case]:
+    down = direction == "down"
+    plain, encapsulated, translated = (["down"] * 3 if down else ["up", "map-e", "map-t"])
+    place, expected = (OUTER_DESTINATION, "map-address") if down else (IPV4_SOURCE_AND_PORT, "source")
+    plain_place, plain_expected = (IPV4_DESTINATION, "destination") if down else (place, expected)
+
+    def case(label, router, traffic, place=place, expected=expected):
+        return Case(label, direction, count, router, f"{traffic}-{count}", place, f"{expected}-{count}")
+
+    chosen = [case("plain forwarding", "plain", plain, plain_place, plain_expected)]
+    if map_e and down:
+        chosen.append(case("MAP-E, fast path", "fast", encapsulated))
+    if map_e:
+        chosen.append(case("MAP-E, general path" if down else "MAP-E", "general", encapsulated))
+    if map_t:
+        chosen.append(case("MAP-T on jool_siit", "mapt", translated))
+    if tunnel:
+        chosen.append(case("an ip6tnl device per CE, shared addresses", f"shared-{count}", encapsulated))
+        chosen.append(case("an ip6tnl device per CE, an address each", f"unshared-{count}", "unshared" if down else "map-e"))
+    return chosen
+
+
+def job(counts: list[int], tunnel_counts: list[int], rounds: int, packets: int) -> tuple[dict, dict[str, bytes]]:
+    """What guest.py reads as job.json, and the files beside it."""
+    chosen = cases(counts, tunnel_counts)
+    generations = {
+        "general": generation("general", "map-e", RULE),
+        "fast": generation("fast", "map-e", RULE, fast_path=True),
+        "mapt": generation("mapt", "map-t", RULE),
+        "load25": generation("load25", "map-e", RULE),
+        "load8": generation("load8", "map-e", SMALL_RULE),
+    }
+    nothing = {"ip": "", "nft": ""}
+    routers = {"plain": PLAIN, "load": nothing, "general": nothing, "fast": nothing, "mapt": nothing}
+    for count in tunnel_counts:
+        routers[f"shared-{count}"] = tunnels(count, shared=True)
+        routers[f"unshared-{count}"] = tunnels(count, shared=False)
+
+    files = {f"generations/{name}/{path}": content for name, made in generations.items() for path, content in made.items()}
+    for name, router in routers.items():
+        files[f"routers/{name}/ip"] = (ADDRESSES + router["ip"]).encode()
+        files[f"routers/{name}/nft"] = router["nft"].encode()
+    edges = {count: customer_edges(count) for count in {case.count for case in chosen}}
+    for directory, attribute, makers in (("traffic", "traffic", FRAMES), ("expected", "expected", EXPECTED)):
+        for name in {getattr(case, attribute) for case in chosen} - {""}:
+            kind, count = name.rsplit("-", 1)
+            files[f"{directory}/{name}"] = b"".join(map(makers[kind], edges[int(count)]))
+    sizes = {case.traffic: len(files[f"traffic/{case.traffic}"]) // case.count for case in chosen}
+    return {
+        "rounds": rounds,
+        "packets": packets,
+        "routers": list(routers),
+        "brought_up": [name for name in generations if name in routers],
+        "loads": {"router": "load", "generations": ["load25", "load8"]},
+        "gateway": GATEWAY_MAC.hex(),
+        "cases": [
+            {"name": case.name, "router": case.router, "down": case.direction == "down", "traffic": case.traffic,
+             "size": sizes[case.traffic], "count": case.count, "leaving": case.leaving, "expected": case.expected}
+            for case in chosen
+        ],
+    }, files
