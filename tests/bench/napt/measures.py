@@ -1,0 +1,236 @@
+"""What is measured: utilisation, churn and endpoint independence as exact counts; rates and times by the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import struct
+import threading
+import time
+
+from designs import DEVICE
+from napt_lab import HOST, HOST2, SERVER, SERVERS, Lab, run
+from wire import MARKER, Conntrack, Wire, packet, source
+
+# As often as TCP repeats its SYN (net.ipv4.tcp_syn_retries)
+RETRIES = 6
+# A rate is the best of so many slices: what the machine does beside it makes a slice slower, never faster
+SLICES = 6
+PACKETS = 4000
+TCP_BYTES = 8 << 20
+CHURN_LIMIT = 10
+# At the ends UDP is counted and goes no further: no host answers for the flows
+SINK = """
+table ip sink {
+  counter served { }
+  chain prerouting {
+    type filter hook prerouting priority raw;
+    ip protocol udp counter name "served" drop
+  }
+}
+"""
+
+
+def sockets(count, seed=0):
+    """Client sockets as (address, port), ports as Linux gives them out."""
+    chosen = random.Random(seed)
+    made = set()
+    while len(made) < count:
+        made.add((f"192.168.0.{chosen.randint(20, 219)}", chosen.randint(32768, 60999)))
+    return sorted(made, key=lambda _: chosen.random())
+
+
+def flows_to(server, count, seed=0):
+    return [(*one, server, 443) for one in sockets(count, seed)]
+
+
+class Bench:
+    """The unit tests' lab (client - CE - internet) with a design in the CE."""
+
+    def __init__(self, scratch):
+        self.lab = Lab("192.0.2.0/24", "192.0.2.18")
+        self.scratch = scratch
+        self.design = None
+        (scratch / "sink").write_text(SINK, encoding="utf-8")
+        for role, device in (("client", "eth0"), ("net", "s0")):
+            self.lab.run(role, "nft", "-f", str(scratch / "sink"))
+            # segments of one size, whether or not a design lowers the MSS
+            self.lab.ip(role, f"link set {device} mtu 1460")
+        # no flow ends by itself while it is counted on
+        self.lab.run("napt", "sysctl", "-q", "-w", "net.netfilter.nf_conntrack_udp_timeout=3600")
+        self.up = Wire(self.lab, "client", "eth0", "lan0", self.lab.outside)
+        self.down = Wire(self.lab, "net", "s0", DEVICE, self.lab.inside)
+        self.conntrack = Conntrack(self.lab, "napt")
+
+    def close(self):
+        self.lab.close()
+
+    def load(self, design):
+        """Put a design into an empty CE; return how long its rules took, in milliseconds."""
+        self.design = design
+        self.lab.run("napt", "nft", "flush", "ruleset")
+        took = self.apply()
+        self.forget()
+        return took
+
+    def apply(self):
+        (self.scratch / "rules").write_text(self.design.rules, encoding="utf-8")
+        begun = time.perf_counter()
+        self.lab.run("napt", *self.design.command, str(self.scratch / "rules"))
+        return 1000 * (time.perf_counter() - begun)
+
+    def forget(self):
+        """No flows but the markers'."""
+        self.lab.run("napt", "conntrack", "-F")
+        [first] = self.up.through([packet(MARKER, b"")])
+        self.down.mark((*MARKER[2:], *source(first)))
+
+    def entries(self):
+        """Flows in the CE's table, the markers' left out."""
+        return int(self.lab.run("napt", "sysctl", "-n", "net.netfilter.nf_conntrack_count")) - 1
+
+    def open(self, flows):
+        """Send a packet on each flow; return {number of the flow: public side} of those that were served."""
+        out = self.up.through([packet(flow, struct.pack("!I", number)) for number, flow in enumerate(flows)])
+        answers = {struct.unpack("!I", data[28:32])[0]: source(data) for data in out}
+        return {number: (address, port) for number, (address, port) in answers.items()
+                if address == self.design.address and port in self.design.ports}
+
+    def open_patiently(self, flows):
+        """Flows that got through, each with as many retries as TCP has."""
+        served, waiting = [], flows
+        for _ in range(1 + RETRIES):
+            done = self.open(waiting)
+            served += [flow for number, flow in enumerate(waiting) if number in done]
+            waiting = [flow for number, flow in enumerate(waiting) if number not in done]
+        return served
+
+
+def utilisation(bench, count, seed):
+    """As many flows to one destination as there are ports; % of the ports."""
+    bench.forget()
+    flows = flows_to(SERVER, count, seed)
+    served = bench.open(flows)
+    assert len(set(served.values())) == len(served), "two flows share a port"
+    failed = [flow for number, flow in enumerate(flows) if number not in served]
+    first_failure = next((number for number in range(count) if number not in served), count)
+    later = bench.open_patiently(failed)
+    return {
+        "first_failure": 100 * first_failure / count,
+        "first_try": 100 * len(served) / count,
+        "with_retries": 100 * (len(served) + len(later)) / count,
+    }
+
+
+def churn(bench, count, fill, steps, seed):
+    """Keep a part of the ports busy towards one destination: a flow ends, another starts. First tries that fail, %.
+
+    None for a design that never holds that many flows.
+    """
+    bench.load(bench.design)
+    wanted = round(count * fill)
+    flows = flows_to(SERVER, wanted + steps, seed)
+    live = bench.open_patiently(flows[:wanted])
+    if len(live) < wanted:
+        return None
+    chosen, failures, begun = random.Random(seed), 0, time.monotonic()
+    for done, flow in enumerate(flows[wanted:], 1):
+        bench.conntrack.delete(live.pop(chosen.randrange(len(live))))
+        live += bench.open_patiently([flow]) if (failed := not bench.open([flow])) else [flow]
+        failures += failed
+        if time.monotonic() - begun > CHURN_LIMIT:
+            break
+    assert bench.entries() >= len(live), "flows ended by themselves"
+    return 100 * failures / done
+
+
+def endpoint_ports(bench, count, seed):
+    """Public ports that a socket shows to ten destinations, one after the other: the mean over half as many sockets as ports."""
+    bench.forget()
+    made = sockets(count // 2, seed)
+    flows = [(*one, server, 443) for one in made for server in SERVERS]
+    seen = {}
+    for number, public in bench.open(flows).items():
+        seen.setdefault(number // len(SERVERS), set()).add(public)
+    return sum(map(len, seen.values())) / len(seen)
+
+
+def new_flows(bench, bursts):
+    """New flows per second that get through."""
+    best = 0
+    for _ in range(SLICES // 2):
+        bench.forget()
+        before = received(bench, "net")
+        seconds, markers = bench.up.time(bursts, 0.5)
+        best = max(best, (received(bench, "net") - before - markers) / seconds)
+    return best
+
+
+def received(bench, role):
+    return int(bench.lab.run(role, "nft", "list", "counter", "ip", "sink", "served").split("packets")[1].split()[0])
+
+
+def forwarding(bench):
+    """Small packets per second on open flows, out and in."""
+    bench.forget()
+    # one flow per destination, so that every design serves them
+    flows = [(HOST, 40000 + number, f"203.0.113.{number}", 443) for number in range(1, 65)]
+    publics = [source(data) for data in bench.up.through([packet(flow, b"x" * 64) for flow in flows])]
+    out = [packet(flows[number % 64], b"x" * 64) for number in range(PACKETS)]
+    back = [packet((*flows[number % 64][2:], *publics[number % 64]), b"x" * 64) for number in range(PACKETS)]
+    rates = {}
+    for name, wire, data, sink in (("out", bench.up, out, "net"), ("in", bench.down, back, "client")):
+        bursts = wire.bursts(data)
+        before = received(bench, sink)
+        rates[name] = PACKETS / min(wire.time(bursts, 60)[0] for _ in range(SLICES))
+        assert received(bench, sink) - before == SLICES * (PACKETS + len(bursts)), "packets were lost"
+    return rates
+
+
+def tcp_stream(bench):
+    """Mbit/s of a TCP stream out of the LAN, in segments of 1420 bytes (the lab's links merge none)."""
+    data, buffer, rates = bytes(TCP_BYTES), bytearray(1 << 18), []
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(bench.lab.listen("net", (SERVER, 5001)))
+        sender = stack.enter_context(bench.lab.connect("client", (SERVER, 5001), (HOST2, 0)))
+        receiver = stack.enter_context(listener.accept()[0])
+        for _ in range(SLICES):
+            begun = time.perf_counter()
+            thread = threading.Thread(target=sender.sendall, args=(data,))
+            thread.start()
+            left = TCP_BYTES
+            while left:
+                left -= receiver.recv_into(buffer, min(left, len(buffer)))
+            thread.join()
+            rates.append(8e-6 * TCP_BYTES / (time.perf_counter() - begun))
+    return max(rates)
+
+
+def machine():
+    """What the numbers depend on."""
+    return {"kernel": run("uname", "-r").strip(), "nft": run("nft", "--version").strip(),
+            "iptables": run("iptables-nft", "--version").strip()}
+
+
+def bursts_to_many(bench, count):
+    """12000 new flows, half as many to each destination as there are ports."""
+    half = count // 2
+    flows = [flow for number in range(12000 // half) for flow in flows_to(f"203.0.113.{number}", half, number)]
+    return bench.up.bursts([packet(flow, b"x" * 64) for flow in flows])
+
+
+def measure(bench, design, count, bursts, seed, churn_steps):
+    """One round of a design: every number there is, by name."""
+    result = {"load_ms": bench.load(design), "reload_ms": bench.apply()}
+    if len(design.ports) == count:
+        result.update(utilisation(bench, count, seed))
+        for fill in (70, 90, 96):
+            holds = result["with_retries"] >= fill
+            result[f"churn_{fill}"] = churn(bench, count, fill / 100, churn_steps * count, seed) if holds else None
+    if design.ports:
+        result["endpoint_ports"] = endpoint_ports(bench, count, seed)
+    result["new_flows"] = new_flows(bench, bursts)
+    for name, rate in forwarding(bench).items():
+        result[f"packets_{name}"] = rate
+    result["tcp"] = tcp_stream(bench)
+    return result
