@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import statistics
 import struct
 import threading
 import time
@@ -14,11 +15,11 @@ from wire import MARKER, Conntrack, Wire, packet, source
 
 # As often as TCP repeats its SYN (net.ipv4.tcp_syn_retries)
 RETRIES = 6
-# A rate is the best of so many slices: what the machine does beside it makes a slice slower, never faster
-SLICES = 6
-PACKETS = 4000
+TURNS = 7
+PACKETS = 64 * 60
+PAYLOAD = b"x" * 64
 TCP_BYTES = 8 << 20
-CHURN_LIMIT = 10
+CHURN_LIMIT = 3
 # At the ends UDP is counted and goes no further: no host answers for the flows
 SINK = """
 table ip sink {
@@ -62,7 +63,10 @@ class Bench:
         self.down = Wire(self.lab, "net", "s0", DEVICE, self.lab.inside)
         self.conntrack = Conntrack(self.lab, "napt")
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.lab.close()
 
     def load(self, design):
@@ -155,46 +159,62 @@ def endpoint_ports(bench, count, seed):
     return sum(map(len, seen.values())) / len(seen)
 
 
-def new_flows(bench, bursts):
-    """New flows per second that get through."""
-    best = 0
-    for _ in range(SLICES // 2):
-        bench.forget()
-        before = received(bench, "net")
-        seconds, markers = bench.up.time(bursts, 0.5)
-        best = max(best, (received(bench, "net") - before - markers) / seconds)
-    return best
-
-
 def received(bench, role):
+    """UDP packets that came to an end of the lab."""
     return int(bench.lab.run(role, "nft", "list", "counter", "ip", "sink", "served").split("packets")[1].split()[0])
 
 
-def forwarding(bench):
-    """Small packets per second on open flows, out and in."""
-    bench.forget()
-    # one flow per destination, so that every design serves them
-    flows = [(HOST, 40000 + number, f"203.0.113.{number}", 443) for number in range(1, 65)]
-    publics = [source(data) for data in bench.up.through([packet(flow, b"x" * 64) for flow in flows])]
-    out = [packet(flows[number % 64], b"x" * 64) for number in range(PACKETS)]
-    back = [packet((*flows[number % 64][2:], *publics[number % 64]), b"x" * 64) for number in range(PACKETS)]
-    rates = {}
-    for name, wire, data, sink in (("out", bench.up, out, "net"), ("in", bench.down, back, "client")):
-        bursts = wire.bursts(data)
+@contextlib.contextmanager
+def new_flows(bench, count):
+    """12000 new flows, half as many to each destination as there are ports: those per second that get through."""
+    half = count // 2
+    flows = [flow for number in range(12000 // half) for flow in flows_to(f"203.0.113.{number}", half, number)]
+    bursts = bench.up.bursts([packet(flow, PAYLOAD) for flow in flows])
+
+    def rate():
+        bench.forget()
+        before = received(bench, "net")
+        seconds, markers = bench.up.time(bursts, 0.5)
+        return (received(bench, "net") - before - markers) / seconds
+
+    yield rate
+
+
+def forwarding(direction):
+    """Small UDP packets per second on open flows."""
+    @contextlib.contextmanager
+    def prepare(bench, _count):
+        bench.forget()
+        # one flow per destination, so that every design serves them
+        flows = [(HOST, 40000 + number, f"203.0.113.{number}", 443) for number in range(1, 65)]
+        publics = [source(data) for data in bench.up.through([packet(flow, PAYLOAD) for flow in flows])]
+        if direction == "in":
+            wire, flows = bench.down, [(*flow[2:], *public) for flow, public in zip(flows, publics, strict=True)]
+        else:
+            wire = bench.up
+        bursts = wire.bursts([packet(flow, PAYLOAD) for flow in flows] * (PACKETS // len(flows)))
+
+        def rate():
+            return PACKETS / wire.time(bursts, 60)[0]
+
+        sink = {"out": "net", "in": "client"}[direction]
         before = received(bench, sink)
-        rates[name] = PACKETS / min(wire.time(bursts, 60)[0] for _ in range(SLICES))
-        assert received(bench, sink) - before == SLICES * (PACKETS + len(bursts)), "packets were lost"
-    return rates
+        yield rate
+        assert (received(bench, sink) - before) % (PACKETS + len(bursts)) == 0, "packets were lost"
+
+    return prepare
 
 
-def tcp_stream(bench):
-    """Mbit/s of a TCP stream out of the LAN, in segments of 1420 bytes (the lab's links merge none)."""
-    data, buffer, rates = bytes(TCP_BYTES), bytearray(1 << 18), []
+@contextlib.contextmanager
+def tcp_stream(bench, _count):
+    """Mbit/s of a TCP stream out of the LAN, in segments of 1420 bytes: the lab's links merge none."""
+    data, buffer = bytes(TCP_BYTES), bytearray(1 << 18)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(bench.lab.listen("net", (SERVER, 5001)))
         sender = stack.enter_context(bench.lab.connect("client", (SERVER, 5001), (HOST2, 0)))
         receiver = stack.enter_context(listener.accept()[0])
-        for _ in range(SLICES):
+
+        def rate():
             begun = time.perf_counter()
             thread = threading.Thread(target=sender.sendall, args=(data,))
             thread.start()
@@ -202,8 +222,23 @@ def tcp_stream(bench):
             while left:
                 left -= receiver.recv_into(buffer, min(left, len(buffer)))
             thread.join()
-            rates.append(8e-6 * TCP_BYTES / (time.perf_counter() - begun))
-    return max(rates)
+            return 8e-6 * TCP_BYTES / (time.perf_counter() - begun)
+
+        yield rate
+
+
+RATES = {"new_flows": new_flows, "packets_out": forwarding("out"), "packets_in": forwarding("in"), "tcp": tcp_stream}
+
+
+def rates(bench, masquerade, count):
+    """Each rate as a multiple of masquerade's: turn by turn, so that both see the same machine."""
+    result = {}
+    for name, prepare in RATES.items():
+        with prepare(bench, count) as mine, prepare(masquerade, count) as its:
+            pairs = [(mine(), its()) for _ in range(TURNS)]
+        result[name] = statistics.median(own / other for own, other in pairs)
+        result[name + "_absolute"] = max(own for own, _ in pairs)
+    return result
 
 
 def machine():
@@ -212,14 +247,7 @@ def machine():
             "iptables": run("iptables-nft", "--version").strip()}
 
 
-def bursts_to_many(bench, count):
-    """12000 new flows, half as many to each destination as there are ports."""
-    half = count // 2
-    flows = [flow for number in range(12000 // half) for flow in flows_to(f"203.0.113.{number}", half, number)]
-    return bench.up.bursts([packet(flow, b"x" * 64) for flow in flows])
-
-
-def measure(bench, design, count, bursts, seed, churn_steps):
+def measure(bench, masquerade, design, count, seed, churn_steps):
     """One round of a design: every number there is, by name."""
     result = {"load_ms": bench.load(design), "reload_ms": bench.apply()}
     if len(design.ports) == count:
@@ -229,8 +257,5 @@ def measure(bench, design, count, bursts, seed, churn_steps):
             result[f"churn_{fill}"] = churn(bench, count, fill / 100, churn_steps * count, seed) if holds else None
     if design.ports:
         result["endpoint_ports"] = endpoint_ports(bench, count, seed)
-    result["new_flows"] = new_flows(bench, bursts)
-    for name, rate in forwarding(bench).items():
-        result[f"packets_{name}"] = rate
-    result["tcp"] = tcp_stream(bench)
+    result.update(rates(bench, masquerade, count))
     return result
