@@ -15,11 +15,12 @@ from wire import MARKER, Conntrack, Wire, packet, source
 
 # As often as TCP repeats its SYN (net.ipv4.tcp_syn_retries)
 RETRIES = 6
-TURNS = 7
+TURNS = 5
 PACKETS = 64 * 60
 PAYLOAD = b"x" * 64
 TCP_BYTES = 8 << 20
 CHURN_LIMIT = 3
+ENDS = (("client", "eth0"), ("net", "s0"))
 # At the ends UDP is counted and goes no further: no host answers for the flows
 SINK = """
 table ip sink {
@@ -49,12 +50,20 @@ class Bench:
     """The unit tests' lab (client - CE - internet) with a design in the CE."""
 
     def __init__(self, scratch):
-        self.lab = Lab("192.0.2.0/24", "192.0.2.18")
         self.scratch = scratch
         self.design = None
-        (scratch / "sink").write_text(SINK, encoding="utf-8")
-        for role, device in (("client", "eth0"), ("net", "s0")):
-            self.lab.run(role, "nft", "-f", str(scratch / "sink"))
+        self.offered = self.leaked = 0
+        self.lab = Lab("192.0.2.0/24", "192.0.2.18")
+        try:
+            self._prepare()
+        except BaseException:
+            self.lab.close()
+            raise
+
+    def _prepare(self):
+        (self.scratch / "sink").write_text(SINK, encoding="utf-8")
+        for role, device in ENDS:
+            self.lab.run(role, "nft", "-f", str(self.scratch / "sink"))
             # segments of one size, whether or not a design lowers the MSS
             self.lab.ip(role, f"link set {device} mtu 1460")
         # no flow ends by itself while it is counted on
@@ -89,16 +98,21 @@ class Bench:
         [first] = self.up.through([packet(MARKER, b"")])
         self.down.mark((*MARKER[2:], *source(first)))
 
-    def entries(self):
-        """Flows in the CE's table, the markers' left out."""
-        return int(self.lab.run("napt", "sysctl", "-n", "net.netfilter.nf_conntrack_count")) - 1
+    def merge(self, switch):
+        """Whether links merge the segments of a stream."""
+        for role, device in (*ENDS, ("napt", "lan0"), ("napt", DEVICE)):
+            features = [word for feature in ("tx", "rx", "tso", "gso", "gro") for word in (feature, switch)]
+            self.lab.run(role, "ethtool", "-K", device, *features)
 
     def open(self, flows):
         """Send a packet on each flow; return {number of the flow: public side} of those that were served."""
         out = self.up.through([packet(flow, struct.pack("!I", number)) for number, flow in enumerate(flows)])
         answers = {struct.unpack("!I", data[28:32])[0]: source(data) for data in out}
-        return {number: (address, port) for number, (address, port) in answers.items()
-                if address == self.design.address and port in self.design.ports}
+        served = {number: (address, port) for number, (address, port) in answers.items()
+                  if address == self.design.address and port in self.design.ports}
+        self.offered += len(flows)
+        self.leaked += len(answers) - len(served)
+        return served
 
     def open_patiently(self, flows):
         """Flows that got through, each with as many retries as TCP has."""
@@ -139,12 +153,18 @@ def churn(bench, count, fill, steps, seed):
         return None
     chosen, failures, begun = random.Random(seed), 0, time.monotonic()
     for done, flow in enumerate(flows[wanted:], 1):
-        bench.conntrack.delete(live.pop(chosen.randrange(len(live))))
-        live += bench.open_patiently([flow]) if (failed := not bench.open([flow])) else [flow]
-        failures += failed
+        if len(live) == wanted:
+            assert bench.conntrack.end(live.pop(chosen.randrange(wanted))), "a flow ended by itself"
+        served = [flow] if bench.open([flow]) else []
+        if not served:
+            failures += 1
+            served = bench.open_patiently([flow])
+        if not served:
+            # its user gives up
+            bench.conntrack.end(flow)
+        live += served
         if time.monotonic() - begun > CHURN_LIMIT:
             break
-    assert bench.entries() >= len(live), "flows ended by themselves"
     return 100 * failures / done
 
 
@@ -205,29 +225,40 @@ def forwarding(direction):
     return prepare
 
 
-@contextlib.contextmanager
-def tcp_stream(bench, _count):
-    """Mbit/s of a TCP stream out of the LAN, in segments of 1420 bytes: the lab's links merge none."""
-    data, buffer = bytes(TCP_BYTES), bytearray(1 << 18)
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(bench.lab.listen("net", (SERVER, 5001)))
-        sender = stack.enter_context(bench.lab.connect("client", (SERVER, 5001), (HOST2, 0)))
-        receiver = stack.enter_context(listener.accept()[0])
+def tcp_stream(merged):
+    """Mbit/s of a TCP stream out of the LAN, in segments of 1420 bytes, or merged as network cards do (GRO, TSO)."""
+    size = TCP_BYTES * (4 if merged else 1)
+    data, buffer = bytes(size), bytearray(1 << 18)
 
-        def rate():
-            begun = time.perf_counter()
-            thread = threading.Thread(target=sender.sendall, args=(data,))
-            thread.start()
-            left = TCP_BYTES
-            while left:
-                left -= receiver.recv_into(buffer, min(left, len(buffer)))
-            thread.join()
-            return 8e-6 * TCP_BYTES / (time.perf_counter() - begun)
+    @contextlib.contextmanager
+    def prepare(bench, _count):
+        with contextlib.ExitStack() as stack:
+            if merged:
+                bench.merge("on")
+                stack.callback(bench.merge, "off")
+            listener = stack.enter_context(bench.lab.listen("net", (SERVER, 5001)))
+            sender = stack.enter_context(bench.lab.connect("client", (SERVER, 5001), (HOST2, 0)))
+            receiver = stack.enter_context(listener.accept()[0])
 
-        yield rate
+            def rate():
+                begun = time.perf_counter()
+                thread = threading.Thread(target=sender.sendall, args=(data,))
+                thread.start()
+                left = size
+                while left:
+                    left -= receiver.recv_into(buffer, min(left, len(buffer)))
+                thread.join()
+                return 8e-6 * size / (time.perf_counter() - begun)
+
+            yield rate
+
+    return prepare
 
 
-RATES = {"new_flows": new_flows, "packets_out": forwarding("out"), "packets_in": forwarding("in"), "tcp": tcp_stream}
+RATES = {
+    "new_flows": new_flows, "packets_out": forwarding("out"), "packets_in": forwarding("in"),
+    "tcp": tcp_stream(merged=False), "tcp_merged": tcp_stream(merged=True),
+}
 
 
 def rates(bench, masquerade, count):
@@ -236,8 +267,8 @@ def rates(bench, masquerade, count):
     for name, prepare in RATES.items():
         with prepare(bench, count) as mine, prepare(masquerade, count) as its:
             pairs = [(mine(), its()) for _ in range(TURNS)]
-        result[name] = statistics.median(own / other for own, other in pairs)
-        result[name + "_absolute"] = max(own for own, _ in pairs)
+        result[name] = round(statistics.median(own / other for own, other in pairs), 3)
+        result[name + "_absolute"] = round(max(own for own, _ in pairs))
     return result
 
 
@@ -250,6 +281,7 @@ def machine():
 def measure(bench, masquerade, design, count, seed, churn_steps):
     """One round of a design: every number there is, by name."""
     result = {"load_ms": bench.load(design), "reload_ms": bench.apply()}
+    bench.offered = bench.leaked = 0
     if len(design.ports) == count:
         result.update(utilisation(bench, count, seed))
         for fill in (70, 90, 96):
@@ -257,5 +289,6 @@ def measure(bench, masquerade, design, count, seed, churn_steps):
             result[f"churn_{fill}"] = churn(bench, count, fill / 100, churn_steps * count, seed) if holds else None
     if design.ports:
         result["endpoint_ports"] = endpoint_ports(bench, count, seed)
+        result["leaked"] = 100 * bench.leaked / bench.offered
     result.update(rates(bench, masquerade, count))
     return result

@@ -11,16 +11,16 @@ matplotlib.use("svg")
 matplotlib.rcParams.update({"svg.hashsalt": "softwire.map", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
 from matplotlib import pyplot  # noqa: E402
 
-COUNTS = ("first_failure", "first_try", "with_retries", "churn_70", "churn_90", "churn_96", "endpoint_ports")
-RATES = ("new_flows", "packets_out", "packets_in", "tcp")
+COUNTS = ("first_failure", "first_try", "with_retries", "churn_70", "churn_90", "churn_96", "endpoint_ports", "leaked")
+RATES = ("new_flows", "packets_out", "packets_in", "tcp", "tcp_merged")
 TIMES = ("load_ms", "reload_ms")
 TITLES = {
     "first_failure": "first failure at", "first_try": "served at first try", "with_retries": "with retries",
     "churn_70": "70 % full", "churn_90": "90 % full", "churn_96": "96 % full",
-    "endpoint_ports": "public ports of a socket", "new_flows": "new flows", "packets_out": "packets out",
-    "packets_in": "packets in", "tcp": "TCP", "load_ms": "load, ms", "reload_ms": "reload, ms",
+    "endpoint_ports": "public ports of a socket", "leaked": "left untranslated", "new_flows": "new flows", "packets_out": "packets out",
+    "packets_in": "packets in", "tcp": "TCP", "tcp_merged": "TCP, merged", "load_ms": "load, ms", "reload_ms": "reload, ms",
 }
-COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#8172b3")
+COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#8172b3", "#937860")
 
 
 def middle(values):
@@ -59,7 +59,8 @@ def tables(run):
         parts += [f"### {count} ports\n", table(["design"] + [TITLES[key] for key in COUNTS], counted),
                   table(["design"] + [TITLES[key] for key in RATES + TIMES], timed),
                   f"Masquerade at its best: {fastest(results, 'new_flows'):.0f} new flows, {fastest(results, 'packets_out'):.0f} packets "
-                  f"out and {fastest(results, 'packets_in'):.0f} in per second, TCP {fastest(results, 'tcp'):.0f} Mbit/s.\n"]
+                  f"out and {fastest(results, 'packets_in'):.0f} in per second, TCP {fastest(results, 'tcp'):.0f} Mbit/s, "
+                  f"merged {fastest(results, 'tcp_merged'):.0f} Mbit/s.\n"]
     return "\n".join(parts)
 
 

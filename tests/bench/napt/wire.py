@@ -7,7 +7,9 @@ handles packets in order, so when the marker is out, whatever was sent before it
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
+import os
 import socket
 import struct
 import time
@@ -135,7 +137,8 @@ class Conntrack:
         with lab.inside_of(role):
             self.netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
 
-    def delete(self, flow):
+    def end(self, flow):
+        """False when there is no such flow."""
         addresses = [attribute(1, socket.inet_aton(flow[0])), attribute(2, socket.inet_aton(flow[2]))]
         ports = [attribute(1, bytes([socket.IPPROTO_UDP])), attribute(2, struct.pack("!H", flow[1])),
                  attribute(3, struct.pack("!H", flow[3]))]
@@ -143,5 +146,6 @@ class Conntrack:
         # IPCTNL_MSG_CT_DELETE; NLM_F_REQUEST | NLM_F_ACK
         self.netlink.send(struct.pack("IHHII", 16 + len(body), 1 << 8 | 2, 5, 0, 0) + body)
         error = struct.unpack("i", self.netlink.recv(4096)[16:20])[0]
-        if error:
-            raise OSError(-error, f"the flow {flow} cannot be ended: it is not in the table")
+        if error not in (0, -errno.ENOENT):
+            raise OSError(-error, os.strerror(-error))
+        return error == 0
