@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 
-from designs import DEVICE
+from designs import DEVICE, LAN
 from napt_lab import HOST, HOST2, SERVER, SERVERS, Lab, run
 from wire import MARKER, Conntrack, Wire, packet, source
 
@@ -25,8 +25,10 @@ ENDS = (("client", "eth0"), ("net", "s0"))
 SINK = """
 table ip sink {
   counter served { }
+  counter untranslated { }
   chain prerouting {
     type filter hook prerouting priority raw;
+    ip protocol udp ip saddr LAN counter name "untranslated"
     ip protocol udp counter name "served" drop
   }
 }
@@ -61,7 +63,7 @@ class Bench:
             raise
 
     def _prepare(self):
-        (self.scratch / "sink").write_text(SINK, encoding="utf-8")
+        (self.scratch / "sink").write_text(SINK.replace("LAN", LAN), encoding="utf-8")
         for role, device in ENDS:
             self.lab.run(role, "nft", "-f", str(self.scratch / "sink"))
             # segments of one size, whether or not a design lowers the MSS
@@ -179,9 +181,9 @@ def endpoint_ports(bench, count, seed):
     return sum(map(len, seen.values())) / len(seen)
 
 
-def received(bench, role):
+def received(bench, role, counter="served"):
     """UDP packets that came to an end of the lab."""
-    return int(bench.lab.run(role, "nft", "list", "counter", "ip", "sink", "served").split("packets")[1].split()[0])
+    return int(bench.lab.run(role, "nft", "list", "counter", "ip", "sink", counter).split("packets")[1].split()[0])
 
 
 @contextlib.contextmanager
@@ -191,11 +193,14 @@ def new_flows(bench, count):
     flows = [flow for number in range(12000 // half) for flow in flows_to(f"203.0.113.{number}", half, number)]
     bursts = bench.up.bursts([packet(flow, PAYLOAD) for flow in flows])
 
+    def through():
+        return received(bench, "net") - (received(bench, "net", "untranslated") if bench.design.address else 0)
+
     def rate():
         bench.forget()
-        before = received(bench, "net")
+        before = through()
         seconds, markers = bench.up.time(bursts, 0.5)
-        return (received(bench, "net") - before - markers) / seconds
+        return (through() - before - markers) / seconds
 
     yield rate
 
