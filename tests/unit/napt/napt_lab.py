@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import socket
 import struct
 import subprocess
 import time
 
+LABS = itertools.count()
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 ETH_P_IP = 0x0800
@@ -39,7 +41,8 @@ class Lab:
 
     def __init__(self, own, address):
         self.address = address
-        self.names = {role: "napt-%d-%s" % (os.getpid(), role) for role in ("client", "napt", "net")}
+        number = next(LABS)
+        self.names = {role: "napt-%d-%d-%s" % (os.getpid(), number, role) for role in ("client", "napt", "net")}
         self.opened = []
         try:
             self._build(own, address)
