@@ -11,7 +11,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.softwire.map.plugins.module_utils.generations import encoded
-from ansible_collections.softwire.map.plugins.plugin_utils import border_relay, checks, customer_edge, render
+from ansible_collections.softwire.map.plugins.plugin_utils import devices, render
 from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
 
 MODULE = "softwire.map.deploy"
@@ -20,7 +20,6 @@ HINTS = {
     "linux-headers-": "DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for",
     "jool-dkms": "what DKMS said is in /var/lib/dkms/jool*/*/build/make.log on the router",
 }
-DEVICES = {"customer_edge": customer_edge.alternatives, "border_relay": border_relay.alternatives}
 
 
 class ActionModule(ActionBase):
@@ -31,22 +30,12 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _unused, args = self.validate_argument_spec(
-            argument_spec={
-                "instance": {"type": "str", "required": True},
-                "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-                "customer_edge": {"type": "dict"},
-                "border_relay": {"type": "dict"},
-                "templates": {"type": "path"},
-                "install_packages": {"type": "bool", "default": True},
-            },
-            mutually_exclusive=[("customer_edge", "border_relay")],
-            required_by={"customer_edge": "templates", "border_relay": "templates"},
-        )
+            argument_spec={**devices.ARGUMENTS, "install_packages": {"type": "bool", "default": True}}, **devices.CONDITIONS)
         call = {"instance": args["instance"], "state": args["state"], "install_packages": args["install_packages"]}
         try:
-            checks.instance(args["instance"], "instance")
+            alternatives = devices.alternatives(args)
             if args["state"] == "present":
-                call["alternatives"] = self._alternatives(args)
+                call["alternatives"] = [{"name": name, "files": encoded(files)} for name, files in alternatives]
                 call["unit"] = render.UNIT.read_text()
         except MapError as exc:
             raise AnsibleActionFail(f"{exc} (nothing was changed)") from exc
@@ -54,15 +43,6 @@ class ActionModule(ActionBase):
         if result.get("missing_packages") and not result.get("failed"):
             result = self._with_packages(call, result, task_vars)
         return result
-
-    def _alternatives(self, args):
-        device = next((key for key in DEVICES if args[key] is not None), None)
-        if device is None:
-            raise AnsibleActionFail("one of customer_edge and border_relay is required with state present")
-        return [
-            {"name": name, "files": encoded(files)}
-            for name, files in DEVICES[device](args[device], args["templates"])
-        ]
 
     def _deploy(self, call, task_vars):
         return self._execute_module(module_name=MODULE, module_args=call, task_vars=task_vars)
