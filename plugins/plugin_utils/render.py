@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 import jinja2
+from ansible import constants
 
 PLUGINS = Path(__file__).resolve().parents[1]
 RUNNER = PLUGINS / "module_utils" / "softwire.py"
@@ -19,9 +20,14 @@ UNIT = PLUGINS / "plugin_utils" / "softwire@.service"
 
 @functools.lru_cache(maxsize=None)
 def environment(templates):
-    """templates: the directory of a role's templates; it compiles each only once, which is nearly all that rendering costs."""
+    """templates: the directory of a role's templates.
+
+    Compiling them is nearly all that rendering costs, and Ansible forks a process for each host: the first one leaves
+    what it compiled to the others, in the directory that goes with this run of Ansible.
+    """
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
+        bytecode_cache=jinja2.FileSystemBytecodeCache(constants.DEFAULT_LOCAL_TMP),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -34,12 +34,11 @@ ANSWERS = {"ansible.modules.apt": b'{"changed": false}'}
 class Fleet:
     """The routers below a directory, and the process that plays them; a context manager."""
 
-    def __init__(self, directory, python=sys.executable):
+    def __init__(self, directory):
         self.directory = Path(directory)
-        self.python = python
 
     def __enter__(self):
-        self.process = subprocess.Popen([self.python, __file__, str(self.directory)], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([sys.executable, __file__, str(self.directory)], stdout=subprocess.PIPE, text=True)
         if self.process.stdout.readline() != "ready\n":
             raise RuntimeError("the stand-in routers do not start: root and mount namespaces are needed")
         return self
