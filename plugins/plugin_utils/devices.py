@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.softwire.map.plugins.plugin_utils import border_relay, checks, customer_edge
+from ansible_collections.softwire.map.plugins.plugin_utils import border_relay, checks, customer_edge, render
 from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
 
 ARGUMENTS = {
@@ -21,6 +21,10 @@ CONDITIONS = {
     "required_by": {"customer_edge": "templates", "border_relay": "templates"},
 }
 DEVICES = {"customer_edge": customer_edge.alternatives, "border_relay": border_relay.alternatives}
+
+# Ansible imports an action plugin once and then forks a process for each host; compiling is most of what a host would cost.
+for _role in ("map_ce", "map_br"):
+    render.compile_all(str(render.PLUGINS.parent / "roles" / _role / "templates"))
 
 
 def alternatives(args):

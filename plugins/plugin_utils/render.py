@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from pathlib import Path
 
 import jinja2
-from ansible import constants
 
 PLUGINS = Path(__file__).resolve().parents[1]
 RUNNER = PLUGINS / "module_utils" / "softwire.py"
@@ -20,20 +20,22 @@ UNIT = PLUGINS / "plugin_utils" / "softwire@.service"
 
 @functools.lru_cache(maxsize=None)
 def environment(templates):
-    """templates: the directory of a role's templates.
-
-    Compiling them is nearly all that rendering costs, and Ansible forks a process for each host: the first one leaves
-    what it compiled to the others, in the directory that goes with this run of Ansible.
-    """
+    """templates: the directory of a role's templates; it compiles each only once, which is nearly all that rendering costs."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
-        bytecode_cache=jinja2.FileSystemBytecodeCache(constants.DEFAULT_LOCAL_TMP),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,
     )
+
+
+def compile_all(templates):
+    """Compiles every template of a directory. Processes that are forked afterwards need not."""
+    jinja = environment(os.path.realpath(templates))
+    for name in jinja.list_templates():
+        jinja.get_template(name)
 
 
 def generation(templates, plan, parameters, settings):
@@ -44,7 +46,7 @@ def generation(templates, plan, parameters, settings):
     parameters: what the templates see.
     settings: the content of instance.json, which softwire.py and the preflight read.
     """
-    jinja = environment(templates)
+    jinja = environment(os.path.realpath(templates))
     files = {path: jinja.get_template(name).render(parameters) for path, name in plan.items()}
     files = {path: text for path, text in files.items() if text.strip()}
     files["instance.json"] = as_json(settings)

@@ -108,7 +108,8 @@ def serve(directory):
             connection, _address = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                with connection, connection.makefile("rwb") as stream:
+                # A play that was ended does not listen any more.
+                with contextlib.suppress(BrokenPipeError), connection, connection.makefile("rwb") as stream:
                     answer(libc, directory, stream)
                 os._exit(0)
             connection.close()
