@@ -14,7 +14,7 @@ from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 from ansible_collections.softwire.map.plugins.module_utils.generations import encoded
-from ansible_collections.softwire.map.plugins.plugin_utils import border_relay, checks, customer_edge, render
+from ansible_collections.softwire.map.plugins.plugin_utils import checks, devices, render
 from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import warn
 
@@ -26,7 +26,6 @@ HINTS = {
     "linux-headers-": "DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for",
     "jool-dkms": "what DKMS said is in /var/lib/dkms/jool*/*/build/make.log on the router",
 }
-DEVICES = {"customer_edge": customer_edge.alternatives, "border_relay": border_relay.alternatives}
 
 
 class ActionModule(ActionBase):
@@ -38,26 +37,22 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _unused, args = self.validate_argument_spec(
             argument_spec={
-                "instance": {"type": "str", "required": True},
+                **devices.ARGUMENTS,
                 "state": {"type": "str", "choices": ["present", "absent", "rollback"], "default": "present"},
                 "generation": {"type": "str", "default": ""},
                 "confirm_timeout": {"type": "int", "default": 60},
                 "keep_generations": {"type": "int", "default": 5},
-                "customer_edge": {"type": "dict"},
-                "border_relay": {"type": "dict"},
-                "templates": {"type": "path"},
                 "install_packages": {"type": "bool", "default": True},
             },
-            mutually_exclusive=[("customer_edge", "border_relay")],
-            required_by={"customer_edge": "templates", "border_relay": "templates"},
+            **devices.CONDITIONS,
         )
         call = {key: args[key] for key in PASSED_ON}
         try:
             checks.integer(args["confirm_timeout"], "confirm_timeout", 10, 3600)
             checks.integer(args["keep_generations"], "keep_generations", 2, 100)
-            checks.instance(args["instance"], "instance")
+            alternatives = devices.alternatives(args, warn)
             if args["state"] == "present":
-                call["alternatives"] = self._alternatives(args)
+                call["alternatives"] = [{"name": name, "files": encoded(files)} for name, files in alternatives]
                 call["unit"] = render.UNIT.read_text()
         except MapError as exc:
             raise AnsibleActionFail(f"{exc} (nothing was changed)") from exc
@@ -67,15 +62,6 @@ class ActionModule(ActionBase):
         if result.get("unconfirmed") and not result.get("failed"):
             result = self._confirmed(call, result, task_vars)
         return result
-
-    def _alternatives(self, args):
-        device = next((key for key in DEVICES if args[key] is not None), None)
-        if device is None:
-            raise AnsibleActionFail("one of customer_edge and border_relay is required with state present")
-        return [
-            {"name": name, "files": encoded(files)}
-            for name, files in DEVICES[device](args[device], args["templates"], warn)
-        ]
 
     def _deploy(self, call, task_vars):
         return self._execute_module(module_name=MODULE, module_args=call, task_vars=task_vars)

@@ -65,7 +65,7 @@ def shown(path, content):
         return ""
     if path.endswith((".py", ".o")):
         return "sha256 %s\n" % hashlib.sha256(content).hexdigest()
-    return content.decode()
+    return content.decode(errors="replace")
 
 
 def number_of(path):

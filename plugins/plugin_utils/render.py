@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from pathlib import Path
 
 import jinja2
@@ -30,6 +31,13 @@ def environment(templates):
     )
 
 
+def compile_all(templates):
+    """Compiles every template of a directory. Processes that are forked afterwards need not."""
+    jinja = environment(os.path.realpath(templates))
+    for name in jinja.list_templates():
+        jinja.get_template(name)
+
+
 def generation(templates, plan, parameters, settings):
     """The files of a generation as {path: text}.
 
@@ -38,7 +46,7 @@ def generation(templates, plan, parameters, settings):
     parameters: what the templates see.
     settings: the content of instance.json, which softwire.py and the preflight read.
     """
-    jinja = environment(templates)
+    jinja = environment(os.path.realpath(templates))
     files = {path: jinja.get_template(name).render(parameters) for path, name in plan.items()}
     files = {path: text for path, text in files.items() if text.strip()}
     files["instance.json"] = as_json(settings)

@@ -27,7 +27,7 @@ def prepare() -> None:
     """Builds what is missing in the lab's cache: the node image, and a Debian with kernel and Jool."""
     with locked(cache_dir()):
         images.install_missing({**images.BUILD_COMMANDS, **images.VM_COMMANDS})
-        images.make_archives(vm=True)
+        images.make_archives(True, [images.VM_SUITE])
 
 
 def start(job: dict, files: dict[str, bytes]) -> Iterator[dict]:
@@ -35,7 +35,7 @@ def start(job: dict, files: dict[str, bytes]) -> Iterator[dict]:
     with tempfile.TemporaryDirectory(prefix="softwire-bench-") as scratch:
         root = Path(scratch, "root")
         root.mkdir()
-        run(["tar", "-C", root, *(f"--exclude={name}" for name in NOT_OF_THE_NODE), "-xf", images.node_archive()], "the guest's root")
+        run(["tar", "-C", root, *(f"--exclude={name}" for name in NOT_OF_THE_NODE), "-xf", images.node_archive(images.VM_SUITE)], "the guest's root")
         run(["tar", "-C", root, "--wildcards", "-xf", images.vm_root_archive(), *OF_THE_VM], "the guest's kernel")
         kernel = next((root / "boot").glob("vmlinuz-*")).rename(Path(scratch, "vmlinuz"))
         bench = root / "bench"

@@ -1,0 +1,415 @@
+#!/usr/bin/python
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: probe
+short_description: Try whether IPv4 works through a customer edge
+version_added: 0.1.0
+author:
+  - softwire.map contributors (@softwire-map)
+description:
+  - Sends ping, TCP and UDP from a customer edge to the internet, where and as the packets of its LAN enter the NAPT, and looks at
+    the source address and port that leave - they have to be of the address and the port set of this CE.
+  - Who tells the source is a STUN server (O(stun_server)), the only one that sees it from outside. For what it does not see,
+    and without one, it is the connection tracking of the router, whose index is turned into a port as the NAPT does it.
+  - What runs is read from C(/etc/softwire/INSTANCE/current). The playbook C(softwire.map.verify) calls this module for every CE.
+options:
+  instance:
+    description: Name of the instance, as M(softwire.map.deploy) takes it.
+    type: str
+    required: true
+  target:
+    description:
+      - IPv4 address, or name, of a host that answers ping, takes TCP connections on O(tcp_port) and, without O(stun_server),
+        answers a DNS query on UDP O(udp_port).
+      - A DNS resolver on the other side of the border relay does all three.
+    type: str
+    required: true
+  tcp_port:
+    description: TCP port of O(target) that takes connections.
+    type: int
+    default: 53
+  udp_port:
+    description: UDP port of O(target). Whatever answers a DNS query there counts. Not used with O(stun_server).
+    type: int
+    default: 53
+  stun_server:
+    description: IPv4 address, or name, of a STUN server (RFC 8489). It serves UDP; that it serves TCP as well is welcome.
+    type: str
+    default: ""
+  stun_port:
+    description: Port of O(stun_server).
+    type: int
+    default: 3478
+  timeout:
+    description: Seconds to wait for an answer.
+    type: int
+    default: 2
+  attempts:
+    description: How often each is tried before it counts as failed.
+    type: int
+    default: 3
+attributes:
+  check_mode:
+    support: full
+    description: It never changes anything.
+  diff_mode:
+    support: none
+    description: It never changes anything.
+seealso:
+  - module: softwire.map.deploy
+  - name: RFC 8489
+    description: Session Traversal Utilities for NAT (STUN).
+    link: https://www.rfc-editor.org/rfc/rfc8489
+"""
+
+EXAMPLES = r"""
+- name: Try whether IPv4 works
+  softwire.map.probe:
+    instance: ce
+    target: 192.0.2.53
+    stun_server: stun.example.net
+  register: tried
+  failed_when: not tried.works
+"""
+
+RETURN = r"""
+works:
+  description: Whether ping, TCP and UDP work and every source that is known belongs to this CE.
+  type: bool
+  returned: success
+summary:
+  description: All of it in one line.
+  type: str
+  returned: success
+  sample: "ping, TCP and UDP work; seen from 192.0.2.18:1232 (UDP, by the STUN server)"
+checks:
+  description: What was tried.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    name:
+      description: V(ping), V(TCP) or V(UDP).
+      type: str
+    fault:
+      description: What does not work; empty where it works.
+      type: str
+    source:
+      description: Address and port (of a ping, its identifier) that left, as C(ADDRESS:PORT); empty where nobody tells.
+      type: str
+    seen_by:
+      description: V(the STUN server) or V(conntrack).
+      type: str
+"""
+
+import ctypes
+import ipaddress
+import json
+import os
+import random
+import socket
+import struct
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+CLONE_NEWNET = 0x40000000
+CONNTRACK = Path("/proc/thread-self/net/nf_conntrack")
+PARAMETERS = "/etc/softwire/%s/current/parameters.json"
+PROTOCOLS = {"ping": "icmp", "TCP": "tcp", "UDP": "udp"}
+STUN_SERVER = "the STUN server"
+MAGIC_COOKIE = 0x2112A442
+BINDING_REQUEST = 0x0001
+BINDING_RESPONSE = 0x0101
+MAPPED_ADDRESS = 0x0001
+XOR_MAPPED_ADDRESS = 0x0020
+# A query for the name servers of the root: the one question that every DNS server understands.
+DNS_QUERY = struct.pack("!HHHHHH", random.randrange(65536), 0x0100, 1, 0, 0, 0) + b"\0" + struct.pack("!HH", 2, 1)
+
+
+class Fault(Exception):
+    """Why something does not work; the text is for a person."""
+
+
+def enter(namespace):
+    """Lets this process live in another network namespace; Python has this from 3.12 on."""
+    descriptor = os.open("/run/netns/" + namespace, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(descriptor)
+
+
+def resolved(name):
+    return socket.getaddrinfo(name, None, socket.AF_INET)[0][4][0]
+
+
+def local_address(links, napt, ipv4_prefix):
+    """The address to send from: one that the NAPT serves, best of a LAN interface.
+
+    links: the output of "ip -json address"; napt: the NAPT's parameters. Raises Fault.
+    """
+    served = [ipaddress.ip_network(network) for network in napt["sources"] + ([ipv4_prefix] if ipv4_prefix else [])]
+    found = [
+        (link["ifname"] not in napt["lan_interfaces"], entry["local"])
+        for link in links for entry in link.get("addr_info", [])
+        if entry["family"] == "inet" and any(ipaddress.ip_address(entry["local"]) in network for network in served)
+    ]
+    if not found:
+        raise Fault("this router has no address in %s, from which the NAPT takes packets" % ", ".join(napt["sources"]))
+    return min(found)[1]
+
+
+# STUN (RFC 8489)
+
+
+def stun_request(transaction):
+    return struct.pack("!HHI", BINDING_REQUEST, 0, MAGIC_COOKIE) + transaction
+
+
+def stun_address(message, transaction):
+    """(address, port) that a binding response tells, or None (RFC 8489 sections 5 and 14)."""
+    if len(message) < 20:
+        return None
+    kind, length, cookie = struct.unpack("!HHI", message[:8])
+    if (kind, cookie, message[8:20]) != (BINDING_RESPONSE, MAGIC_COOKIE, transaction):
+        return None
+    attributes, plain = message[20:20 + length], None
+    while len(attributes) >= 4:
+        kind, length = struct.unpack("!HH", attributes[:4])
+        value = attributes[4:4 + length]
+        if kind in (MAPPED_ADDRESS, XOR_MAPPED_ADDRESS) and len(value) == 8 and value[1] == 1:
+            port, address = struct.unpack("!HI", value[2:])
+            if kind == XOR_MAPPED_ADDRESS:
+                return str(ipaddress.IPv4Address(address ^ MAGIC_COOKIE)), port ^ (MAGIC_COOKIE >> 16)
+            plain = str(ipaddress.IPv4Address(address)), port
+        attributes = attributes[4 + (length + 3) // 4 * 4:]
+    return plain
+
+
+# ping
+
+
+def checksum(data):
+    """The internet checksum (RFC 1071) of an even number of bytes."""
+    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while total > 0xFFFF:
+        total = (total >> 16) + (total & 0xFFFF)
+    return total ^ 0xFFFF
+
+
+def echo_request(identifier, sequence):
+    def packet(total):
+        return struct.pack("!BBHHH", 8, 0, total, identifier, sequence) + b"softwire"
+
+    return packet(checksum(packet(0)))
+
+
+def is_reply(packet, identifier):
+    """Whether an IPv4 packet is the answer to one of our echo requests."""
+    icmp = packet[(packet[0] & 15) * 4:]
+    return len(icmp) >= 8 and icmp[0] == 0 and struct.unpack("!H", icmp[4:6])[0] == identifier
+
+
+# connection tracking
+
+
+def tracked_source(lines, protocol, source, port, target):
+    """(address, number) that conntrack translates a flow of ours to, or None.
+
+    lines: of /proc/net/nf_conntrack; port: the flow's source port or ICMP identifier.
+    """
+    number, reply_number = ("id", "id") if protocol == "icmp" else ("sport", "dport")
+    for line in lines:
+        words = line.split()
+        if len(words) < 3 or words[2] != protocol:
+            continue
+        pairs = [word.split("=", 1) for word in words if "=" in word]
+        starts = [index for index, (key, _value) in enumerate(pairs) if key == "src"]
+        if len(starts) < 2:
+            continue
+        original, reply = dict(pairs[:starts[1]]), dict(reversed(pairs[starts[1]:]))
+        if (original["src"], original["dst"], original.get(number)) == (source, target, str(port)):
+            return reply["dst"], int(reply[reply_number])
+    return None
+
+
+def port_of(number, index):
+    """The port that an index stands for; index: what port_index() returns."""
+    for first_index, first_port, length in index["ranges"]:
+        if first_index <= number < first_index + length:
+            return first_port + number - first_index
+    return number
+
+
+def belongs(address, port, ce):
+    """Whether an address and a port are this CE's own."""
+    own = ipaddress.ip_network(ce["ipv4_prefix"] or ce["ipv4_address"])
+    return ipaddress.ip_address(address) in own and any(low <= port <= high for low, high in ce["port_ranges"])
+
+
+class Probe:
+    """The checks of one customer edge.
+
+    edge: the parameters of its generation; options: those of the module, with addresses in place of names; local: to send from.
+    """
+
+    def __init__(self, edge, options, local):
+        self.edge, self.options, self.local = edge, options, local
+
+    def run(self):
+        return [self.check(name, getattr(self, PROTOCOLS[name])) for name in PROTOCOLS]
+
+    def check(self, name, action):
+        """One entry of the result; action returns (source or None, who saw it)."""
+        fault, source, seen_by = "", None, ""
+        for _attempt in range(self.options["attempts"]):
+            try:
+                source, seen_by = action()
+                fault = ""
+                break
+            except (Fault, OSError) as exc:
+                fault = "no answer within %d s" % self.options["timeout"] if isinstance(exc, socket.timeout) else str(exc)
+        if source and not belongs(source[0], source[1], self.edge["ce"]):
+            fault = "leaves from %s:%d, which is not of this CE (seen by %s)" % (source[0], source[1], seen_by)
+        return {"name": name, "fault": fault, "source": "%s:%d" % source if source else "", "seen_by": seen_by}
+
+    def socket(self, kind, protocol=0):
+        """A socket whose packets go where those of the LAN go."""
+        made = socket.socket(socket.AF_INET, kind, protocol)
+        made.settimeout(self.options["timeout"])
+        # A router that has another way to the internet would take that for its own packets.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.edge["napt"]["device"].encode())
+        made.bind((self.local, 0))
+        return made
+
+    def conntrack(self, protocol, port, target):
+        """(source, who saw it) as the router itself knows it."""
+        try:
+            with CONNTRACK.open() as lines:
+                found = tracked_source(lines, protocol, self.local, port, target)
+        except OSError:
+            return None, ""  # a kernel without this file
+        if not found:
+            return None, ""
+        return (found[0], port_of(found[1], self.edge["napt"]["index"])), "conntrack"
+
+    def icmp(self):
+        identifier, target = random.randrange(1, 65536), self.options["target"]
+        deadline = time.monotonic() + self.options["timeout"]
+        with self.socket(socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+            raw.sendto(echo_request(identifier, 1), (target, 0))
+            while True:
+                raw.settimeout(max(deadline - time.monotonic(), 0.01))
+                packet, sender = raw.recvfrom(2048)
+                if sender[0] == target and is_reply(packet, identifier):
+                    return self.conntrack("icmp", identifier, target)
+
+    def tcp(self):
+        target = self.options["target"]
+        with self.socket(socket.SOCK_STREAM) as stream:
+            stream.connect((target, self.options["tcp_port"]))
+            known = self.conntrack("tcp", stream.getsockname()[1], target)
+        return self.stun_over_tcp() or known
+
+    def stun_over_tcp(self):
+        """(source, who saw it), or None where the STUN server does not serve TCP."""
+        if not self.options["stun_server"]:
+            return None
+        transaction, answer = os.urandom(12), b""
+        try:
+            with self.socket(socket.SOCK_STREAM) as stream:
+                stream.connect((self.options["stun_server"], self.options["stun_port"]))
+                stream.sendall(stun_request(transaction))
+                while len(answer) < 20 or len(answer) < 20 + struct.unpack("!H", answer[2:4])[0]:
+                    received = stream.recv(2048)
+                    if not received:
+                        return None
+                    answer += received
+        except OSError:
+            return None
+        source = stun_address(answer, transaction)
+        return source and (source, STUN_SERVER)
+
+    def udp(self):
+        if not self.options["stun_server"]:
+            target = self.options["target"]
+            with self.socket(socket.SOCK_DGRAM) as datagrams:
+                datagrams.connect((target, self.options["udp_port"]))
+                datagrams.send(DNS_QUERY)
+                datagrams.recv(2048)
+                return self.conntrack("udp", datagrams.getsockname()[1], target)
+        transaction = os.urandom(12)
+        with self.socket(socket.SOCK_DGRAM) as datagrams:
+            datagrams.connect((self.options["stun_server"], self.options["stun_port"]))
+            datagrams.send(stun_request(transaction))
+            source = stun_address(datagrams.recv(2048), transaction)
+        if not source:
+            raise Fault("%s:%d does not answer as a STUN server does" % (self.options["stun_server"], self.options["stun_port"]))
+        return source, STUN_SERVER
+
+
+def verdict(checks):
+    """(whether it works, one line that says so) of what Probe.run() returns."""
+    broken = ["%s: %s" % (check["name"], check["fault"]) for check in checks if check["fault"]]
+    working = [check["name"] for check in checks if not check["fault"]]
+    seen = sorted((check for check in checks if check["source"]), key=lambda check: check["seen_by"] != STUN_SERVER)
+    if not seen and not broken:
+        broken = ["nobody tells the source that leaves: this kernel lists no connections; give a STUN server"]
+    line = "FAILS: " + "; ".join(broken) if broken else "works"
+    if working:
+        line += " (%s)" % ", ".join(working) if not broken else "; works: " + ", ".join(working)
+    if seen and not broken:
+        line += ", seen from %s (%s, by %s)" % (seen[0]["source"], seen[0]["name"], seen[0]["seen_by"])
+    return not broken, line
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "instance": {"type": "str", "required": True},
+            "target": {"type": "str", "required": True},
+            "tcp_port": {"type": "int", "default": 53},
+            "udp_port": {"type": "int", "default": 53},
+            "stun_server": {"type": "str", "default": ""},
+            "stun_port": {"type": "int", "default": 3478},
+            "timeout": {"type": "int", "default": 2},
+            "attempts": {"type": "int", "default": 3},
+        },
+        supports_check_mode=True,
+    )
+    options = dict(module.params)
+    path = Path(PARAMETERS % options["instance"])
+    try:
+        edge = json.loads(path.read_text())
+    except OSError as exc:
+        module.fail_json(msg="instance %s: nothing is deployed here: %s" % (options["instance"], exc))
+    if edge["role"] != "ce":
+        module.fail_json(msg="instance %s: is no customer edge" % options["instance"])
+    for name in ("target", "stun_server"):
+        try:
+            options[name] = options[name] and resolved(options[name])
+        except OSError as exc:
+            module.fail_json(msg="%s: %s: has no IPv4 address: %s" % (name, options[name], exc))
+    namespace = edge["layout"]["namespaces"]["napt"]
+    try:
+        if namespace != "main":
+            enter(namespace)
+        links = json.loads(module.run_command(["ip", "-json", "-4", "address"], check_rc=True)[1])
+        local = local_address(links, edge["napt"], edge["ce"]["ipv4_prefix"])
+    except (Fault, OSError) as exc:
+        module.fail_json(msg="instance %s: is not up: %s" % (options["instance"], exc))
+    checks = Probe(edge, options, local).run()
+    works, summary = verdict(checks)
+    module.exit_json(changed=False, works=works, summary=summary, checks=checks)
+
+
+if __name__ == "__main__":
+    main()

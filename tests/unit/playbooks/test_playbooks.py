@@ -1,0 +1,124 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbooks: batches and the limit of failures on stand-in routers, and render without any router."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PLAYBOOKS = REPOSITORY / "playbooks"
+EXAMPLE = REPOSITORY / "inventories" / "example"
+sys.path.insert(0, str(REPOSITORY / "tests" / "bench" / "fleet"))
+
+from standins import Fleet  # noqa: E402
+
+CE = {
+    "map_domain": {"transport": "map-t", "dmr": "64:ff9b::/96", "rules": [
+        {"ipv6_prefix": "2001:db8::/40", "ipv4_prefix": "192.0.2.0/24", "ea_length": 16, "psid_offset": 0}]},
+    "map_ce_wan_interface": "isp", "map_ce_lan_interfaces": ["lan"], "map_ce_lan_addresses": ["192.168.0.1/24"],
+    "ansible_connection": "standin", "ansible_python_interpreter": "/usr/bin/python3", "ansible_become": False,
+}
+
+
+def ansible(playbook, *arguments, home, **environment):
+    """(exit code, output) of a playbook."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", str(PLAYBOOKS / playbook), *map(str, arguments)],
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "collections"), "ANSIBLE_HOME": str(home),
+             "ANSIBLE_NOCOLOR": "1", **environment},
+        cwd=home, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said, said
+    return done.returncode, said
+
+
+@pytest.mark.parametrize("playbook", ["site.yml", "render.yml", "verify.yml"])
+def test_syntax(playbook, tmp_path):
+    code, said = ansible(playbook, "--syntax-check", "-i", EXAMPLE, home=tmp_path)
+    assert code == 0, said
+
+
+def test_every_playbook_is_tested():
+    assert {path.name for path in PLAYBOOKS.iterdir()} == {"site.yml", "render.yml", "verify.yml"}
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    (tmp_path / "fleet").mkdir()
+    with Fleet(tmp_path / "fleet") as made:
+        yield made
+
+
+def roll_out(fleet, good, bad=(), relays=None, **extra):
+    """Runs site.yml with these variables on CEs, in the order of their names: (exit code, [hosts of each batch], output)."""
+    hosts = {}
+    for number, name in enumerate(sorted({*good, *bad})):
+        hosts[name] = {"map_ce_end_user_prefix": f"2001:db8:0:{number + 1:x}00::/56"}
+        router = fleet.add(name)
+        if name in bad:
+            (router / "run/systemd/system").rmdir()
+    inventory = {"map_ce": {"hosts": hosts}, "map_br": {"hosts": relays or {}}, "all": {"vars": CE}}
+    path = fleet.directory / "inventory.yml"
+    path.write_text(yaml.safe_dump(inventory))
+    code, said = ansible("site.yml", "-i", path, "-e", json.dumps(extra), home=fleet.directory, ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
+    plays = re.split(r"^PLAY \[Customer edges\].*$", said.partition("PLAY RECAP")[0], flags=re.MULTILINE)[1:]
+    batches = [sorted(set(re.findall(r"^(?:changed|fatal): \[(\w+)\]", play, re.MULTILINE))) for play in plays]
+    return code, batches, said
+
+
+def test_a_small_network_is_one_batch(fleet):
+    code, batches, said = roll_out(fleet, ["a", "b", "c"])
+    assert (code, batches) == (0, [["a", "b", "c"]]), said
+
+
+def test_a_fleet_begins_with_one(fleet):
+    names = [f"ce{number:02}" for number in range(20)]
+    code, batches, said = roll_out(fleet, names[1:], bad=names[:1])
+    assert (code, batches) == (2, [["ce00"]]), said
+
+
+def test_batches_and_the_limit_of_failures(fleet):
+    code, batches, said = roll_out(fleet, "abd", bad="c", map_rollout_ce_batches=[1, 2, "100%"])
+    assert (code, batches) == (2, [["a"], ["b", "c"]]), said
+
+
+def test_failures_below_the_limit_do_not_stop(fleet):
+    code, batches, said = roll_out(
+        fleet, "abd", bad="c", map_rollout_ce_batches=[1, 2, "100%"], map_rollout_max_fail_percentage=50)
+    assert (code, batches) == (2, [["a"], ["b", "c"], ["d"]]), said
+
+
+def test_a_relay_that_fails_ends_it(fleet):
+    code, batches, said = roll_out(fleet, "a", relays={"r1": {}, "r2": {}})  # without their interfaces
+    assert (code, batches) == (2, []), said
+    assert "fatal: [r1]" in said and "fatal: [r2]" not in said
+
+
+def test_render_asks_no_router(tmp_path):
+    """SSH is a program that writes down that it was called; nothing else could reach these addresses."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\nexit 255\n")
+    ssh.chmod(0o755)
+    reach = ["-e", "ansible_host=192.0.2.254", "-e", f"ansible_ssh_executable={ssh}", "-e", "ansible_connection=ssh"]
+    code, said = ansible("render.yml", "-i", EXAMPLE, *reach, "--limit", "map_ce", home=tmp_path)
+    assert code == 0, said
+    names = {str(path.relative_to(tmp_path / "generations")) for path in (tmp_path / "generations").glob("*/*/*")}
+    assert names == {f"{host}/ce/{name}" for host in ("ce11a", "ce11b", "ce774") for name in ("jool_mapt", "jool_siit")}
+    assert (tmp_path / "generations/ce11a/ce/jool_siit/napt/napt.nft").read_text().startswith("# NAPT44")
+    code, said = ansible("render.yml", "-i", EXAMPLE, *reach, "--limit", "ce774", "--check", "-e",
+                         f"map_render_directory={tmp_path}/generations", home=tmp_path)
+    assert code == 0 and "ce774" in said and "ce11a" not in said and "changed=0" in said, said
+    assert not (tmp_path / "called").exists()
+    ansible("site.yml", "-i", EXAMPLE, *reach, "--limit", "ce774", home=tmp_path)
+    assert (tmp_path / "called").exists(), "site.yml would have called it"
