@@ -1,0 +1,253 @@
+"""Forged packets do not arrive, each is counted by the counter that names the reason, and what looks like them does arrive."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import forge
+import pytest
+from scapy.error import Scapy_Exception
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.utils import PcapReader
+from test_network import Capture
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "collections"))
+
+from ansible_collections.softwire.map.plugins.plugin_utils.bpf_rule import COUNTERS  # noqa: E402
+
+# Reads "interface frame" lines, the frames as hexadecimal numbers from the Ethernet header on.
+SENDER = """
+import socket, sys, time
+sockets = {}
+for number, line in enumerate(sys.stdin):
+    interface, frame = line.split()
+    if interface not in sockets:
+        sockets[interface] = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        sockets[interface].bind((interface, 0))
+    sockets[interface].send(bytes.fromhex(frame))
+    if number % 20 == 19:
+        time.sleep(0.02)  # a queue of an emulated machine is short
+"""
+IPV6_TYPE = b"\x86\xdd"
+# What is sent by hand at the server gets no answers of its kernel, and what it gets makes none.
+QUIET = "add table inet quiet; add chain inet quiet input { type filter hook prerouting priority -500; policy drop; }"
+COUNTERS_OF_RELAY = """
+bpftool -j map dump pinned /run/softwire/br/bpf/maps/counters; echo
+nft -j list counters
+grep ^IpExt /proc/net/netstat
+"""
+COUNTERS_OF_EDGE = "nft -j list counters; for ns in $(ls /run/netns 2>/dev/null); do ip netns exec $ns nft -j list counters; done"
+FUZZ = {forge.EDGE: 5000, forge.INTERNET: 2500, forge.CLIENT: 1500, forge.NEIGHBOUR: 1000}
+
+
+class Stage:
+    """Who plays which part, and how to reach whom."""
+
+    def __init__(self, lab, inventory, clients):
+        self.lab = lab
+        hosts = {host: entry["ce"] for host, entry in inventory.items() if entry["ce"]["ipv4_address"]}
+        self.edge, self.mate = next(
+            (one, other) for one in hosts for other in hosts
+            if one != other and hosts[one]["ipv4_address"] == hosts[other]["ipv4_address"] and not inventory[one]["port_forwards"])
+        stranger = next(host for host in hosts if hosts[host]["ipv4_address"] != hosts[self.edge]["ipv4_address"])
+        self.client = next(client for client, host in clients.items() if host == self.edge)
+        self.clients = clients
+        self.relay = next(name for name, node in lab.topology.nodes.items() if node.group == "map_br")
+        other_br = {ce["br_address"] for ce in hosts.values()} - {hosts[self.edge]["br_address"]}
+        self.actors = forge.Actors(
+            hosts[self.edge], hosts[self.mate], hosts[stranger], self.address("s", "inet", 4), self.address("s", "inet", 6),
+            self.address(self.client, "lan", 6), self.address(self.relay, "inet", 4), self.address(self.relay, "isp", 6),
+            min(other_br, default=None))
+        self.transport = forge.transport(self.actors)
+
+    def interface(self, node, name):
+        return next(entry for entry in self.lab.topology.nodes[node].interfaces if entry.name == name)
+
+    def address(self, node, name, version):
+        parsed = map(ipaddress.ip_interface, self.interface(node, name).addresses)
+        return next(str(address.ip) for address in parsed if address.version == version)
+
+    def way(self, sender):
+        """(node, interface, destination MAC) of a sender."""
+        relay, edge = self.relay, self.edge
+        return {
+            forge.EDGE: (edge, "isp", self.interface(relay, "isp").mac),
+            forge.INTERNET: ("s", "inet", self.interface(relay, "inet").mac),
+            forge.NEIGHBOUR: (self.mate, "isp", self.interface(edge, "isp").mac),
+            forge.CLIENT: (self.client, "lan", self.interface(edge, "lan").mac),
+        }[sender]
+
+    def send(self, sender, frames):
+        node, interface, mac = self.way(sender)
+        source = bytes.fromhex(self.interface(node, interface).mac.replace(":", ""))
+        head = bytes.fromhex(mac.replace(":", "")) + source
+        types = {4: b"\x08\x00"}  # all else poses as IPv6
+        lines = [f"{interface} {(head + types.get(frame[0] >> 4, IPV6_TYPE) + frame).hex()}" for frame in frames]
+        done = self.lab.exec(node, ["python3", "-c", SENDER], input="\n".join(lines) + "\n", timeout=240)
+        assert done.returncode == 0, done.stderr
+
+    def counters(self):
+        """{"relay NAME" or "edge NAME": packets}"""
+        found = Counter()
+        relay = self.lab.exec(self.relay, ["sh", "-c", COUNTERS_OF_RELAY])
+        edge = self.lab.exec(self.edge, ["sh", "-c", COUNTERS_OF_EDGE])
+        names = None
+        for place, line in [("relay", line) for line in relay.stdout.splitlines()] + [("edge", line) for line in edge.stdout.splitlines()]:
+            if line.startswith("IpExt"):
+                words = line.split()[1:]
+                if names is None:
+                    names = words
+                else:
+                    found.update({f"{place} IpExt {name}": int(word) for name, word in zip(names, words)})
+            elif line.startswith("{"):
+                counters = [entry["counter"] for entry in json.loads(line)["nftables"] if "counter" in entry]
+                found.update({f"{place} {counter['name']}": counter["packets"] for counter in counters})
+            elif line.startswith("["):
+                for entry in json.loads(line):
+                    index = int.from_bytes(bytes(int(byte, 16) for byte in entry["key"]), "little")
+                    values = [int.from_bytes(bytes(int(byte, 16) for byte in cpu["value"]), "little") for cpu in entry["values"]]
+                    found[f"{place} {COUNTERS[index]}"] += sum(values)
+        return found
+
+    def captured(self, capture):
+        """The frames of a capture that its own node has not sent."""
+        node, interface = capture.node, capture.start.split(" -i ")[1].split()[0]
+        own = bytes.fromhex(self.interface(node, interface).mac.replace(":", ""))
+        content = self.lab.exec(node, ["cat", capture.file], input=b"", timeout=120).stdout
+        try:
+            return [packet for packet in PcapReader(io.BytesIO(content)) if bytes(packet)[6:12] != own]
+        except Scapy_Exception as exc:
+            raise AssertionError(f"no capture of {node} {interface}: {exc}") from exc
+
+    def from_the_edges(self, packets):
+        """Those whose IPv4 source is a shared one."""
+        shared = {actor["ipv4_address"] for actor in (self.actors.edge, self.actors.mate, self.actors.stranger)}
+        return [packet[IP] for packet in packets if IP in packet and packet[IP].src in shared]
+
+
+class Watch:
+    """Captures at the server and in front of every client while the block runs."""
+
+    def __init__(self, stage):
+        self.stage = stage
+        self.captures = {"s": Capture(stage.lab, "s", "inet", "ip")}
+        self.captures.update({client: Capture(stage.lab, client, "lan", "ip or ip6") for client in stage.clients})
+        self.packets = {}
+
+    def __enter__(self):
+        done = self.stage.lab.exec("s", ["nft", QUIET])
+        assert done.returncode == 0, done.stderr
+        for capture in self.captures.values():
+            capture.__enter__()
+        return self
+
+    def __exit__(self, *exc):
+        time.sleep(3)
+        for capture in self.captures.values():
+            capture.__exit__()
+        self.stage.lab.exec("s", ["nft", "delete table inet quiet"])
+        self.packets = {node: self.stage.captured(capture) for node, capture in self.captures.items()}
+
+
+@pytest.fixture(scope="module")
+def stage(lab, inventory, clients):
+    return Stage(lab, inventory, clients)
+
+
+@pytest.fixture(scope="module")
+def kinds(stage):
+    return list(stage.transport.forged())
+
+
+@pytest.fixture(scope="module")
+def legit(stage):
+    """{(name, its text): frames}"""
+    count = len(list(stage.transport.legit(b"")))
+    chosen = [(b"legit%02d" % index, list(stage.transport.legit(b"legit%02d" % index))[index]) for index in range(count)]
+    return {(name, text): frames for text, (name, *frames) in chosen}
+
+
+@pytest.fixture(scope="module")
+def battery(stage, kinds, legit):
+    before = stage.counters()
+    with Watch(stage) as watch:
+        for sender in (forge.EDGE, forge.INTERNET, forge.NEIGHBOUR, forge.CLIENT):
+            stage.send(sender, [bytes(frame) for kind in kinds if kind.sender == sender for frame in kind.frames])
+        stage.send(forge.EDGE, [bytes(frame) for frames in legit.values() for frame in frames])
+    counted = stage.counters()
+    counted.subtract(before)
+    return {"packets": watch.packets, "counted": counted}
+
+
+def test_the_battery_is_large(kinds, legit):
+    assert len({kind.name for kind in kinds}) == len(kinds) >= 40
+    assert len(legit) >= 20
+    assert {kind.sender for kind in kinds} == set(FUZZ)
+
+
+def test_no_forged_packet_arrives(stage, battery):
+    for node, packets in battery["packets"].items():
+        arrived = [packet.summary() for packet in packets if forge.TAG in bytes(packet)]
+        assert arrived == [], f"forged packets at {node}"
+    strange = [packet.summary() for packet in stage.from_the_edges(battery["packets"]["s"]) if forge.GOOD not in bytes(packet)]
+    assert strange == []
+
+
+def test_each_is_counted_by_its_reason(battery, kinds):
+    expected = Counter()
+    for kind in kinds:
+        expected[kind.counter] += kind.counted
+    found = {name: count for name, count in battery["counted"].items()
+             if count and (name in expected or "_dropped_" in name)}
+    assert found == dict(expected)
+
+
+def test_every_legitimate_packet_arrives(battery, legit):
+    arrived = b"\0".join(bytes(packet) for packet in battery["packets"]["s"])
+    assert [name for name, text in legit if text not in arrived] == []
+
+
+def test_random_packets_kill_and_leak_nothing(stage, legit):
+    lab, edge = stage.lab, stage.actors.edge
+    log = "dmesg | grep -cE 'BUG:|Oops|WARNING: CPU|Call Trace|KASAN|general protection' || true"
+    before = lab.exec(stage.relay, ["sh", "-c", log]).stdout
+    outward = [bytes(frame) for frames in legit.values() for frame in frames]
+    inward = [bytes(frame) for frame in stage.transport.inward()]
+    clients = [bytes(frame) for frame in stage.transport.of_a_client()]
+    bases = {forge.EDGE: outward, forge.INTERNET: inward, forge.CLIENT: clients, forge.NEIGHBOUR: outward}
+    with Watch(stage) as watch:
+        for seed, (sender, count) in enumerate(FUZZ.items()):
+            stage.send(sender, list(forge.mutations(bases[sender], count, seed)))
+    leaked = [packet.summary() for packet in stage.from_the_edges(watch.packets["s"]) if not is_of(packet, edge)]
+    assert leaked == []
+    server = stage.actors.server
+    assert [p.summary() for p in watch.packets[stage.client] if IP in p and p[IP].src == server] == [], "unsolicited, but at the client"
+    assert lab.exec(stage.relay, ["sh", "-c", log]).stdout == before, "the kernel complains"
+    for node in (stage.relay, stage.edge, stage.mate):
+        failed = lab.exec(node, ["systemctl", "is-failed", "softwire@ce", "softwire@br"]).stdout
+        assert "failed" not in failed.split(), node
+    page = lab.exec(stage.client, ["curl", "-sS", "-m", "60", "-o", "/dev/null", "-w", "%{size_download}", f"http://{server}/mb"], timeout=90)
+    assert page.stdout == "1000000", page.stderr
+
+
+def is_of(packet, edge):
+    """Whether an IPv4 packet is one that this customer edge may send."""
+    if packet.src != edge["ipv4_address"]:
+        return False
+    if packet.frag:
+        return True  # no port; the relay has bound it to its first fragment
+    if UDP in packet or TCP in packet:
+        port = packet[UDP if UDP in packet else TCP].sport
+    elif ICMP in packet and packet[ICMP].type in (0, 8):
+        port = packet[ICMP].id
+    elif ICMP in packet:
+        return packet[ICMP].type in (3, 11, 12)
+    else:
+        return False
+    return any(low <= port <= high for low, high in edge["port_ranges"])
