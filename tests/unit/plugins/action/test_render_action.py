@@ -14,7 +14,7 @@ import pytest
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.softwire.map.plugins.action import render
-from ansible_collections.softwire.map.plugins.module_utils.generations import read
+from ansible_collections.softwire.map.plugins.module_utils.softwire_changes import read
 
 MADE = {
     f"{name}/{path}": text.encode() for name, files in examples.ce_generations().items() for path, text in files.items()
