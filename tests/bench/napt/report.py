@@ -8,7 +8,8 @@ import matplotlib
 from designs import MASQUERADE, PLAIN
 
 matplotlib.use("svg")
-matplotlib.rcParams.update({"svg.hashsalt": "softwire.map", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+matplotlib.rcParams.update({"svg.hashsalt": "softwire.map", "svg.fonttype": "none", "font.size": 9,
+                            "axes.spines.top": False, "axes.spines.right": False})
 from matplotlib import pyplot  # noqa: E402
 
 COUNTS = ("first_failure", "first_try", "with_retries", "churn_70", "churn_90", "churn_96", "endpoint_ports", "leaked")
