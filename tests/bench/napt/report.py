@@ -53,7 +53,7 @@ def tables(run):
     """Everything that was measured, a pair of tables for each port set."""
     parts = []
     for count, results in run["results"].items():
-        counted = [[name] + [text(values[key], 1) if key in values else "" for key in COUNTS]
+        counted = [[name] + [text(values[key], 2) if key in values else "" for key in COUNTS]
                    for name, values in results.items() if "endpoint_ports" in values]
         timed = [[name] + [text(values[key], 2) for key in RATES] + [text(values[key], 0) for key in TIMES]
                  for name, values in results.items()]
