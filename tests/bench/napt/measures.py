@@ -13,8 +13,8 @@ from designs import DEVICE, LAN
 from napt_lab import HOST, HOST2, SERVER, SERVERS, Lab, run
 from wire import MARKER, Conntrack, Wire, packet, source
 
-# As often as TCP repeats its SYN (net.ipv4.tcp_syn_retries)
-RETRIES = 6
+# A SYN and its repetitions (net.ipv4.tcp_syn_retries)
+TRIES = 1 + 6
 TURNS = 5
 PACKETS = 64 * 60
 PAYLOAD = b"x" * 64
@@ -117,9 +117,9 @@ class Bench:
         return served
 
     def open_patiently(self, flows):
-        """Flows that got through, each with as many retries as TCP has."""
+        """Flows that got through, each with as many tries as TCP has."""
         served, waiting = [], flows
-        for _ in range(1 + RETRIES):
+        for _ in range(TRIES):
             done = self.open(waiting)
             served += [flow for number, flow in enumerate(waiting) if number in done]
             waiting = [flow for number, flow in enumerate(waiting) if number not in done]

@@ -8,7 +8,8 @@ import matplotlib
 from designs import MASQUERADE, PLAIN
 
 matplotlib.use("svg")
-matplotlib.rcParams.update({"svg.hashsalt": "softwire.map", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+matplotlib.rcParams.update({"svg.hashsalt": "softwire.map", "svg.fonttype": "none", "font.size": 9,
+                            "axes.spines.top": False, "axes.spines.right": False})
 from matplotlib import pyplot  # noqa: E402
 
 COUNTS = ("first_failure", "first_try", "with_retries", "churn_70", "churn_90", "churn_96", "endpoint_ports", "leaked")
@@ -52,7 +53,7 @@ def tables(run):
     """Everything that was measured, a pair of tables for each port set."""
     parts = []
     for count, results in run["results"].items():
-        counted = [[name] + [text(values[key], 1) if key in values else "" for key in COUNTS]
+        counted = [[name] + [text(values[key], 2) if key in values else "" for key in COUNTS]
                    for name, values in results.items() if "endpoint_ports" in values]
         timed = [[name] + [text(values[key], 2) for key in RATES] + [text(values[key], 0) for key in TIMES]
                  for name, values in results.items()]
