@@ -243,22 +243,22 @@ class MapE(Forger):
             return Kind(f"to the edge: {name}", NEIGHBOUR, (self.outer(inner, source or self.br, to or self.map),), f"edge {counter}")
 
         right = down(UDP(sport=9, dport=a.port) / tag())
-        yield sent("a tunnel from the neighbour", "foreign_source", right, a.mate["map_address"])
-        yield sent("a tunnel from a native address", "foreign_source", right, a.server_ipv6)
+        yield sent("a tunnel from the neighbour", "outside_domain", right, a.mate["map_address"])
+        yield sent("a tunnel from a native address", "outside_domain", right, a.server_ipv6)
         yield sent("a foreign port", "ingress_port", down(UDP(sport=9, dport=a.foreign_port) / tag()))
         yield sent("GRE", "ingress_port", down(Raw(bytes(tag())), proto=GRE))
         yield sent("redirect", "ingress_icmp", down(ICMP(type=5, code=1) / self.up()))
-        yield sent("another address", "inner_destination", down(UDP(sport=9, dport=a.port) / tag(), to=flip_ipv4(self.me)))
-        yield sent("the address between the namespaces", "inner_destination", down(UDP(sport=9, dport=a.port) / tag(), to="192.0.0.2"))
-        yield sent("from the address between the namespaces", "inner_source",
+        yield sent("another address", "not_our_address", down(UDP(sport=9, dport=a.port) / tag(), to=flip_ipv4(self.me)))
+        yield sent("the address between the namespaces", "not_our_address", down(UDP(sport=9, dport=a.port) / tag(), to="192.0.0.2"))
+        yield sent("from the address between the namespaces", "our_address_spoofed",
                    IP(src="192.0.0.2", dst=self.me) / UDP(sport=9, dport=a.port) / tag())
         yield Kind("to the edge: IPv4 on the wire", NEIGHBOUR, (right,), "edge untranslated")
 
     def from_a_client(self):
         a = self.a
         yield Kind("client: the MAP address as source", CLIENT,
-                   (IPv6(src=self.map, dst=a.server_ipv6) / UDP(sport=9, dport=9) / tag(),), "edge map_source")
-        yield Kind("client: a tunnel packet of its own", CLIENT, (self.outer(self.up(), a.client_ipv6),), "edge own_tunnel")
+                   (IPv6(src=self.map, dst=a.server_ipv6) / UDP(sport=9, dport=9) / tag(),), "edge map_address_spoofed")
+        yield Kind("client: a tunnel packet of its own", CLIENT, (self.outer(self.up(), a.client_ipv6),), "edge softwire_bypassed")
         yield Kind("client: a private source from elsewhere", CLIENT, (self.up(source="10.99.0.1"),), "edge forward_source")
 
     def legit(self, text):
@@ -406,9 +406,9 @@ class MapT(Forger):
             return Kind(f"to the edge: {name}", NEIGHBOUR, (IPv6(src=source or self.server, dst=self.map) / upper,), f"edge {counter}")
 
         right = UDP(sport=9, dport=a.port) / tag()
-        yield sent("from the neighbour", "foreign_source", right, a.mate["map_address"])
-        yield sent("from a native address", "foreign_source", right, a.server_ipv6)
-        yield sent("from the address between the namespaces", "inner_source", right, self.embedded("192.0.0.2"))
+        yield sent("from the neighbour", "outside_domain", right, a.mate["map_address"])
+        yield sent("from a native address", "outside_domain", right, a.server_ipv6)
+        yield sent("from the address between the namespaces", "inner_address", right, self.embedded("192.0.0.2"))
         yield sent("a foreign port", "ingress_port", UDP(sport=9, dport=a.foreign_port) / tag())
         yield sent("a foreign port of TCP", "ingress_port", TCP(sport=9, dport=a.foreign_port, flags="S") / tag())
         yield sent("a foreign echo reply", "ingress_port", ICMPv6EchoReply(id=a.foreign_port, data=bytes(tag())))
@@ -417,7 +417,9 @@ class MapT(Forger):
     def from_a_client(self):
         a = self.a
         yield Kind("client: the MAP address as source", CLIENT,
-                   (IPv6(src=self.map, dst=a.server_ipv6) / UDP(sport=9, dport=9) / tag(),), "edge map_source")
+                   (IPv6(src=self.map, dst=a.server_ipv6) / UDP(sport=9, dport=9) / tag(),), "edge map_address_spoofed")
+        yield Kind("client: a packet to the DMR of its own", CLIENT,
+                   (IPv6(src=a.client_ipv6, dst=self.server) / UDP(sport=9, dport=9) / tag(),), "edge softwire_bypassed")
         yield Kind("client: a private source from elsewhere", CLIENT,
                    (IP(src="10.99.0.1", dst=self.far) / UDP(sport=9, dport=9) / tag(),), "edge forward_source")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import ipaddress
+import contextlib
 import json
 import sys
 import time
@@ -12,10 +11,9 @@ from pathlib import Path
 
 import forge
 import pytest
-from scapy.error import Scapy_Exception
+from network import CLIENTS, EDGE_OF, RELAYS, SERVER, SERVER6, SERVER_NODE, address, captures, mac
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.utils import PcapReader
-from test_network import Capture
+from scapy.layers.l2 import Ether
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "collections"))
 
@@ -49,44 +47,29 @@ FUZZ = {forge.EDGE: 5000, forge.INTERNET: 2500, forge.CLIENT: 1500, forge.NEIGHB
 class Stage:
     """Who plays which part, and how to reach whom."""
 
-    def __init__(self, lab, inventory, clients):
+    def __init__(self, lab, edges):
         self.lab = lab
-        hosts = {host: entry["ce"] for host, entry in inventory.items() if entry["ce"]["ipv4_address"]}
-        self.edge, self.mate = next(
-            (one, other) for one in hosts for other in hosts
-            if one != other and hosts[one]["ipv4_address"] == hosts[other]["ipv4_address"] and not inventory[one]["port_forwards"])
-        stranger = next(host for host in hosts if hosts[host]["ipv4_address"] != hosts[self.edge]["ipv4_address"])
-        self.client = next(client for client, host in clients.items() if host == self.edge)
-        self.clients = clients
-        self.relay = next(name for name, node in lab.topology.nodes.items() if node.group == "map_br")
-        other_br = {ce["br_address"] for ce in hosts.values()} - {hosts[self.edge]["br_address"]}
+        self.client, mate = edges.pair
+        self.edge, self.mate, self.relay = EDGE_OF[self.client], EDGE_OF[mate], RELAYS[0]
+        stranger = next(other for other in edges.shared if edges.network(other) != edges.network(self.client))
+        other_br = {edges[client]["br_address"] for client in edges} - {edges[self.client]["br_address"]}
         self.actors = forge.Actors(
-            hosts[self.edge], hosts[self.mate], hosts[stranger], self.address("s", "inet", 4), self.address("s", "inet", 6),
-            self.address(self.client, "lan", 6), self.address(self.relay, "inet", 4), self.address(self.relay, "isp", 6),
-            min(other_br, default=None))
+            edges[self.client], edges[mate], edges[stranger], SERVER, SERVER6, address(self.client, "lan", 6),
+            address(self.relay, "inet", 4), address(self.relay, "isp", 6), min(other_br, default=None))
         self.transport = forge.transport(self.actors)
-
-    def interface(self, node, name):
-        return next(entry for entry in self.lab.topology.nodes[node].interfaces if entry.name == name)
-
-    def address(self, node, name, version):
-        parsed = map(ipaddress.ip_interface, self.interface(node, name).addresses)
-        return next(str(address.ip) for address in parsed if address.version == version)
 
     def way(self, sender):
         """(node, interface, destination MAC) of a sender."""
-        relay, edge = self.relay, self.edge
         return {
-            forge.EDGE: (edge, "isp", self.interface(relay, "isp").mac),
-            forge.INTERNET: ("s", "inet", self.interface(relay, "inet").mac),
-            forge.NEIGHBOUR: (self.mate, "isp", self.interface(edge, "isp").mac),
-            forge.CLIENT: (self.client, "lan", self.interface(edge, "lan").mac),
+            forge.EDGE: (self.edge, "isp", mac(self.relay, "isp")),
+            forge.INTERNET: (SERVER_NODE, "inet", mac(self.relay, "inet")),
+            forge.NEIGHBOUR: (self.mate, "isp", mac(self.edge, "isp")),
+            forge.CLIENT: (self.client, "lan", mac(self.edge, "lan")),
         }[sender]
 
     def send(self, sender, frames):
-        node, interface, mac = self.way(sender)
-        source = bytes.fromhex(self.interface(node, interface).mac.replace(":", ""))
-        head = bytes.fromhex(mac.replace(":", "")) + source
+        node, interface, destination = self.way(sender)
+        head = bytes.fromhex((destination + mac(node, interface)).replace(":", ""))
         types = {4: b"\x08\x00"}  # all else poses as IPv6
         lines = [f"{interface} {(head + types.get(frame[0] >> 4, IPV6_TYPE) + frame).hex()}" for frame in frames]
         done = self.lab.exec(node, ["python3", "-c", SENDER], input="\n".join(lines) + "\n", timeout=240)
@@ -115,49 +98,31 @@ class Stage:
                     found[f"{place} {COUNTERS[index]}"] += sum(values)
         return found
 
-    def captured(self, capture):
-        """The frames of a capture that its own node has not sent."""
-        node, interface = capture.node, capture.start.split(" -i ")[1].split()[0]
-        own = bytes.fromhex(self.interface(node, interface).mac.replace(":", ""))
-        content = self.lab.exec(node, ["cat", capture.file], input=b"", timeout=120).stdout
-        try:
-            return [packet for packet in PcapReader(io.BytesIO(content)) if bytes(packet)[6:12] != own]
-        except Scapy_Exception as exc:
-            raise AssertionError(f"no capture of {node} {interface}: {exc}") from exc
-
     def from_the_edges(self, packets):
         """Those whose IPv4 source is a shared one."""
         shared = {actor["ipv4_address"] for actor in (self.actors.edge, self.actors.mate, self.actors.stranger)}
         return [packet[IP] for packet in packets if IP in packet and packet[IP].src in shared]
 
 
-class Watch:
-    """Captures at the server and in front of every client while the block runs."""
-
-    def __init__(self, stage):
-        self.stage = stage
-        self.captures = {"s": Capture(stage.lab, "s", "inet", "ip")}
-        self.captures.update({client: Capture(stage.lab, client, "lan", "ip or ip6") for client in stage.clients})
-        self.packets = {}
-
-    def __enter__(self):
-        done = self.stage.lab.exec("s", ["nft", QUIET])
-        assert done.returncode == 0, done.stderr
-        for capture in self.captures.values():
-            capture.__enter__()
-        return self
-
-    def __exit__(self, *exc):
-        time.sleep(3)
-        for capture in self.captures.values():
-            capture.__exit__()
-        self.stage.lab.exec("s", ["nft", "delete table inet quiet"])
-        self.packets = {node: self.stage.captured(capture) for node, capture in self.captures.items()}
+@contextlib.contextmanager
+def watched(lab):
+    """Captures at the server and in front of every client; gives {node: packets that the node itself has not sent}."""
+    places = {(SERVER_NODE, "inet"): "ip", **{(client, "lan"): "ip or ip6" for client in CLIENTS}}
+    packets = {}
+    done = lab.exec(SERVER_NODE, ["nft", QUIET])
+    assert done.returncode == 0, done.stderr
+    with captures(lab, places) as seen:
+        yield packets
+        time.sleep(2)
+    lab.exec(SERVER_NODE, ["nft", "delete table inet quiet"])
+    for (node, interface), captured in seen.items():
+        own = bytes.fromhex(mac(node, interface).replace(":", ""))
+        packets[node] = [Ether(frame) for frame in captured.frames if frame[6:12] != own]
 
 
 @pytest.fixture(scope="module")
-def stage(lab, inventory, clients):
-    return Stage(lab, inventory, clients)
+def stage(lab, edges):
+    return Stage(lab, edges)
 
 
 @pytest.fixture(scope="module")
@@ -176,13 +141,13 @@ def legit(stage):
 @pytest.fixture(scope="module")
 def battery(stage, kinds, legit):
     before = stage.counters()
-    with Watch(stage) as watch:
+    with watched(stage.lab) as packets:
         for sender in (forge.EDGE, forge.INTERNET, forge.NEIGHBOUR, forge.CLIENT):
             stage.send(sender, [bytes(frame) for kind in kinds if kind.sender == sender for frame in kind.frames])
         stage.send(forge.EDGE, [bytes(frame) for frames in legit.values() for frame in frames])
     counted = stage.counters()
     counted.subtract(before)
-    return {"packets": watch.packets, "counted": counted}
+    return {"packets": packets, "counted": counted}
 
 
 def test_the_battery_is_large(kinds, legit):
@@ -195,7 +160,7 @@ def test_no_forged_packet_arrives(stage, battery):
     for node, packets in battery["packets"].items():
         arrived = [packet.summary() for packet in packets if forge.TAG in bytes(packet)]
         assert arrived == [], f"forged packets at {node}"
-    strange = [packet.summary() for packet in stage.from_the_edges(battery["packets"]["s"]) if forge.GOOD not in bytes(packet)]
+    strange = [packet.summary() for packet in stage.from_the_edges(battery["packets"][SERVER_NODE]) if forge.GOOD not in bytes(packet)]
     assert strange == []
 
 
@@ -209,7 +174,7 @@ def test_each_is_counted_by_its_reason(battery, kinds):
 
 
 def test_every_legitimate_packet_arrives(battery, legit):
-    arrived = b"\0".join(bytes(packet) for packet in battery["packets"]["s"])
+    arrived = b"\0".join(bytes(packet) for packet in battery["packets"][SERVER_NODE])
     assert [name for name, text in legit if text not in arrived] == []
 
 
@@ -221,18 +186,17 @@ def test_random_packets_kill_and_leak_nothing(stage, legit):
     inward = [bytes(frame) for frame in stage.transport.inward()]
     clients = [bytes(frame) for frame in stage.transport.of_a_client()]
     bases = {forge.EDGE: outward, forge.INTERNET: inward, forge.CLIENT: clients, forge.NEIGHBOUR: outward}
-    with Watch(stage) as watch:
+    with watched(stage.lab) as packets:
         for seed, (sender, count) in enumerate(FUZZ.items()):
             stage.send(sender, list(forge.mutations(bases[sender], count, seed)))
-    leaked = [packet.summary() for packet in stage.from_the_edges(watch.packets["s"]) if not is_of(packet, edge)]
+    leaked = [packet.summary() for packet in stage.from_the_edges(packets[SERVER_NODE]) if not is_of(packet, edge)]
     assert leaked == []
-    server = stage.actors.server
-    assert [p.summary() for p in watch.packets[stage.client] if IP in p and p[IP].src == server] == [], "unsolicited, but at the client"
+    assert [p.summary() for p in packets[stage.client] if IP in p and p[IP].src == SERVER] == [], "unsolicited, but at the client"
     assert lab.exec(stage.relay, ["sh", "-c", log]).stdout == before, "the kernel complains"
     for node in (stage.relay, stage.edge, stage.mate):
         failed = lab.exec(node, ["systemctl", "is-failed", "softwire@ce", "softwire@br"]).stdout
         assert "failed" not in failed.split(), node
-    page = lab.exec(stage.client, ["curl", "-sS", "-m", "60", "-o", "/dev/null", "-w", "%{size_download}", f"http://{server}/mb"], timeout=90)
+    page = lab.exec(stage.client, ["curl", "-sS", "-m", "60", "-o", "/dev/null", "-w", "%{size_download}", f"http://{SERVER}/mb"], timeout=90)
     assert page.stdout == "1000000", page.stderr
 
 
