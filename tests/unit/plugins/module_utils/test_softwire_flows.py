@@ -75,7 +75,7 @@ import json, select, socket, sys
 tcp = socket.create_connection(("198.51.100.1", 7), timeout=5)
 tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-udp.settimeout(0.5)
+udp.settimeout(3)
 udp.connect(("198.51.100.1", 7))
 sent = lost = 0
 while not select.select([sys.stdin], [], [], 0.002)[0]:
