@@ -71,7 +71,8 @@ def roll_out(fleet, good, bad=(), relays=None, **extra):
     inventory = {"map_ce": {"hosts": hosts}, "map_br": {"hosts": relays or {}}, "all": {"vars": CE}}
     path = fleet.directory / "inventory.yml"
     path.write_text(yaml.safe_dump(inventory))
-    code, said = ansible("site.yml", "-i", path, "-e", json.dumps(extra), home=fleet.directory, ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
+    code, said = ansible("site.yml", "-i", path, "-e", json.dumps(extra), home=fleet.directory,
+                         ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
     plays = re.split(r"^PLAY \[Customer edges\].*$", said.partition("PLAY RECAP")[0], flags=re.MULTILINE)[1:]
     batches = [sorted(set(re.findall(r"^(?:changed|fatal): \[(\w+)\]", play, re.MULTILINE))) for play in plays]
     return code, batches, said
