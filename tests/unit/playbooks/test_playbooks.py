@@ -43,14 +43,14 @@ def ansible(playbook, *arguments, home, **environment):
     return done.returncode, said
 
 
-@pytest.mark.parametrize("playbook", ["site.yml", "render.yml", "verify.yml"])
+@pytest.mark.parametrize("playbook", ["site.yml", "render.yml", "rollback.yml", "verify.yml"])
 def test_syntax(playbook, tmp_path):
     code, said = ansible(playbook, "--syntax-check", "-i", EXAMPLE, home=tmp_path)
     assert code == 0, said
 
 
 def test_every_playbook_is_tested():
-    assert {path.name for path in PLAYBOOKS.iterdir()} == {"site.yml", "render.yml", "verify.yml"}
+    assert {path.name for path in PLAYBOOKS.iterdir()} == {"site.yml", "render.yml", "rollback.yml", "verify.yml"}
 
 
 @pytest.fixture
