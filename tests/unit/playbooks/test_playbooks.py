@@ -43,14 +43,14 @@ def ansible(playbook, *arguments, home, **environment):
     return done.returncode, said
 
 
-@pytest.mark.parametrize("playbook", ["site.yml", "render.yml", "verify.yml"])
+@pytest.mark.parametrize("playbook", ["site.yml", "render.yml", "rollback.yml", "verify.yml"])
 def test_syntax(playbook, tmp_path):
     code, said = ansible(playbook, "--syntax-check", "-i", EXAMPLE, home=tmp_path)
     assert code == 0, said
 
 
 def test_every_playbook_is_tested():
-    assert {path.name for path in PLAYBOOKS.iterdir()} == {"site.yml", "render.yml", "verify.yml"}
+    assert {path.name for path in PLAYBOOKS.iterdir()} == {"site.yml", "render.yml", "rollback.yml", "verify.yml"}
 
 
 @pytest.fixture
@@ -71,7 +71,8 @@ def roll_out(fleet, good, bad=(), relays=None, **extra):
     inventory = {"map_ce": {"hosts": hosts}, "map_br": {"hosts": relays or {}}, "all": {"vars": CE}}
     path = fleet.directory / "inventory.yml"
     path.write_text(yaml.safe_dump(inventory))
-    code, said = ansible("site.yml", "-i", path, "-e", json.dumps(extra), home=fleet.directory, ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
+    code, said = ansible("site.yml", "-i", path, "-e", json.dumps(extra), home=fleet.directory,
+                         ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
     plays = re.split(r"^PLAY \[Customer edges\].*$", said.partition("PLAY RECAP")[0], flags=re.MULTILINE)[1:]
     batches = [sorted(set(re.findall(r"^(?:changed|fatal): \[(\w+)\]", play, re.MULTILINE))) for play in plays]
     return code, batches, said

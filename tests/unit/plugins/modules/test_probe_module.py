@@ -54,11 +54,13 @@ def test_an_echo_request_has_the_right_checksum():
     assert not probe.is_reply(reply[:24] + packet, 0xABCD)
 
 
-LINES = """\
-ipv4     2 tcp      6 117 SYN_SENT src=192.168.0.1 dst=203.0.113.53 sport=40000 dport=53 [UNREPLIED] src=203.0.113.53 dst=192.0.2.18 sport=53 dport=16400 mark=0 zone=0 use=2
-ipv4     2 icmp     1 29 src=192.168.0.1 dst=203.0.113.53 type=8 code=0 id=40000 src=203.0.113.53 dst=192.0.2.18 type=0 code=0 id=16385 mark=0 zone=0 use=2
-ipv4     2 unknown  2 500 src=192.168.0.1 dst=224.0.0.22 [UNREPLIED] src=224.0.0.22 dst=192.168.0.1 mark=0 zone=0 use=2
-""".splitlines()
+LINES = [
+    "ipv4     2 tcp      6 117 SYN_SENT src=192.168.0.1 dst=203.0.113.53 sport=40000 dport=53 [UNREPLIED]"
+    " src=203.0.113.53 dst=192.0.2.18 sport=53 dport=16400 mark=0 zone=0 use=2",
+    "ipv4     2 icmp     1 29 src=192.168.0.1 dst=203.0.113.53 type=8 code=0 id=40000"
+    " src=203.0.113.53 dst=192.0.2.18 type=0 code=0 id=16385 mark=0 zone=0 use=2",
+    "ipv4     2 unknown  2 500 src=192.168.0.1 dst=224.0.0.22 [UNREPLIED] src=224.0.0.22 dst=192.168.0.1 mark=0 zone=0 use=2",
+]
 
 
 @pytest.mark.parametrize("flow, source", [
@@ -144,7 +146,8 @@ class Network:
             (current / path).parent.mkdir(parents=True, exist_ok=True)
             (current / path).write_text(text)
         self.rules = current / layout / "napt.nft"
-        sandbox.sh(f"ip link add {self.device} type veth peer name s0 netns net && ip link add lan type veth peer name lan1 && ip link set lan1 up")
+        sandbox.sh(f"ip link add {self.device} type veth peer name s0 netns net"
+                   " && ip link add lan type veth peer name lan1 && ip link set lan1 up")
         sandbox.sh("ip netns exec net sysctl -qw net.ipv4.conf.s0.proxy_arp=1 && ip -n net link set s0 up"
                    f" && ip -n net addr add 192.0.0.1/29 dev s0 && ip -n net addr add {FAR_END}/32 dev lo"
                    " && ip -n net route add 192.0.2.0/24 via 192.0.0.2")
@@ -152,7 +155,8 @@ class Network:
             sandbox.sh("for link in ce-main lan; do ip link set $link netns napt; done && ip -n napt -batch " + str(current / "napt/ip"))
         else:
             # The router has IPv4 of its own as well, which leads nowhere: the probe must not take it.
-            sandbox.sh("ip link add uplink type veth peer name uplink1 && ip link set uplink1 up && ip link set uplink up && ip addr add 10.0.0.1/24 dev uplink"
+            sandbox.sh("ip link add uplink type veth peer name uplink1 && ip link set uplink1 up && ip link set uplink up"
+                       " && ip addr add 10.0.0.1/24 dev uplink"
                        " && ip route add default via 10.0.0.2 && ip link set lan up && ip addr add 192.168.0.1/24 dev lan"
                        " && ip link set ce-tun up && ip addr add 192.0.0.2/29 dev ce-tun"
                        " && ip route add default dev ce-tun table 7598 && ip rule add pref 40000 iif lo lookup 7598")

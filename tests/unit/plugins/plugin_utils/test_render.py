@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import examples
 import pytest
 from jinja2 import UndefinedError
 
-from ansible_collections.softwire.map.plugins.plugin_utils import render
+from ansible_collections.softwire.map.plugins.plugin_utils import devices, render
 
 
 def test_a_generation(tmp_path):
@@ -31,6 +32,13 @@ def test_a_parameter_that_is_not_there_is_no_empty_text(tmp_path):
     (tmp_path / "one.j2").write_text("{{ nam }}\n")
     with pytest.raises(UndefinedError, match="nam"):
         render.generation(str(tmp_path), {"main/ip": "one.j2"}, {"name": "a"}, {})
+
+
+def test_templates_are_compiled_before_a_process_is_forked_for_each_host():
+    assert set(devices.DEVICES) == {"customer_edge", "border_relay"}
+    for templates in (examples.CE_TEMPLATES, examples.BR_TEMPLATES):
+        jinja = render.environment(os.path.realpath(templates))
+        assert {name for _loader, name in jinja.cache.keys()} == set(jinja.list_templates())
 
 
 def test_json_is_stable():
