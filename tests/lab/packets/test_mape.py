@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
-import select
 import struct
 import subprocess
 import time
@@ -13,18 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from network import CLIENTS, EDGE_OF, LAB, NODES, NEXT_HEADER_IPV4, RELAYS, SERVER, SERVER_NODE, address, captures, mac
-
-pytestmark = pytest.mark.skipif(LAB.topology.name != "mape", reason="the network is one of MAP-T")
+from network import CLIENTS, EDGE_OF, NODES, NEXT_HEADER_IPV4, RELAYS, SERVER, SERVER_NODE, address, captures, mac
 
 ETHERNET, IPV6_HEADER = 14, 40
 ICMP, TCP, UDP = 1, 6, 17
-PYTHON = ["python3", "-"]
 
 
 def python(lab, node, script, *arguments, timeout=90):
     """Runs a script in a node; what it printed, from JSON."""
-    done = lab.exec(node, [*PYTHON, *map(str, arguments)], input=script, timeout=timeout)
+    done = lab.exec(node, ["python3", "-", *map(str, arguments)], input=script, timeout=timeout)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -297,21 +293,16 @@ def test_a_map_address_on_the_link_is_found_by_neighbour_discovery(lab, edges):
 # ---- two relays, and a smaller path -----------------------------------------------------------------------------------
 
 
-def many_ways(relays):
-    """(node, arguments of `ip route replace`) of every route with several gateways, by way of these relays alone."""
-    gateways = {address(relay, interface, version): relay for relay in RELAYS for interface, version in (("isp", 6), ("inet", 4), ("inet", 6))
-                if not (interface == "isp" and version == 4)}
-    for node in NODES.values():
-        for route in node.routes:
-            destination, *hops = route.split()
-            if "nexthop" in hops:
-                kept = [hop for hop in hops if gateways.get(hop) in relays]
-                yield node.name, [destination, *([word for hop in kept for word in ("nexthop", "via", hop)] if len(kept) > 1 else ["via", kept[0]])]
-
-
 def route_through(lab, *relays):
-    """The part of a routing protocol: every node sends by way of these relays."""
-    for done in lab.exec_all([(node, ["ip", "route", "replace", *route]) for node, route in many_ways(relays)]):
+    """Plays the routing protocol: where the topology has routes with several gateways, only these relays are left."""
+    relay_of = {text.split("/")[0]: relay for relay in RELAYS for item in NODES[relay].interfaces for text in item.addresses}
+    jobs = []
+    for node in NODES.values():
+        for destination, *words in (route.split() for route in node.routes if "nexthop" in route):
+            gateways = [word for word in words if relay_of.get(word) in relays]
+            hops = [word for gateway in gateways for word in ("nexthop", "via", gateway)]
+            jobs.append((node.name, ["ip", "route", "replace", destination, *(hops if len(gateways) > 1 else hops[1:])]))
+    for done in lab.exec_all(jobs):
         assert done.returncode == 0, done.stderr
 
 
