@@ -63,10 +63,12 @@ def systemctl(*arguments):
 
 
 def start_service(unit, argv):
-    """Starts a command as a service of its own, which outlives us; raises CalledProcessError."""
+    """Starts a command as a service of its own, which outlives us; raises OSError."""
     properties = ["--property=" + setting for setting in ["Restart=on-failure"] + CONFINED]
-    subprocess.run(["systemd-run", "--quiet", "--collect", "--unit=" + unit] + properties + argv,
-                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
+    done = subprocess.run(["systemd-run", "--quiet", "--collect", "--unit=" + unit] + properties + argv,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise OSError("systemd-run %s: %s" % (unit, done.stderr.decode(errors="replace").strip()))
 
 
 class Transaction:

@@ -176,6 +176,8 @@ def remember(router, where, *, source=("192.168.0.10", 5000), index=None, protoc
 def remembered(router, where):
     """The source ports (or identifiers) of the flows there are."""
     listing = router.run(*where, "conntrack", "-L", "-f", "ipv4").stdout.splitlines()
+    # Not the kernel's own multicast memberships.
+    listing = [line for line in listing if "sport=" in line or " id=" in line]
     return {int(line.split("sport=" if "sport=" in line else " id=")[1].split()[0]) for line in listing}
 
 

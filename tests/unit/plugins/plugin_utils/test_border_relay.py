@@ -185,4 +185,4 @@ def test_one_interface_is_named_once():
 def test_the_tunnel_has_one_neighbour_for_all_addresses():
     """Without a gateway each IPv4 address in use is an entry of the neighbour table."""
     files = examples.br_generations(domains=[MAP_E])["ip6_tunnel"]
-    assert "route add 192.0.2.0/24 via 192.0.0.8 dev br-tun onlink\n" in files["main/ip-late"]
+    assert "route add 203.0.113.0/24 via 192.0.0.8 dev br-tun onlink\n" in files["main/ip-late"]
