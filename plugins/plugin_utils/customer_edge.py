@@ -176,6 +176,7 @@ def parameters(variables, ce):
             "device": napt_device,
             "lan_interfaces": lan["interfaces"],
             "sources": sources + [veth["network"]],
+            "routed_networks": lan["own_networks"],
             "router_networks": [] if napt_in_main else [veth["network"]],
             "mss": ipv4_mtu - IPV4_HEADER - TCP_HEADER,
             "port_forwards": forwards,

@@ -163,7 +163,6 @@ class MapE(Forger):
             ("another PSID in the identifier", flipped(self.map, 8 if a.edge["interface_id"] == "draft03" else 0)),
             ("another IPv4 address in the identifier", flipped(self.map, 26)),
             ("identifier of the other form", joined(self.map, other_form(a.edge))),
-            ("the border relay's own address", self.br),
             ("a native address", a.client_ipv6),
         ):
             yield from_edge(f"outer source: {name}", "spoofed", outer(up(), source))
@@ -177,6 +176,7 @@ class MapE(Forger):
         for name, protocol in (("GRE", GRE), ("ESP", ESP), ("SCTP", SCTP), ("IPv6 in the inner packet", IPV6_IN),
                                ("IPv4 in the inner packet", IPV4_IN)):
             yield from_edge(f"inner protocol {name}", "no_port", outer(IP(src=self.me, dst=self.far, proto=protocol) / tag()))
+        yield from_edge("outer source: the border relay's own address", "relay br_address_spoofed", outer(up(), self.br))
         yield from_edge("IPv6 behind next header 4", "not_ipv4", outer(Raw(bytes(IPv6(src=self.map, dst=a.server_ipv6) / UDP() / tag()))))
         yield from_edge("IPv6 in IPv6", "relay other_tunnel", IPv6(src=self.map, dst=self.br, nh=IPV6_IN) / IPv6(
             src=a.client_ipv6, dst=a.server_ipv6) / UDP(dport=9) / tag())
@@ -200,7 +200,7 @@ class MapE(Forger):
         a, outer = self.a, self.outer
 
         def cut(identification, sizes, text=TAG):
-            return fragments(self.up(id=identification), sizes, text)
+            return fragments(self.up(id=identification, text=text), sizes, text)
 
         first = cut(101, (24, 24), GOOD)[0]
         second = cut(101, (24, 24))[1]
@@ -282,8 +282,8 @@ class MapE(Forger):
         yield "as large as it may be", outer(IP(src=self.me, dst=self.far) / UDP(sport=a.port, dport=9) / Raw((text * 300)[:1432]))
         yield "with the encapsulation limit option", IPv6(src=self.map, dst=self.br, nh=60) / Raw(
             bytes([IPV4_IN, 0, 4, 1, 4, 1, 1, 0])) / up(text=text)
-        yield "fragments", *map(outer, fragments(up(id=201), (24, 32, 16), text))
-        yield "fragments, the last one first", *map(outer, reversed(fragments(up(id=202), (24, 32, 16), text)))
+        yield "fragments", *map(outer, fragments(up(id=201, text=text), (24, 32, 16), text))
+        yield "fragments, the last one first", *map(outer, reversed(fragments(up(id=202, text=text), (24, 32, 16), text)))
 
 
 class MapT(Forger):
@@ -476,4 +476,4 @@ def mutations(frames, count, seed):
             frame += chance.randbytes(chance.randrange(1, 40))
         else:
             frame = frame[:length]
-        yield bytes(frame)
+        yield bytes(frame[:1500])

@@ -117,9 +117,11 @@ def captures(lab, wanted, options=""):
 
     done = lab.exec_all([start(place) for place in wanted])
     assert not [run for run in done if run.returncode], [run.stdout for run in done]
-    yield seen
-    time.sleep(1)
-    lab.exec_all([stop(place) for place in wanted])
+    try:
+        yield seen
+        time.sleep(1)
+    finally:
+        lab.exec_all([stop(place) for place in wanted])
     with ThreadPoolExecutor(len(wanted)) as pool:
         results = pool.map(lambda place: Captured(lab, place[0], file_of(place), options), wanted)
         seen.update(zip(wanted, results))

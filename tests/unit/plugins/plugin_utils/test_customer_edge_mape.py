@@ -275,6 +275,7 @@ def test_public_addresses_of_the_own_prefix_need_no_nat(layout):
     sources = json.loads(files["parameters.json"])["napt"]["sources"]
     assert sources == ["192.168.0.0/24", "192.0.0.0/29"]
     assert 'ip saddr 192.0.2.16/28 accept comment "needs no translation"' in files[f"{where}/napt.nft"]
+    assert f'iifname "{device}" ip daddr {{ 192.0.2.24/29 }} accept\n' in files[f"{where}/napt.nft"]
 
 
 def test_a_lan_of_public_addresses_alone():
