@@ -20,8 +20,8 @@ OWN_MOUNTS = ("ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "P
 
 @pytest.fixture(scope="module")
 def settings():
-    lines = (line.split("=", 1) for line in UNIT.read_text(encoding="utf-8").splitlines() if "=" in line and not line.startswith("#"))
-    return [(name, value) for name, value in lines]
+    lines = UNIT.read_text(encoding="utf-8").splitlines()
+    return [tuple(line.split("=", 1)) for line in lines if "=" in line and not line.startswith("#")]
 
 
 def analyze(*arguments):
