@@ -45,11 +45,6 @@ else:  # in a generation
 RUN_DIRECTORY = Path("/run/softwire")
 
 
-def lines_of(path):
-    """The lines of a file as lists of words; none where there is no file."""
-    return softwire_changes.split_lines(path.read_bytes()) if path.exists() else []
-
-
 class Generation:
     """One generation directory and the journal of its instance."""
 
@@ -146,10 +141,10 @@ class Generation:
             self.journal.run(in_namespace(namespace, ["nft", "-f", str(path)]), *undo)
 
     def _ip_file(self, namespace, directory):
-        self._ip(namespace, lines_of(directory / "ip"))
+        self._ip(namespace, softwire_changes.lines_of(directory / "ip"))
 
     def _late_ip(self, namespace, directory):
-        self._ip(namespace, lines_of(directory / "ip-late"))
+        self._ip(namespace, softwire_changes.lines_of(directory / "ip-late"))
 
     def _ip(self, namespace, lines):
         if namespace != "main":
@@ -199,7 +194,7 @@ class Generation:
             if path.exists():
                 run(in_namespace(namespace, ["sysctl", "-q", "-p", str(path)]))
             return
-        for line in lines_of(path):
+        for line in softwire_changes.lines_of(path):
             key, value = line[0].lstrip("-"), line[2]
             node = Path("/proc/sys", key)
             if line[0] != key and not os.access(str(node), os.W_OK):
@@ -221,7 +216,7 @@ class Generation:
         pins = self.state / "bpf"
         pins.mkdir(parents=True, exist_ok=True)
         self.journal.run(["mount", "-t", "bpf", "bpf", str(pins)], {"run": ["umount", str(pins)]})
-        self._bpftool(namespace, lines_of(path))
+        self._bpftool(namespace, softwire_changes.lines_of(path))
 
     def _bpftool(self, namespace, lines):
         # Not "bpftool batch": it fails on what earlier lines left in errno.
@@ -229,7 +224,7 @@ class Generation:
             run(["bpftool"] + line, cwd=str(self.directory / namespace))
 
     def _tc(self, namespace, directory):
-        for line in lines_of(directory / "tc"):
+        for line in softwire_changes.lines_of(directory / "tc"):
             try:
                 self.journal.run(["tc"] + line, {"run": ["tc"] + softwire_changes.inverse(line)})
             except StepError:

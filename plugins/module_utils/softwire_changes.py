@@ -87,6 +87,11 @@ def reload_suffices(before, after):
     return topology(before) == topology(after)
 
 
+def lines_of(path):
+    """The lines of a file as lists of words; none where there is no file."""
+    return split_lines(path.read_bytes()) if path.exists() else []
+
+
 def changed_lines(before, after):
     """(lines that are gone, lines that are new) of a file, bytes both, each in the order of its file.
 

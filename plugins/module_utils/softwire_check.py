@@ -34,7 +34,7 @@ def missing(directory, namespace, settings):
             if (family, name) not in tables:
                 yield "nftables table %s %s" % (family, name)
     links = {link["ifname"]: link for link in shown(namespace, ["ip", "-j", "addr"])}
-    for line in [line for name in ("ip", "ip-late") for line in lines_of(directory / name)]:
+    for line in [line for name in ("ip", "ip-late") for line in softwire_changes.lines_of(directory / name)]:
         if line[:2] == ["link", "add"] and line[2] not in links:
             yield "link %s" % line[2]
         if line[:2] == ["addr", "add"]:
@@ -48,10 +48,6 @@ def missing(directory, namespace, settings):
         name = json.loads((directory / "jool.json").read_text())["instance"]
         if not succeeds(in_namespace(namespace, [settings["jool"], "-i", name, "global", "display"])):
             yield "translator instance %s" % name
-
-
-def lines_of(path):
-    return softwire_changes.split_lines(path.read_bytes()) if path.exists() else []
 
 
 def shown(namespace, argv):
