@@ -102,6 +102,16 @@ class Forger:
     def down(self, upper, to=None, **fields):
         return IP(src=self.far, dst=to or self.me, **fields) / upper
 
+    @staticmethod
+    def sent_from_the_internet(name, counter, *frames):
+        return Kind(f"from the internet: {name}", INTERNET, frames, f"relay {counter}")
+
+    def from_the_internet(self):
+        sent, down, stranger = self.sent_from_the_internet, self.down, self.a.stranger["ipv4_address"]
+        yield sent("our own address as source", "own_prefix", IP(src=self.me, dst=stranger) / UDP(dport=9) / tag())
+        yield sent("port 0", "out_dropped_port_zero", down(UDP(sport=9, dport=0) / tag()))
+        yield sent("GRE", "out_dropped_no_port", down(Raw(bytes(tag())), proto=GRE))
+
     def inward(self):
         """Packets of the internet to this customer edge."""
         for upper in (UDP(sport=9, dport=self.a.port), TCP(sport=9, dport=self.a.port), ICMP(type=8, id=self.a.port)):
@@ -221,16 +231,10 @@ class MapE(Forger):
         yield from_edge("overlapping fragments", "relay IpExt ReasmOverlaps", *map(outer, overlapping))
 
     def from_the_internet(self):
-        a, down = self.a, self.down
-
-        def sent(name, counter, *frames):
-            return Kind(f"from the internet: {name}", INTERNET, frames, f"relay {counter}")
-
-        yield sent("our own address as source", "own_prefix", IP(src=self.me, dst=a.stranger["ipv4_address"]) / UDP(dport=9) / tag())
-        yield sent("port 0", "out_dropped_port_zero", down(UDP(sport=9, dport=0) / tag()))
+        a, down, sent = self.a, self.down, self.sent_from_the_internet
+        yield from super().from_the_internet()
         if a.excluded_port:
             yield sent("a port with A = 0", "out_dropped_excluded_port", down(UDP(sport=9, dport=a.excluded_port) / tag()))
-        yield sent("GRE", "out_dropped_no_port", down(Raw(bytes(tag())), proto=GRE))
         yield sent("redirect", "out_dropped_no_port", down(ICMP(type=5) / self.up()))
         yield sent("error that quotes another address", "out_dropped_wrong_quote",
                    down(ICMP(type=3, code=3) / self.up(source=flip_ipv4(self.me))))
@@ -388,16 +392,10 @@ class MapT(Forger):
         yield from_edge("UDP cut off inside its ports", "tiny", self.raw(17, bytes(UDP(sport=a.port, dport=9))[:4]))
 
     def from_the_internet(self):
-        a, down = self.a, self.down
-
-        def sent(name, counter, *frames):
-            return Kind(f"from the internet: {name}", INTERNET, frames, f"relay {counter}")
-
-        yield sent("our own address as source", "own_prefix", IP(src=self.me, dst=a.stranger["ipv4_address"]) / UDP(dport=9) / tag())
-        yield sent("port 0", "out_dropped_port_zero", down(UDP(sport=9, dport=0) / tag()))
-        yield sent("GRE", "out_dropped_no_port", down(Raw(bytes(tag())), proto=GRE))
-        yield sent("error that quotes port 0", "out_dropped_port_zero",
-                   down(ICMP(type=3, code=3) / IP(src=self.me, dst=self.far) / UDP(sport=0, dport=9) / tag()))
+        yield from super().from_the_internet()
+        yield self.sent_from_the_internet(
+            "error that quotes port 0", "out_dropped_port_zero",
+            self.down(ICMP(type=3, code=3) / IP(src=self.me, dst=self.far) / UDP(sport=0, dport=9) / tag()))
 
     def to_the_edge(self):
         a = self.a
