@@ -49,7 +49,7 @@ CHANGING = re.compile(
     r"^\d+: (?=[\w-]+[@:])|@\w+|link/ether \S+ brd \S+|link-netnsid \d+|designated_root \S+|bridge_id \S+"
     r"|\b(index|handle|id|tag|jited|expires|packets|bytes|\w+_timer|preferred_lft|valid_lft) +\S+")
 # What the kernel makes of a carrier, a moment later, and of a hardware address, which each veth and bridge has by chance.
-BY_CHANCE = re.compile(r"fe80::\w+:\w+ff:fe|ff02::1:ff|fe80::/64 dev|anycast fe80::|multicast ff00::|^$")
+BY_CHANCE = re.compile(r"fe80::(\w+:)?\w*ff:fe|ff02::1:ff|fe80::/64 dev|anycast fe80::|multicast ff00::|^$")
 MAPE = examples.MAPE_CASES["shared"]
 OFFSET_4 = copy.deepcopy(MAPE["domain"])
 OFFSET_4["rules"][0]["psid_offset"] = 4
