@@ -3,18 +3,19 @@ SHELL := bash
 DEMO ?= map-t
 IN_VENV = PATH="$(CURDIR)/.cache/$(1)/bin:$$PATH"
 
-.PHONY: help test demo demo-down lint sanity unit build molecule bench-br clean
+.PHONY: help test demo demo-down lint docs sanity unit build molecule bench-br clean
 help:
 	@echo "make demo       a MAP-T network in containers: deployed, shown at work, left running"
 	@echo "                (DEMO=map-e: a MAP-E network with two border relays)"
 	@echo "make demo-down  stops it"
-	@echo "make test       every test; or one of: make lint, sanity, unit, build, molecule"
+	@echo "make test       every test; or one of: make lint, docs, sanity, unit, build, molecule"
+	@echo "                (make docs also leaves the documentation as a site in .cache/docs/html)"
 	@echo "make bench-br   what a packet costs at a border relay, see docs/benchmarks.md"
 
 test: .cache/tests/ready
 	@$(call IN_VENV,tests) tests/run
 
-lint sanity unit build molecule: .cache/tests/ready
+lint docs sanity unit build molecule: .cache/tests/ready
 	@$(call IN_VENV,tests) tests/run $@
 
 bench-br: .cache/tests/ready

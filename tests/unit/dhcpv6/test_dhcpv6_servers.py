@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The configurations of docs/dhcpv6.md: a real server hands the option to a real client, which decodes it.
+"""The configurations of docs/docsite/rst/dhcpv6.rst: a real server hands the option to a real client, which decodes it.
 
 Root is needed; tests/bootstrap installs the programs.
 """
@@ -20,10 +20,9 @@ from ansible_collections.softwire.map.plugins.filter.dhcpv6_options import dhcpv
 from ansible_collections.softwire.map.plugins.filter.from_dhcpv6_options import from_dhcpv6_options
 from dhcpv6_lab import Lab
 
-PAGE = (Path(__file__).parents[3] / "docs" / "dhcpv6.md").read_text()
-DOMAIN = yaml.safe_load(re.search(r"```yaml\n(map_domain:.*?)```", PAGE, re.DOTALL)[1])["map_domain"]
-KEA = re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1]
-DNSMASQ = re.search(r"```\n(interface=.*?)```", PAGE, re.DOTALL)[1]
+DOMAIN = next(yaml.safe_load(text) for text in guides.blocks("dhcpv6", "yaml") if text.startswith("map_domain:"))["map_domain"]
+(KEA,) = guides.blocks("dhcpv6", "json")
+(DNSMASQ,) = guides.blocks("dhcpv6", "text")
 
 DOMAINS = {
     "map-e": DOMAIN,
