@@ -105,15 +105,22 @@ seealso:
 """
 
 EXAMPLES = r"""
+# A part of each result stands below its task.
 - name: Return to the generation before
   softwire.map.deploy:
     instance: ce
     state: rollback
+  # Result:
+  # changed: true
+  # applied: reload
+  # unconfirmed: false
 
 - name: Take the instance down, remove its files
   softwire.map.deploy:
     instance: ce
     state: absent
+  # Result:
+  # changed: true
 """
 
 RETURN = r"""

@@ -68,6 +68,7 @@ seealso:
 """
 
 EXAMPLES = r"""
+# A part of the result stands below the task.
 - name: Try whether IPv4 works
   softwire.map.probe:
     instance: ce
@@ -75,6 +76,9 @@ EXAMPLES = r"""
     stun_server: stun.example.net
   register: tried
   failed_when: not tried.works
+  # Result:
+  # changed: false
+  # works: true
 """
 
 RETURN = r"""
@@ -86,7 +90,7 @@ summary:
   description: All of it in one line.
   type: str
   returned: success
-  sample: "ping, TCP and UDP work; seen from 192.0.2.18:1232 (UDP, by the STUN server)"
+  sample: "works (ping, TCP, UDP), seen from 192.0.2.18:1232 (UDP, by the STUN server)"
 checks:
   description: What was tried.
   type: list

@@ -50,14 +50,24 @@ attributes:
     description: Shows each file that differs.
 seealso:
   - module: softwire.map.deploy
+  - name: RFC 7597
+    description: Mapping of Address and Port with Encapsulation (MAP-E).
+    link: https://www.rfc-editor.org/rfc/rfc7597
+  - name: RFC 7599
+    description: Mapping of Address and Port using Translation (MAP-T).
+    link: https://www.rfc-editor.org/rfc/rfc7599
 """
 
 EXAMPLES = r"""
+# A part of each result stands below its task.
 - name: Remove what was rendered for an instance
   softwire.map.render:
     directory: generations/{{ inventory_hostname }}
     instance: ce
     state: absent
+  # Result:
+  # changed: true
+  # alternatives: []
 """
 
 RETURN = r"""

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The samples in the documentation, and ansible's programs to run them.
 
-A sample that states what it gives is a task of ansible.builtin.debug with `msg`, and below it a comment block: the line
-`# Result:` and then the value of `msg` as YAML; or `# Error:` and then a part of the message, its lines joined.
+A sample that states what it gives is a task, and below it a comment block: the line `# Result:` and then YAML, of
+ansible.builtin.debug the value of `msg`, of a module a part of what it returns; or `# Error:` and then a part of the message,
+its lines joined.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Block(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A task, and what it states: the value of its msg, or a part of its error."""
+    """A task, and what it states: its result, or a part of its error."""
 
     task: dict
     expected: object
@@ -61,7 +62,6 @@ def stated(text, where):
         assert all(lines), f"{where}: the result is not all comment: {chunk}"
         said, fails = [line[1] for line in lines], marker[1] == "Error"
         (task,) = yaml.safe_load(chunk[:marker.start()])
-        assert set(task) <= {"name", "ansible.builtin.debug", "vars"}, f"{where}: {task}"
         found.append(Sample(task, " ".join(said) if fails else yaml.safe_load("\n".join(said)), fails))
     assert len(found) == len(yaml.safe_load(text)), f"{where}: each example starts with '- name:' in the first column"
     return found
@@ -69,6 +69,8 @@ def stated(text, where):
 
 def outcomes(samples, home, **variables):
     """What each of {name: Sample} gives, from one play on this machine: {name: value of msg, or the error on one line}."""
+    for sample in samples.values():
+        assert set(sample.task) <= {"name", "ansible.builtin.debug", "vars"}, sample.task
     tasks = [{**sample.task, "register": name, "ignore_errors": sample.fails} for name, sample in samples.items()]
     registered = ", ".join(f"'{name}': {name}.msg" for name in samples)
     save = {"content": "{{ {%s} | to_json }}" % registered, "dest": str(home / "outcomes.json"), "mode": "0600"}

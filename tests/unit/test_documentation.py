@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The documentation of every filter is complete, and its EXAMPLES do what they say.
+"""The documentation of every filter and module is complete, and its EXAMPLES do what they say.
 
-The modules' EXAMPLES, which need a router, are tried on stand-ins.
+What needs a router is tried on a stand-in; the example of probe, which needs packets, beside that module's tests.
 """
 
 from __future__ import annotations
@@ -11,28 +11,44 @@ import importlib
 import inspect
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import samples
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 REPOSITORY = Path(__file__).parents[2]
+MODULES = sorted(path.stem for path in (REPOSITORY / "plugins" / "modules").glob("*.py"))
 FILTERS = sorted(path.stem for path in (REPOSITORY / "plugins" / "filter").glob("*.py"))
+sys.path.insert(0, str(REPOSITORY / "tests" / "bench" / "fleet"))
+
+from standins import Fleet  # noqa: E402
+
 TYPES = {"bool", "dict", "float", "int", "list", "path", "raw", "str"}
 
 
-def examples(name):
-    """The EXAMPLES of a filter with what they state."""
-    return samples.stated(importlib.import_module(f"ansible_collections.softwire.map.plugins.filter.{name}").EXAMPLES, name)
+def examples(name, kind="filter"):
+    """The EXAMPLES of a plugin with what they state."""
+    return samples.stated(importlib.import_module(f"ansible_collections.softwire.map.plugins.{kind}.{name}").EXAMPLES, name)
+
+
+def ansible_doc(kind, names, home):
+    """What ansible-doc makes of plugins, fragments merged: {name: {"doc": ..., "return": ...}}."""
+    code, said = samples.ansible("doc", "-t", kind, "--json", *(f"softwire.map.{name}" for name in names), home=home)
+    assert code == 0, said
+    return json.loads(said)
 
 
 @pytest.fixture(scope="module")
 def documentation(tmp_path_factory):
-    """What ansible-doc makes of the filters, fragments merged: {name: {"doc": ..., "return": ...}}."""
-    names = [f"softwire.map.{name}" for name in FILTERS]
-    code, said = samples.ansible("doc", "-t", "filter", "--json", *names, home=tmp_path_factory.mktemp("home"))
-    assert code == 0, said
-    return json.loads(said)
+    return ansible_doc("filter", FILTERS, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def module_documentation(tmp_path_factory):
+    return ansible_doc("module", MODULES, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +72,18 @@ def test_examples_give_the_stated_results(name, results):
 def test_documentation_is_complete(name, documentation):
     doc, returned = documentation[f"softwire.map.{name}"]["doc"], documentation[f"softwire.map.{name}"]["return"]
     assert doc["name"] == name
-    for key in ("short_description", "description", "version_added", "author", "seealso"):
-        assert doc[key], key
-    assert not doc["short_description"].endswith(".")
-    assert any("rfc-editor.org" in item.get("link", "") for item in doc["seealso"])
+    check_header(doc)
     assert doc["options"]["_input"]["required"] is True
     check_types(doc["options"], "suboptions")
     check_types(returned, "contains")
     assert set(returned) == {"_value"}
+
+
+def check_header(doc):
+    for key in ("short_description", "description", "version_added", "author", "seealso"):
+        assert doc[key], key
+    assert not doc["short_description"].endswith(".")
+    assert any("rfc-editor.org" in item.get("link", "") for item in doc["seealso"])
 
 
 def check_types(entries, below):
@@ -90,3 +110,49 @@ def test_documented_options_are_the_parameters(name, documentation):
         required = parameter.default is parameter.empty
         assert bool(option.get("required")) is required, parameter.name
         assert required or option.get("default") == parameter.default, parameter.name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_documentation_of_a_module_is_complete(name, module_documentation):
+    doc, returned = module_documentation[f"softwire.map.{name}"]["doc"], module_documentation[f"softwire.map.{name}"]["return"]
+    assert doc["module"] == name
+    check_header(doc)
+    check_types(doc["options"], "suboptions")
+    check_types(returned, "contains")
+    assert all(doc["attributes"][mode]["support"] for mode in ("check_mode", "diff_mode"))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_a_module_use_what_it_has(name, module_documentation):
+    documented = module_documentation[f"softwire.map.{name}"]
+    keys = ("type", "required", "default", "choices", "elements")
+    spec = {option: {key: value[key] for key in keys if key in value} for option, value in documented["doc"]["options"].items()}
+    for sample in examples(name, "modules"):
+        checked = ArgumentSpecValidator(spec).validate(sample.task[f"softwire.map.{name}"])
+        assert checked.error_messages == [], sample.task["name"]
+        assert set(sample.expected) <= set(documented["return"]) | {"changed"}, sample.task["name"]
+
+
+def test_examples_of_modules_give_the_stated_results(tmp_path):
+    """On a stand-in router with two generations, whose files lie on the controller as well."""
+    (tmp_path / "routers").mkdir()
+    edge = {"map_ce_isp": "ocn", "map_ce_end_user_prefix": "2400:4050:1234:5600::/56", "map_ce_wan_interface": "isp",
+            "map_ce_lan_interfaces": ["lan"], "map_ce_lan_addresses": ["192.168.1.1/24"], "map_ce_napt_namespace": ""}
+    reach = {"ansible_connection": "standin", "ansible_python_interpreter": "/usr/bin/python3", "ansible_become": False}
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump({"map_ce": {"hosts": {"ce1": {**edge, **reach}}}}))
+    stated = [sample for name in ("render", "deploy") for sample in examples(name, "modules")]
+    tasks = [{**sample.task, "register": f"result_{index}"} for index, sample in enumerate(stated)]
+    save = {"content": "{{ [%s] | to_json }}" % ", ".join(task["register"] for task in tasks), "dest": str(tmp_path / "results.json"),
+            "mode": "0600"}
+    tasks.append({"ansible.builtin.copy": save, "delegate_to": "localhost", "vars": {"ansible_connection": "local"}})
+    (tmp_path / "examples.yml").write_text(yaml.safe_dump([{"hosts": "map_ce", "gather_facts": False, "tasks": tasks}]))
+    with Fleet(tmp_path / "routers") as fleet:
+        # Its /etc/softwire is a mount, which cannot be removed with the last instance.
+        (fleet.add("ce1") / "softwire" / "another_instance").mkdir()
+        for play in (["softwire.map.render"], ["softwire.map.site"], ["softwire.map.site", "-e", "map_ce_max_ports_per_client=500"],
+                     [tmp_path / "examples.yml"]):
+            code, said = samples.ansible("playbook", "-i", tmp_path / "inventory.yml", *play, home=tmp_path,
+                                         ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
+            assert code == 0, said
+    for sample, result in zip(stated, json.loads((tmp_path / "results.json").read_text()), strict=True):
+        assert {key: result[key] for key in sample.expected} == sample.expected, sample.task["name"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import examples
 import pytest
+import samples
 import yaml
 
 from ansible_collections.softwire.map.plugins.module_utils.port_index import port_index
@@ -169,15 +170,15 @@ class Network:
         assert server.stdout.readline() == "ready\n"
         server.stdout.close()
 
-    def verify(self, *arguments, hosts=None, **variables):
-        """Runs the playbook on this router: (exit code, {host: line of the summary}, all it said)."""
+    def verify(self, *arguments, hosts=None, playbook=REPOSITORY / "playbooks/verify.yml", **variables):
+        """Runs a playbook on this router: (exit code, {host: line of the summary}, all it said)."""
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
         inventory = Path(self.sandbox.directory, "inventory.yml")
         inventory.write_text(yaml.safe_dump({"map_ce": {"hosts": hosts or {"ce1": {}}, "vars": {
             **local, "map_verify_target": FAR_END, **variables}}}))
         home = self.sandbox.directory
         done = self.sandbox.run(
-            sys.executable, "-m", "ansible", "playbook", "-i", inventory, REPOSITORY / "playbooks/verify.yml", *arguments, check=False,
+            sys.executable, "-m", "ansible", "playbook", "-i", inventory, playbook, *arguments, check=False,
             HOME=str(home), ANSIBLE_COLLECTIONS_PATH=str(REPOSITORY / "collections"), ANSIBLE_NOCOLOR="1")
         said = done.stdout + done.stderr
         assert "Traceback" not in said, said
@@ -197,6 +198,19 @@ def test_a_customer_edge_that_works(sandbox, layout):
     assert found and probe.belongs("192.0.2.18", int(found.group(1)), edge["ce"]), said
     code, summary, said = network.verify("-v")
     assert code == 0 and re.search(r"seen from 192\.0\.2\.18:\d+ \(ping, by conntrack\)", summary["ce1"]), said
+
+
+def test_the_example_gives_the_stated_result(sandbox):
+    network = Network(sandbox, "napt")
+    network.serve()
+    (sample,) = samples.stated(probe.EXAMPLES, "probe")
+    sample.task["softwire.map.probe"].update(target=FAR_END, stun_server=FAR_END)
+    holds = [f"tried.{key} == {value}" for key, value in sample.expected.items()]
+    playbook = Path(sandbox.directory, "example.yml")
+    playbook.write_text(yaml.safe_dump([
+        {"hosts": "map_ce", "gather_facts": False, "tasks": [sample.task, {"ansible.builtin.assert": {"that": holds}}]}]))
+    code, _summary, said = network.verify(playbook=playbook)
+    assert code == 0, said
 
 
 def test_stun_over_tcp_is_believed_where_there_is_one(sandbox):
