@@ -1,0 +1,101 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The page on troubleshooting names every counter that exists and no other, and messages and tables that there are."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+
+import pytest
+import samples
+from ansible_collections.softwire.map.plugins.plugin_utils.bpf_rule import COUNTERS, REASONS
+
+sys.path.insert(0, str(samples.REPOSITORY / "tests" / "unit" / "plugins"))
+
+import examples  # noqa: E402
+
+PAGE = (samples.PAGES / "troubleshooting.rst").read_text()
+
+
+def section(title):
+    """The text below a heading, up to the next one."""
+    found = re.search(rf"^{title}\n~+\n(.*?)(?=^\S[^\n]*\n[-~]+\n|\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def generations():
+    """Files of customer edges and border relays of every kind."""
+    for cases, layouts in ((examples.CE_CASES, examples.LAYOUTS), (examples.MAPE_CASES, examples.MAPE_LAYOUTS)):
+        for case in cases.values():
+            for namespace in layouts.values():
+                yield from examples.ce_generations(napt_namespace=namespace, **case).values()
+    yield from examples.br_generations().values()
+    yield from examples.br_generations(domains=[examples.MAPE_CASES["shared"]["domain"]]).values()
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """{nftables table: its counters} of all generations."""
+    found = {}
+    for files in generations():
+        for path, text in files.items():
+            counters = set(re.findall(r"^\s*counter (\w+) \{", text, re.MULTILINE)) if path.endswith(".nft") else ()
+            if counters:
+                (table,) = set(re.findall(r"^table (\w+ \w+) \{", text, re.MULTILINE)) - {"ip softwire_br_reassembly"}
+                found.setdefault(table, set()).update(counters)
+    return found
+
+
+@pytest.mark.parametrize("title, table", [
+    ("The NAPT of a customer edge", "ip softwire_ce_napt"),
+    ("The guard of a customer edge", "inet softwire_ce_guard"),
+    ("The guard of a border relay", "inet softwire_br_guard"),
+])
+def test_every_counter_of_a_table_is_explained(title, table, tables):
+    text = section(title)
+    assert f"nft list counters table {table}``" in text
+    assert sorted(re.findall(r"^   \* - ``(\w+)``$", text, re.MULTILINE)) == sorted(tables[table])
+
+
+def test_every_table_with_counters_has_a_section(tables):
+    assert set(tables) == {"ip softwire_ce_napt", "inet softwire_ce_guard", "inet softwire_br_guard"}
+    assert set(re.findall(r"table ((?:ip|inet) softwire_\w+)", PAGE)) == set(tables)
+
+
+def test_every_counter_of_the_programs_is_explained():
+    rows = re.findall(r"^   \* - (\d+), (\d+)\n     - ``(\w+)``$", section("The programs of a border relay"), re.MULTILINE)
+    assert [name for _into, _out, name in rows] == list(REASONS)
+    for into, out, name in rows:
+        assert (COUNTERS[int(into)], COUNTERS[int(out)]) == (f"in_{name}", f"out_{name}")
+
+
+def test_the_programs_counters_are_where_the_page_says(tables):
+    (pins,) = set(re.findall(r"pinned (/\S+)/counters", PAGE))
+    files = list(examples.br_generations(domains=[examples.MAPE_CASES["shared"]["domain"]]).values())
+    assert files and all(f"pinmaps {pins}\n" in each["main/bpftool"] for each in files)
+
+
+def test_symptoms_name_counters_that_there_are(tables):
+    symptoms = PAGE.partition("What the counters mean\n---")[0]
+    named = set(re.findall(r"``((?:egress|ingress|forward|from|in_dropped|unsolicited|not_by|outside)\w*)``", symptoms))
+    assert named and named <= set().union(*tables.values(), COUNTERS.values())
+
+
+def test_messages_are_of_the_program():
+    said = [node.value for path in (samples.REPOSITORY / "plugins").rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    messages = re.findall(r"^:Message: ``(.+)``$", PAGE, re.MULTILINE)
+    assert len(messages) == PAGE.count(":Message:") > 5
+    for message in messages:
+        assert any(message in text for text in said), message
+
+
+def test_variables_are_of_the_roles():
+    declared = "".join(path.read_text() for path in samples.REPOSITORY.glob("roles/*/defaults/main.yml"))
+    declared += "".join(path.read_text() for path in samples.REPOSITORY.glob("roles/*/meta/argument_specs.yml"))
+    for page in samples.PAGES.glob("*.rst"):
+        for name in set(re.findall(r"\bmap_(?:ce|br)_\w+", page.read_text())):
+            assert re.search(rf"^\s*{name}:", declared, re.MULTILINE), f"{page.name}: {name}"
