@@ -91,3 +91,27 @@ def known_extra_variables(command, playbook):
     for name in re.findall(r"-e (\w+)=", command):
         roles = samples.REPOSITORY.glob("roles/*/defaults/main.yml")
         assert name in text or any(re.search(f"^{name}:", path.read_text(), re.MULTILINE) for path in roles), f"{command}: {name}"
+
+
+def test_links_lead_somewhere():
+    """Relative links of the Markdown files, and those to this repository's own files in the site's pages."""
+    tracked = [path for name in ("*.md", "docs/*.md", "roles/**/*.md") for path in samples.REPOSITORY.glob(name)]
+    for page in tracked:
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+    for page in samples.PAGES.glob("*.rst"):
+        for target in re.findall(r"<https://github.com/softwire-map/softwire.map/blob/main/([^>]+)>", page.read_text()):
+            assert (samples.REPOSITORY / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_does_what_it_says(tmp_path):
+    readme = (samples.REPOSITORY / "README.md").read_text()
+    inventory, sample = re.findall(r"^```yaml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    (tmp_path / "inventory.yml").write_text(inventory)
+    code, said = samples.ansible("playbook", "-i", "inventory.yml", "softwire.map.render", home=tmp_path)
+    assert code == 0 and (tmp_path / "generations/router.example.net/ce/ip6_tunnel/main/napt.nft").exists(), said
+    (domain,) = (yaml.safe_load(text) for text in samples.texts("guide_arithmetic", "yaml") if text.startswith("map_domain:"))
+    (task,) = yaml.safe_load(sample)
+    one = samples.outcomes({"one": samples.Sample(task, None, False)}, tmp_path, **domain)["one"]
+    assert (f"# ipv4_address {one['ipv4_address']}, psid {one['psid']}, {one['port_count']} ports in {len(one['port_ranges'])} ranges, "
+            f"map_address {one['map_address']}\n") in sample
