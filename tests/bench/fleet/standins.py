@@ -116,8 +116,10 @@ def serve(directory):
 
 
 def preload():
-    import ansible.module_utils._internal._ansiballz._loader  # noqa: F401
     import ansible.module_utils.basic  # noqa: F401
+
+    with contextlib.suppress(ImportError):  # ansible-core 2.18 has none
+        import ansible.module_utils._internal._ansiballz._loader  # noqa: F401
 
 
 def answer(libc, directory, stream):
@@ -127,7 +129,8 @@ def answer(libc, directory, stream):
     if not router.is_dir():
         send(stream, b"", unreachable=True)
         return
-    module = re.search(rb"module_fqn='([\w.]+)'", text[-4000:]) or re.search(rb"module_fqn='([\w.]+)'", text)
+    name_of = re.compile(rb"(?:module_fqn|mod_name)='([\w.]+)'")  # ansible-core 2.19, 2.18
+    module = name_of.search(text[-4000:]) or name_of.search(text)
     name = module.group(1).decode() if module else "shell"
     with (directory / "calls").open("a") as calls:
         calls.write(f"{request['router']} {name}\n")

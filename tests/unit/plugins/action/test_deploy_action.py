@@ -37,6 +37,7 @@ def run(args, *answers, check=False):
     """Runs the plugin; the modules that it executes give these answers. Returns (result, [(module, arguments)])."""
     task = mock.Mock(args=args, check_mode=check, async_val=0)
     plugin = deploy.ActionModule(task, CONNECTION, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
+    plugin._load_name = "softwire.map.deploy"  # as Ansible's loader does, for ansible-core 2.18
     with mock.patch.object(deploy.ActionModule, "_execute_module", side_effect=list(answers)) as execute:
         try:
             result = plugin.run(None, {})
