@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: ce
 short_description: The MAP parameters of one customer edge
 version_added: 0.1.0
-author: softwire.map contributors
+author: softwire.map contributors (@softwire-map)
 description:
   - Computes what a MAP customer edge (CE) needs to know from the rules of its domain and its end-user IPv6 prefix.
   - The basic mapping rule (BMR) is the rule with the longest match on the prefix.

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: ces
 short_description: The MAP parameters of many customer edges
 version_added: 0.1.0
-author: softwire.map contributors
+author: softwire.map contributors (@softwire-map)
 description:
   - Does what P(softwire.map.ce#filter) does, for a list of prefixes of one domain in one call.
   - Two prefixes that give the same CE, because they agree in all bits of the rule's prefix and the EA bits, are an error.

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: dhcpv6_options
 short_description: A domain as a DHCPv6 option for its customer edges
 version_added: 0.1.0
-author: softwire.map contributors
+author: softwire.map contributors (@softwire-map)
 description:
   - Encodes a domain as the container option of RFC 7598 that a DHCPv6 server hands to customer edges (CEs),
     94 for MAP-E, 95 for MAP-T.

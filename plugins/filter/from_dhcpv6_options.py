@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: from_dhcpv6_options
 short_description: The domain in a DHCPv6 option
 version_added: 0.1.0
-author: softwire.map contributors
+author: softwire.map contributors (@softwire-map)
 description:
   - Decodes a container option of RFC 7598, as a DHCPv6 client received it, to a domain.
   - What the RFC tells a client to ignore is ignored, such as options with other codes, options outside a container and

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: isp_domain
 short_description: The MAP domain of a Japanese ISP
 version_added: 0.1.0
-author: softwire.map contributors
+author: softwire.map contributors (@softwire-map)
 description:
   - Finds the rule of an ISP that an end-user IPv6 prefix belongs to, and returns a domain with this rule.
   - The rules are what users have collected, not what the ISPs publish, and an ISP can change them at any time.

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: owner
 short_description: The customer edge behind an IPv4 address and port
 version_added: 0.1.0
-author: softwire.map contributors
+author: softwire.map contributors (@softwire-map)
 description:
   - Computes which customer edge (CE) has an IPv4 address and a port, as an abuse desk asks it.
   - The result is null where no CE can have them, because the address is outside every rule, the PSID offset excludes the port,

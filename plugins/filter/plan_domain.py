@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: plan_domain
 short_description: A MAP domain for IPv4 pools, subscribers and an IPv6 prefix
 version_added: 0.1.0
-author: softwire.map contributors
+author: softwire.map contributors (@softwire-map)
 description:
   - Finds the sharing ratio, the EA bits and the length of end-user prefixes that serve a number of subscribers,
     and returns the domain, what it offers and what is left over.

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: port_ranges
 short_description: The port set of a PSID
 version_added: 0.1.0
-author: softwire.map contributors
+author: softwire.map contributors (@softwire-map)
 description:
   - Lists the ports that a port set identifier (PSID) stands for.
   - Integers may be given as strings of decimal digits, since templates make such strings.
