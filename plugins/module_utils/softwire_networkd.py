@@ -6,6 +6,7 @@
 A copy of this file lies in every generation, beside softwire.py.
 """
 
+# Needs no AnsibleModule and its run_command. pylint: disable=ansible-bad-function
 from __future__ import annotations
 
 import json

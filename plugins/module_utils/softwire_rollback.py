@@ -10,6 +10,7 @@ the start of the unit does: what was not confirmed before a reboot is not confir
 A copy of this file lies in every generation, beside softwire.py; the unit and the service call it.
 """
 
+# Needs no AnsibleModule and its run_command. pylint: disable=ansible-bad-function
 from __future__ import annotations
 
 import argparse
