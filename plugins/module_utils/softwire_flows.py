@@ -66,16 +66,26 @@ def ports_and_services(flows):
     return ports, services
 
 
-def parsed(line):
-    """A line of "conntrack -L": the number that stands for the port of a flow from inside, and what "conntrack -D" calls it."""
+def flow(line):
+    """A line of "conntrack -L" as (protocol, fields of the packets of the one who began, fields of the answers)."""
     words = line.split()
     fields = [word.split("=", 1) for word in words if "=" in word]
     answers = [key for key, _value in fields].index("src", 1)
-    reply = dict(fields[answers:])
-    arguments = ["-p", words[0]]
-    for key, value in fields[:answers]:
+    return words[0], dict(fields[:answers]), dict(fields[answers:])
+
+
+def number(fields, key):
+    """The port of that name, or an echo's identifier, which serves as one; 0 where a protocol has neither."""
+    return int(fields.get(key) or fields.get("id") or 0)
+
+
+def parsed(line):
+    """A line of "conntrack -L": the number that stands for the port of a flow from inside, and what "conntrack -D" calls it."""
+    protocol, begun, answers = flow(line)
+    arguments = ["-p", protocol]
+    for key, value in begun.items():
         arguments += [OPTIONS[key], value] if key in OPTIONS else []
-    return int(reply.get("dport") or reply.get("id") or 0), arguments
+    return number(answers, "dport"), arguments
 
 
 def conntrack(namespace, *arguments):
