@@ -138,6 +138,7 @@ def test_a_confirmation_that_comes_too_late():
     ({**CE, "border_relay": {}}, "parameters are mutually exclusive: customer_edge|border_relay"),
     ({**CE, "state": "gone"}, "value of state must be one of: present, absent, rollback"),
     ({**CE, "confirm_timeout": 5}, "confirm_timeout: 5: must be an integer between 10 and 3600"),
+    ({**CE, "metrics_directory": "prometheus"}, "metrics_directory: prometheus: must be an absolute path"),
     ({**CE, "keep_generations": 1}, "keep_generations: 1: must be an integer between 2 and 100"),
     ({**CE, "extra": 1}, "extra"),
     ({"instance": "ce", "customer_edge": examples.ce()}, "templates"),
