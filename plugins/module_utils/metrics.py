@@ -45,6 +45,7 @@ class Metrics:
         if before is not None:
             softwire_rollback.systemctl("disable", "--quiet", "--now", self.timer)
             softwire_rollback.systemctl("stop", "--quiet", self.service)
+            softwire_rollback.systemctl("reset-failed", "--quiet", self.service)
             for path in Path(before).glob(self.file + "*"):
                 path.unlink()
             self.link.unlink()
