@@ -78,7 +78,7 @@ class Changes:
             # Connections from outside first: the number of a forwarded port may stand for another one from now on.
             for (protocol, port), target in self.old_services.items():
                 if self.services.get((protocol, port)) != target:
-                    forget(namespace, "-p", protocol, "-d", address, "--dport", port)
+                    conntrack(namespace, "-D", "-p", protocol, "-d", address, "--dport", port)
             if self.moves:
                 argv = [sys.executable, str(Path(__file__).with_name("softwire_conntrack.py")), address]
                 softwire_journal.run(softwire_journal.in_namespace(namespace, argv), text=json.dumps(self.moves))
@@ -96,10 +96,24 @@ def ports_and_services(flows):
     return ports, services
 
 
-def forget(namespace, *arguments):
-    """Deletes the IPv4 flows that match; none is no error."""
+def flow(line):
+    """A line of "conntrack -L" as (protocol, fields of the packets of the one who began, fields of the answers)."""
+    words = line.split()
+    fields = [word.split("=", 1) for word in words if "=" in word]
+    answers = [key for key, _value in fields].index("src", 1)
+    return words[0], dict(fields[:answers]), dict(fields[answers:])
+
+
+def number(fields, key):
+    """The port of that name, or an echo's identifier, which serves as one; 0 where a protocol has neither."""
+    return int(fields.get(key) or fields.get("id") or 0)
+
+
+def conntrack(namespace, *arguments):
+    """What conntrack prints about the IPv4 flows that match; none is no error."""
     try:
-        softwire_journal.run(softwire_journal.in_namespace(namespace, ["conntrack", "-f", "ipv4", "-D"] + list(arguments)))
+        return softwire_journal.run(softwire_journal.in_namespace(namespace, ["conntrack", "-f", "ipv4"] + list(arguments)))
     except softwire_journal.StepError as exc:
         if ": 0 flow entries" not in str(exc):
             raise
+        return ""

@@ -15,7 +15,7 @@ import jinja2
 
 PLUGINS = Path(__file__).resolve().parents[1]
 RUNNER = sorted((PLUGINS / "module_utils").glob("softwire*.py"))
-UNIT = PLUGINS / "plugin_utils" / "softwire@.service"
+UNITS = sorted((PLUGINS / "plugin_utils").glob("softwire*@.*"))
 
 
 @functools.lru_cache(maxsize=None)
