@@ -106,6 +106,27 @@ def test_a_relay_that_fails_ends_it(fleet):
     assert "fatal: [r1]" in said and "fatal: [r2]" not in said
 
 
+def twins(tmp_path):
+    """An inventory in which two customer edges are one."""
+    hosts = {name: {"map_ce_end_user_prefix": prefix, "ansible_connection": "local"}
+             for name, prefix in (("a", "2001:db8::/56"), ("b", "2001:db8:0:10::/60"), ("c", "2001:db8:0:200::/56"))}
+    path = tmp_path / "inventory.yml"
+    path.write_text(yaml.safe_dump({"map_ce": {"hosts": hosts}, "map_br": {"hosts": {"r": {}}}, "all": {"vars": CE}}))
+    return path
+
+
+@pytest.mark.parametrize("playbook", ["site.yml", "render.yml"])
+def test_two_customer_edges_that_are_one_end_it_at_once(playbook, tmp_path):
+    code, said = ansible(playbook, "-i", twins(tmp_path), "--limit", "b:map_br", home=tmp_path)
+    assert code == 2 and "hostvars['b'].map_ce_end_user_prefix: 2001:db8:0:10::/60: gives the same CE as hostvars['a']" in said, said
+    assert "PLAY [Border relays]" not in said and not (tmp_path / "generations").exists()
+
+
+def test_others_than_those_two_can_go_on(tmp_path):
+    code, said = ansible("render.yml", "-i", twins(tmp_path), "--limit", "c", home=tmp_path)
+    assert code == 0 and [path.name for path in (tmp_path / "generations").iterdir()] == ["c"], said
+
+
 def test_render_asks_no_router(tmp_path):
     """SSH is a program that writes down that it was called; nothing else could reach these addresses."""
     ssh = tmp_path / "ssh"
