@@ -55,7 +55,7 @@ class Network:
             for host in names:
                 try:
                     add(str(host), hostvars[host])
-                except (MapError, AnsibleError) as exc:
+                except MapError as exc:
                     self.unusable.append((str(host), str(exc)))
 
     @property
@@ -68,7 +68,7 @@ class Network:
         path = "map_ce_end_user_prefix"
         if path not in variables:
             raise MapError(path, None, "is required; set it in the inventory")
-        prefix = variables[path]
+        prefix = _read(variables, path)
         given = {"domain": _value(variables, "map_ce_domain", CE_DEFAULTS), "isp": _value(variables, "map_ce_isp", CE_DEFAULTS)}
         members = self._of(customer_edge.domain_of(given, prefix), "map_ce_domain")
         members.customer_edges.append((host, members.domain.ce(prefix, path)))
@@ -92,8 +92,16 @@ class Network:
 def _value(variables: Mapping, name: str, defaults: dict[str, Any]) -> Any:
     """A role's variable as the role would see it."""
     if name in variables:
-        return variables[name]
+        return _read(variables, name)
     if defaults[name] is not None:
         return defaults[name]
-    domain = variables["map_domain"] if "map_domain" in variables else {}
+    domain = _read(variables, "map_domain") if "map_domain" in variables else {}
     return domain if name == "map_ce_domain" else [domain]
+
+
+def _read(variables: Mapping, name: str) -> Any:
+    """A variable of a host, templated."""
+    try:
+        return variables[name]
+    except AnsibleError as exc:
+        raise MapError(name, "its template", f"cannot be filled in: {exc}") from exc

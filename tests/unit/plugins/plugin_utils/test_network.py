@@ -65,7 +65,7 @@ def test_a_host_with_a_fault_is_no_obstacle():
         d=Undefined(map_ce_end_user_prefix="{{ x }}"), e=host("2001:db8::/56", map_domain={"transport": "map-e"}), f=host("2001:db8::/56"))
     assert [(name, text.partition(":")[0]) for name, text in made.unusable] == [
         ("r", "map_br_domains"), ("a", "map_ce_end_user_prefix"), ("b", "map_ce_end_user_prefix"), ("c", "map_ce_domain"),
-        ("d", "map_ce_end_user_prefix is undefined"), ("e", "2 faults")]
+        ("d", "map_ce_end_user_prefix"), ("e", "2 faults")]
     assert [name for name, _ce in made.domains[0].customer_edges] == ["f"]
 
 
