@@ -27,7 +27,7 @@ def environment(templates):
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,
+        autoescape=jinja2.select_autoescape(["html.j2"], default=False),
     )
 
 
