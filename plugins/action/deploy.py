@@ -21,7 +21,7 @@ from ansible_collections.softwire.map.plugins.plugin_utils.filters import warn
 MODULE = "softwire.map.deploy"
 APT_CACHE_SECONDS = 3600
 CONFIRM_PAUSE = 2  # seconds between two attempts to confirm
-PASSED_ON = ("instance", "state", "install_packages", "generation", "confirm_timeout", "keep_generations")
+PASSED_ON = ("instance", "state", "install_packages", "generation", "confirm_timeout", "keep_generations", "metrics", "metrics_directory")
 HINTS = {
     "linux-headers-": "DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for",
     "jool-dkms": "what DKMS said is in /var/lib/dkms/jool*/*/build/make.log on the router",
@@ -43,6 +43,9 @@ class ActionModule(ActionBase):
                 "confirm_timeout": {"type": "int", "default": 60},
                 "keep_generations": {"type": "int", "default": 5},
                 "install_packages": {"type": "bool", "default": True},
+                "metrics": {"type": "bool", "default": False},
+                # Not a path, which would be made one of the controller.
+                "metrics_directory": {"type": "str", "default": "/var/lib/prometheus/node-exporter"},
             },
             **devices.CONDITIONS,
         )
@@ -50,10 +53,11 @@ class ActionModule(ActionBase):
         try:
             checks.integer(args["confirm_timeout"], "confirm_timeout", 10, 3600)
             checks.integer(args["keep_generations"], "keep_generations", 2, 100)
+            checks.absolute_path(args["metrics_directory"], "metrics_directory")
             alternatives = devices.alternatives(args, warn)
             if args["state"] == "present":
                 call["alternatives"] = [{"name": name, "files": encoded(files)} for name, files in alternatives]
-                call["unit"] = render.UNIT.read_text()
+                call["units"] = {unit.name: unit.read_text() for unit in render.UNITS}
         except MapError as exc:
             raise AnsibleActionFail(f"{exc} (nothing was changed)") from exc
         result = self._deploy(call, task_vars)

@@ -12,6 +12,7 @@ author: softwire.map contributors (@softwire-map)
 description:
   - Does what P(softwire.map.ce#filter) does, for a list of prefixes of one domain in one call.
   - Two prefixes that give the same CE, because they agree in all bits of the rule's prefix and the EA bits, are an error.
+  - So is a prefix that lies in the end-user prefix of another one, where the rules have end-user prefixes of several lengths.
   - An error lists every prefix that is wrong.
 extends_documentation_fragment:
   - softwire.map.domain

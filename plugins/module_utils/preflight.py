@@ -179,6 +179,14 @@ def networkd_faults(settings):
             ".network file); let it, or use map_ce_network_backend: service" % (wanted["wan"], wanted["wan"])]
 
 
+def metrics_faults(role, directory):
+    """Why node exporter would not find metrics in a directory."""
+    if os.path.isdir(directory):
+        return []
+    return ["map_%s_metrics_directory: %s: there is no such directory on this router; install the package "
+            "prometheus-node-exporter, or name the directory that your exporter reads" % (role, directory)]
+
+
 def namespace_faults(machine, settings, ours):
     """Namespaces that exist but are not the running instance's own."""
     return [

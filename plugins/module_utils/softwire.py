@@ -99,15 +99,26 @@ class Generation:
         # What leads packets somewhere goes before the rules that guard it, and comes after them.
         if not self._taken_back(gone):
             return False
+        flows = {
+            namespace: softwire_flows.Changes(old.get(namespace + "/flows", b""), new.get(namespace + "/flows", b""))
+            for namespace in self.namespaces
+        }
+        held = []
+        for namespace, changes in flows.items():
+            rules = changes.holding_rules(self.name)
+            held += deletions(namespace, rules.encode())
+            if rules:
+                self.journal.run(in_namespace(namespace, ["nft", "-f", "-"]), *held[-1:], text=rules)
         self._each(self._nft)
         if not self._taken_back([
             deletion for namespace in self.namespaces for deletion in deletions(namespace, rules_of(old, namespace))
             if deletion not in deletions(namespace, rules_of(new, namespace))
         ]):
             return False
-        for namespace in self.namespaces:
-            path = "%s/flows" % namespace
-            softwire_flows.forget_stale(namespace, old.get(path, b""), new.get(path, b""))
+        for namespace, changes in flows.items():
+            changes.follow(namespace)
+        if not self._taken_back(held):
+            return False
         for step in added:
             step()
         self._each(self._jool)

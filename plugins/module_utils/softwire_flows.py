@@ -14,15 +14,32 @@ A copy of this Python file lies in every generation, beside softwire.py.
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
 if __package__:
     from . import softwire_changes, softwire_journal
 else:  # in a generation
     import softwire_changes
     import softwire_journal
 
-# The options of conntrack for the fields that it lists.
-OPTIONS = {"src": "-s", "dst": "-d", "sport": "--sport", "dport": "--dport",
-           "type": "--icmp-type", "code": "--icmp-code", "id": "--icmp-id"}
+# Before the rewrite on the way in (priority -250), and between NAT and rewrite on the way out (100, 150).
+HOLD = """
+table ip softwire_{instance}_moving {{
+    set addresses {{ type ipv4_addr; elements = {{ {addresses} }}; }}
+    set indexes {{ type inet_service; elements = {{ {indexes} }}; }}
+    set ports {{ type inet_service; elements = {{ {ports} }}; }}
+    chain ingress {{
+        type filter hook prerouting priority -251; policy accept;
+        ip daddr @addresses meta l4proto {{ tcp, udp }} th dport @ports drop
+    }}
+    chain egress {{
+        type filter hook postrouting priority 149; policy accept;
+        ip saddr @addresses meta l4proto {{ tcp, udp }} th sport @indexes drop
+    }}
+}}
+"""
 
 
 def undo(flows):
@@ -33,25 +50,38 @@ def undo(flows):
     ]
 
 
-def forget_stale(namespace, before, after):
-    """Forgets the flows that new rules would send from another port or to another place.
+class Changes:
+    """What a reload changes for the flows of a namespace.
 
-    before, after: the files "flows" (bytes) of the rules, which have the same addresses.
+    before, after: the files "flows" (bytes) of the old and the new rules, which have the same addresses.
     """
-    (old_ports, old_services), (ports, services) = ports_and_services(before), ports_and_services(after)
-    indexes = {index for index, port in old_ports.items() if ports.get(index) != port}
-    for address in softwire_changes.addresses(after):
-        if ":" in address:
-            continue  # no NAPT there
-        if indexes and len(indexes) == len(old_ports):
-            conntrack(namespace, "-D", "-q", address)
-        elif indexes:
-            for index, arguments in map(parsed, conntrack(namespace, "-L", "-q", address).splitlines()):
-                if index in indexes:
-                    conntrack(namespace, "-D", *arguments)
-        for (protocol, port), target in old_services.items():
-            if services.get((protocol, port)) != target:
-                conntrack(namespace, "-D", "-p", protocol, "-d", address, "--dport", port)
+
+    def __init__(self, before, after):
+        self.addresses = [address for address in softwire_changes.addresses(after) if ":" not in address]  # no NAPT of IPv6
+        (old, self.old_services), (new, self.services) = ports_and_services(before), ports_and_services(after)
+        indexes = {port: index for index, port in new.items()}
+        self.indexes = sorted(index for index in old.keys() | new.keys() if old.get(index) != new.get(index))
+        self.ports = sorted({ports[index] for ports in (old, new) for index in self.indexes if index in ports})
+        self.moves = {index: indexes.get(old[index]) for index in self.indexes if index in old}
+
+    def holding_rules(self, instance):
+        """nftables rules that let nothing pass between the old and the new meaning of an index; "" where nothing changes."""
+        if not self.moves:
+            return ""
+        return HOLD.format(
+            instance=instance, addresses=", ".join(self.addresses),
+            indexes=", ".join(map(str, self.indexes)), ports=", ".join(map(str, self.ports)))
+
+    def follow(self, namespace):
+        """Lets flows follow their ports to other indexes; forgets those whose port is gone, or whose service leads elsewhere."""
+        for address in self.addresses:
+            # Connections from outside first: the number of a forwarded port may stand for another one from now on.
+            for (protocol, port), target in self.old_services.items():
+                if self.services.get((protocol, port)) != target:
+                    conntrack(namespace, "-D", "-p", protocol, "-d", address, "--dport", port)
+            if self.moves:
+                argv = [sys.executable, str(Path(__file__).with_name("softwire_conntrack.py")), address]
+                softwire_journal.run(softwire_journal.in_namespace(namespace, argv), text=json.dumps(self.moves))
 
 
 def ports_and_services(flows):
@@ -66,16 +96,17 @@ def ports_and_services(flows):
     return ports, services
 
 
-def parsed(line):
-    """A line of "conntrack -L": the number that stands for the port of a flow from inside, and what "conntrack -D" calls it."""
+def flow(line):
+    """A line of "conntrack -L" as (protocol, fields of the packets of the one who began, fields of the answers)."""
     words = line.split()
     fields = [word.split("=", 1) for word in words if "=" in word]
     answers = [key for key, _value in fields].index("src", 1)
-    reply = dict(fields[answers:])
-    arguments = ["-p", words[0]]
-    for key, value in fields[:answers]:
-        arguments += [OPTIONS[key], value] if key in OPTIONS else []
-    return int(reply.get("dport") or reply.get("id") or 0), arguments
+    return words[0], dict(fields[:answers]), dict(fields[answers:])
+
+
+def number(fields, key):
+    """The port of that name, or an echo's identifier, which serves as one; 0 where a protocol has neither."""
+    return int(fields.get(key) or fields.get("id") or 0)
 
 
 def conntrack(namespace, *arguments):

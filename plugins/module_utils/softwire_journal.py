@@ -67,13 +67,13 @@ class Journal:
         self.path = path
         self.lines = path.read_text().splitlines() if path.exists() else []
 
-    def run(self, argv, *undo, cwd=None):
+    def run(self, argv, *undo, cwd=None, text=""):
         """Runs a step; the entries that take it back are written down first, since a kill can come at any time."""
         count = len(self.lines)
         for entry in undo:
             self.add(**entry)
         try:
-            run(argv, cwd)
+            run(argv, cwd, text)
         except (StepError, OSError):
             self._write(self.lines[:count])  # what failed changed nothing
             raise

@@ -84,10 +84,22 @@ options:
         description: Content of each file by its path below the generation's directory.
         type: dict
         required: true
-  unit:
+  metrics:
     description:
-      - Content of C(/etc/systemd/system/softwire@.service). Made by the action plugin.
-    type: str
+      - Whether a systemd timer, C(softwire-metrics@INSTANCE.timer), writes what M(softwire.map.map_info) counts into
+        C(softwire-INSTANCE.prom) every minute, for the textfile collector of Prometheus' node exporter.
+      - No part of a generation, so neither a restart nor a reload. O(state=rollback) leaves it as it is.
+    type: bool
+    default: false
+  metrics_directory:
+    description:
+      - The directory on the router that node exporter reads, which has to be there; root owns it.
+    type: path
+    default: /var/lib/prometheus/node-exporter
+  units:
+    description:
+      - Content of each unit in C(/etc/systemd/system) by its name. Made by the action plugin.
+    type: dict
 attributes:
   check_mode:
     support: full
@@ -96,6 +108,7 @@ attributes:
     support: full
     description: Shows each file of the generation that differs.
 seealso:
+  - module: softwire.map.map_info
   - name: RFC 7597
     description: Mapping of Address and Port with Encapsulation (MAP-E).
     link: https://www.rfc-editor.org/rfc/rfc7597
@@ -163,11 +176,11 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.softwire.map.plugins.module_utils import (
-    generations, preflight, softwire_changes, softwire_check, softwire_rollback,
+    generations, metrics, preflight, softwire_changes, softwire_check, softwire_rollback,
 )
 
-UNIT = Path("/etc/systemd/system/softwire@.service")
-WANTS = Path("/etc/systemd/system/multi-user.target.wants")
+UNITS = Path("/etc/systemd/system")
+UNIT_NAMES = ("softwire@.service", "softwire-metrics@.service", "softwire-metrics@.timer")
 RUN_DIRECTORY = Path("/run/softwire")
 SYSTEMD = Path("/run/systemd/system")
 PATIENCE = 300  # seconds to wait for another deployment on the same router
@@ -182,6 +195,7 @@ class Deployment:
         self.instance = generations.Instance(self.name)
         self.unit = "softwire@%s.service" % self.name
         self.transaction = softwire_rollback.Transaction(self.instance.directory)
+        self.metrics = metrics.Metrics(self.instance.directory, self.name, UNITS)
         self.diff = []
 
     def fail(self, message, **result):
@@ -194,7 +208,7 @@ class Deployment:
         return self.systemctl("is-active", "--quiet", self.unit)[0] == 0
 
     def enabled(self):
-        return (WANTS / self.unit).is_symlink()
+        return (UNITS / "multi-user.target.wants" / self.unit).is_symlink()
 
     def run(self):
         """Does what the state says, once no earlier deployment waits for its confirmation; ends the module."""
@@ -227,13 +241,13 @@ class Deployment:
         alternative, packages = self.choose(machine)
         files = generations.decoded(alternative["files"])
         before = self.instance.files()
-        unit_text = self.module.params["unit"]
-        unit_before = UNIT.read_text() if UNIT.exists() else ""
+        units = {name: text.encode() for name, text in self.module.params["units"].items()}
+        units_before = {path.name: path.read_bytes() for path in unit_files()}
+        directory = self.module.params["metrics_directory"] if self.module.params["metrics"] else None
         self.diff = generations.differences(before, files, self.instance.current)
-        self.diff += generations.differences(
-            {UNIT.name: unit_before.encode()} if unit_before else {}, {UNIT.name: unit_text.encode()}, UNIT.parent)
-        new_files, new_unit = before != files, unit_before != unit_text
-        changed = new_files or new_unit or not self.enabled() or not self.active()
+        self.diff += generations.differences(units_before, units, UNITS) + self.metrics.difference(directory)
+        new_files, new_units, new_metrics = before != files, units_before != units, not self.metrics.are(directory)
+        changed = new_files or new_units or new_metrics or not self.enabled() or not self.active()
         name = self.instance.next_name(files) if new_files else self.instance.running()
         result = {"changed": changed, "generation": name, "alternative": alternative["name"],
                   "applied": "nothing", "diff": self.diff}
@@ -246,9 +260,15 @@ class Deployment:
         if new_files:
             staging = self.staged(files, name)
             self.instance.finish(staging, name)
-        if new_unit:
-            self.write_unit(unit_text)
+        if new_units:
+            self.write_units(units)
         self.exchange(name, before, files, result)
+        if new_metrics:
+            try:
+                self.metrics.switch(directory)
+            except OSError as exc:
+                self.fall_back("write metrics", "%s" % exc)
+        self.module.exit_json(**result)
 
     def choose(self, machine):
         """The first alternative that this machine can run as it is, else the last one with what it lacks."""
@@ -263,6 +283,8 @@ class Deployment:
         ours = json.loads(self.instance.files().get("instance.json", b"{}")).get("namespaces", []) if up else []
         faults = preflight.interface_faults(machine, settings, ours) + preflight.namespace_faults(machine, settings, ours) + faults
         faults += preflight.networkd_faults(settings)
+        if self.module.params["metrics"]:
+            faults += preflight.metrics_faults(settings["role"], self.module.params["metrics_directory"])
         old = preflight.kernel_fault(machine, settings["minimum_kernel"])
         unsupported = preflight.distribution_fault(machine) if packages else None
         faults = [fault for fault in (unsupported, old) if fault] + faults
@@ -294,15 +316,16 @@ class Deployment:
                 self.instance.discard(staging)
                 self.fail("nft refuses %s, nothing was changed: %s" % (path.relative_to(staging), (err or out).strip()))
 
-    def write_unit(self, text):
-        temporary = Path(self.module.tmpdir, UNIT.name)
-        temporary.write_text(text)
-        temporary.chmod(0o644)
-        self.module.atomic_move(str(temporary), str(UNIT))
+    def write_units(self, units):
+        for name, content in units.items():
+            temporary = Path(self.module.tmpdir, name)
+            temporary.write_bytes(content)
+            temporary.chmod(0o644)
+            self.module.atomic_move(str(temporary), str(UNITS / name))
         self.systemctl("daemon-reload")
 
     def exchange(self, name, before, files, result):
-        """Switches to a generation, and returns to the one before when that fails; ends the module."""
+        """Switches to a generation, and returns to the one before when that fails, which ends the module."""
         previous, was_active = self.instance.running(), self.active()
         how = "start"
         if was_active:
@@ -327,7 +350,6 @@ class Deployment:
             except (OSError, subprocess.SubprocessError) as exc:
                 self.fall_back(how, "%s" % exc)
         self.systemctl("--quiet", "enable", self.unit)
-        self.module.exit_json(**result)
 
     def reaches(self, address, attempts=1):
         """Whether an IPv6 address answers a ping; no, where there is none to ask."""
@@ -369,6 +391,7 @@ class Deployment:
         if self.module.check_mode or not changed:
             self.module.exit_json(**result)
         self.exchange(name, before, files, result)
+        self.module.exit_json(**result)
 
     def journal(self):
         """What softwire.py said when it failed last."""
@@ -383,17 +406,20 @@ class Deployment:
             path for path in generations.ROOT.glob("*/current") if path.parent.name != self.name
         ] if generations.ROOT.is_dir() else []
         exists = self.instance.directory.exists()
-        last_unit = UNIT.exists() and not others
-        changed = exists or last_unit or self.enabled()
-        self.diff = generations.differences(self.instance.files(), {}, self.instance.current)
+        units = unit_files()
+        last_units = [] if others else units
+        changed = bool(exists or last_units or self.enabled())
+        self.diff = generations.differences(self.instance.files(), {}, self.instance.current) + self.metrics.difference(None)
         if changed and not self.module.check_mode:
-            code, out, err = self.systemctl("disable", "--now", "--quiet", self.unit) if UNIT.exists() else (0, "", "")
+            code, out, err = self.systemctl("disable", "--now", "--quiet", self.unit) if units else (0, "", "")
             if code:
                 self.fail("cannot be stopped, nothing was removed: %s" % (err or out).strip())
+            self.metrics.switch(None)
             if exists:
                 self.instance.remove()
-            if last_unit:
-                UNIT.unlink()
+            for path in last_units:
+                path.unlink()
+            if last_units:
                 self.systemctl("daemon-reload")
             self.remove_empty()
         self.module.exit_json(changed=changed, diff=self.diff)
@@ -402,6 +428,11 @@ class Deployment:
         for directory in (RUN_DIRECTORY / self.name / "bpf", RUN_DIRECTORY / self.name, RUN_DIRECTORY, generations.ROOT):
             if directory.is_dir() and not any(directory.iterdir()):
                 directory.rmdir()
+
+
+def unit_files():
+    """The units of ours that are there."""
+    return [UNITS / name for name in UNIT_NAMES if (UNITS / name).exists()]
 
 
 def main():
@@ -420,9 +451,11 @@ def main():
                 "type": "list", "elements": "dict",
                 "options": {"name": {"type": "str", "required": True}, "files": {"type": "dict", "required": True}},
             },
-            "unit": {"type": "str"},
+            "metrics": {"type": "bool", "default": False},
+            "metrics_directory": {"type": "path", "default": "/var/lib/prometheus/node-exporter"},
+            "units": {"type": "dict"},
         },
-        required_if=[("state", "present", ["alternatives", "unit"])],
+        required_if=[("state", "present", ["alternatives", "units"])],
         supports_check_mode=True,
     )
     deployment = Deployment(module)

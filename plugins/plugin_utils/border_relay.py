@@ -146,7 +146,7 @@ def bpf_parameters(instance, domains, internal):
                 entries.append(bpf_rule.rule_entry(rule, domain, internal))
             except ValueError as exc:
                 raise MapError(f"map_br_domains[{number}].rules[{index}]", rule["ipv6_prefix"], str(exc)) from exc
-    maps = {"pins": f"/run/softwire/{instance}/bpf", "rules": entries}
+    maps = {"pins": f"/run/softwire/{instance}/bpf", "rules": entries, "counters": list(bpf_rule.COUNTERS.values())}
     if internal is None:
         return dict(maps, aliases=[alias for domain in domains for alias in bpf_rule.br_alias_entries(domain)])
     dmr = domains[0]["dmr"]

@@ -13,6 +13,7 @@ from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapErro
 
 INSTANCE = re.compile(r"[a-z][a-z0-9_]{0,9}")
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+PATH = re.compile(r"/[^\x00-\x1f]+")
 # No quotes, comments and wildcards of the tools that read the generation.
 INTERFACE = re.compile(r"[^\s/:\"'#*\\]{1,15}")
 
@@ -66,6 +67,10 @@ def namespace(value, path):
     if value == "main":
         raise MapError(path, value, "stands for the machine's own namespace; choose another name")
     return text_of(value, path, NAMESPACE, "the name of a network namespace: letters, digits, _ . and -")
+
+
+def absolute_path(value, path):
+    return text_of(value, path, PATH, "an absolute path")
 
 
 def listed(value, path):

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from ansible_collections.softwire.map.plugins.module_utils.arithmetic import ipv6_text, split_prefix
 from ansible_collections.softwire.map.plugins.plugin_utils.errors import Faults, MapError, join_path
 
+ALGORITHM = "RFC 7597 section 5"
 PORTS = "RFC 7597 section 5.1"
 BMR = "RFC 7597 section 5.2"
 DMR = "RFC 7599 section 5.1"
@@ -77,6 +79,35 @@ def oddities(domain: dict[str, Any], path: str) -> Iterator[str]:
         if rule["psid_offset"] != first["psid_offset"]:
             reason = f"differs from {first['psid_offset']} in {first_path}; a domain usually has one"
             yield str(MapError(f"{rule_path}.psid_offset", rule["psid_offset"], reason))
+
+
+def coinciding(ces: list[tuple[str, dict[str, Any]]]) -> Iterator[tuple[int, int, MapError]]:
+    """The CEs of one domain that are another CE, or lie in its end-user prefix: (index, index of the other one, the fault).
+
+    ces: [(path of the prefix, `ce` dict)]. Takes time as len(ces), whatever their order.
+    """
+    first: dict[str, int] = {}
+    for index, (path, ce) in enumerate(ces):
+        other = first.setdefault(ce["end_user_prefix"], index)
+        if other != index:
+            other_path, other_ce = ces[other]
+            yield index, other, MapError(
+                path, ce["delegated_prefix"],
+                f"gives the same CE as {other_path} ({other_ce['delegated_prefix']}): both are "
+                f"{ce['end_user_prefix']} after rule and EA bits; a CE is listed once, and two CEs "
+                "differ within these bits", ALGORITHM)
+    lengths = sorted({int(prefix.partition("/")[2]) for prefix in first})
+    for prefix, index in first.items() if len(lengths) > 1 else ():
+        path, ce = ces[index]
+        base, length = split_prefix(prefix, path)
+        for shorter in lengths[:lengths.index(length)]:
+            other = first.get(f"{ipv6_text(base >> (128 - shorter) << (128 - shorter))}/{shorter}")
+            if other is not None:
+                other_path, other_ce = ces[other]
+                yield index, other, MapError(
+                    path, ce["delegated_prefix"],
+                    f"lies in {other_ce['end_user_prefix']}, the end-user prefix of {other_path}: a prefix belongs to one CE, "
+                    "so one of the two needs another one", ALGORITHM)
 
 
 def _enclosing(networks: list[IPv4Network] | list[IPv6Network]) -> list[tuple[int, int]]:

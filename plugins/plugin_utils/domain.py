@@ -143,24 +143,15 @@ def ce(
 def ces(
     domain: Any, prefixes: Any, path: str = "prefixes", domain_path: str = "", warn: Callable[[str], None] | None = None
 ) -> list[dict[str, Any]]:
-    """The parameters of many CEs of one domain, in order. Raises MapError, also where two prefixes give one CE."""
+    """The parameters of many CEs of one domain, in order. Raises MapError, also where two prefixes give one CE, or one holds another."""
     prepared = Domain(parse_domain(domain, domain_path, warn))
     if not is_list(prefixes):
         raise MapError(path, prefixes, "must be a list of end-user IPv6 prefixes")
-    results = []
-    first_index: dict[str, int] = {}
     faults = Faults()
-    for index, prefix in enumerate(prefixes):
-        result = faults.check(prepared.ce, prefix, f"{path}[{index}]")
-        results.append(result)
-        other = first_index.setdefault(result["end_user_prefix"], index) if result else index
-        if other != index:
-            faults.add(
-                f"{path}[{index}]", prefix,
-                f"gives the same CE as {path}[{other}] ({results[other]['delegated_prefix']}): both are "
-                f"{result['end_user_prefix']} after rule and EA bits; a CE is listed once, and two CEs "
-                "differ within these bits", ALGORITHM,
-            )
+    results = [faults.check(prepared.ce, prefix, f"{path}[{index}]") for index, prefix in enumerate(prefixes)]
+    placed = [(f"{path}[{index}]", result) for index, result in enumerate(results) if result]
+    for _index, _other, error in conflicts.coinciding(placed):
+        faults.add_error(error)
     faults.refuse()
     return results
 

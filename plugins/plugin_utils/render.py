@@ -15,7 +15,7 @@ import jinja2
 
 PLUGINS = Path(__file__).resolve().parents[1]
 RUNNER = sorted((PLUGINS / "module_utils").glob("softwire*.py"))
-UNIT = PLUGINS / "plugin_utils" / "softwire@.service"
+UNITS = sorted((PLUGINS / "plugin_utils").glob("softwire*@.*"))
 
 
 @functools.lru_cache(maxsize=None)
@@ -27,7 +27,7 @@ def environment(templates):
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,
+        autoescape=jinja2.select_autoescape(["html.j2"], default=False),
     )
 
 

@@ -77,7 +77,7 @@ def run(command, home, fleet):
         known_extra_variables(command, playbook)
         if playbook == "softwire.map.verify":
             arguments += ["--syntax-check"]
-        elif playbook != "softwire.map.render":
+        elif playbook not in ("softwire.map.render", "softwire.map.report"):
             arguments += [*STANDIN, *([] if "--limit" in arguments else ["--limit", "map_ce"])]
     code, said = samples.ansible(program.removeprefix("ansible-").replace("ansible", "adhoc"), *arguments, home=home,
                                  ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())

@@ -560,6 +560,11 @@ def test_sources_that_may_not_use_the_softwire(lab, case):
     # our address as source, from the LAN, with a number the rewrite knows; the LAN may use a prefix of our own
     lab.send("client", udp_packet(case.address, case.index["pool"][0], SERVER, NOBODY, b"spoofed"))
     assert len(drain(lab.outside, 0.05)) == (1 if case.prefix else 0)
+    if not case.prefix:
+        # nor with a segment that no NAT touches
+        lab.send("client", syn_fin(syn_packet(case.address, case.index["pool"][0], SERVER, 80)))
+        assert drain(lab.outside, 0.05) == []
+        assert lab.counters()["forward_source"] == before + 6
 
 
 @shared_only

@@ -43,14 +43,17 @@ def ansible(playbook, *arguments, home, **environment):
     return done.returncode, said
 
 
-@pytest.mark.parametrize("playbook", ["site.yml", "render.yml", "rollback.yml", "verify.yml"])
+PLAYBOOK_NAMES = ["render.yml", "report.yml", "rollback.yml", "site.yml", "verify.yml"]
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOK_NAMES)
 def test_syntax(playbook, tmp_path):
     code, said = ansible(playbook, "--syntax-check", "-i", EXAMPLE, home=tmp_path)
     assert code == 0, said
 
 
 def test_every_playbook_is_tested():
-    assert {path.name for path in PLAYBOOKS.iterdir()} == {"site.yml", "render.yml", "rollback.yml", "verify.yml"}
+    assert sorted(path.name for path in PLAYBOOKS.iterdir()) == PLAYBOOK_NAMES
 
 
 @pytest.fixture
@@ -106,12 +109,37 @@ def test_a_relay_that_fails_ends_it(fleet):
     assert "fatal: [r1]" in said and "fatal: [r2]" not in said
 
 
-def test_render_asks_no_router(tmp_path):
-    """SSH is a program that writes down that it was called; nothing else could reach these addresses."""
+def twins(tmp_path):
+    """An inventory in which two customer edges are one."""
+    hosts = {name: {"map_ce_end_user_prefix": prefix, "ansible_connection": "local"}
+             for name, prefix in (("a", "2001:db8::/56"), ("b", "2001:db8:0:10::/60"), ("c", "2001:db8:0:200::/56"))}
+    path = tmp_path / "inventory.yml"
+    path.write_text(yaml.safe_dump({"map_ce": {"hosts": hosts}, "map_br": {"hosts": {"r": {}}}, "all": {"vars": CE}}))
+    return path
+
+
+@pytest.mark.parametrize("playbook", ["site.yml", "render.yml"])
+def test_two_customer_edges_that_are_one_end_it_at_once(playbook, tmp_path):
+    code, said = ansible(playbook, "-i", twins(tmp_path), "--limit", "b:map_br", home=tmp_path)
+    assert code == 2 and "hostvars['b'].map_ce_end_user_prefix: 2001:db8:0:10::/60: gives the same CE as hostvars['a']" in said, said
+    assert "PLAY [Border relays]" not in said and not (tmp_path / "generations").exists()
+
+
+def test_others_than_those_two_can_go_on(tmp_path):
+    code, said = ansible("render.yml", "-i", twins(tmp_path), "--limit", "c", home=tmp_path)
+    assert code == 0 and [path.name for path in (tmp_path / "generations").iterdir()] == ["c"], said
+
+
+def called_by_ssh(tmp_path):
+    """Arguments with which SSH is a program that writes down that it was called; nothing else could reach these addresses."""
     ssh = tmp_path / "ssh"
     ssh.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\nexit 255\n")
     ssh.chmod(0o755)
-    reach = ["-e", "ansible_host=192.0.2.254", "-e", f"ansible_ssh_executable={ssh}", "-e", "ansible_connection=ssh"]
+    return ["-e", "ansible_host=192.0.2.254", "-e", f"ansible_ssh_executable={ssh}", "-e", "ansible_connection=ssh"]
+
+
+def test_render_asks_no_router(tmp_path):
+    reach = called_by_ssh(tmp_path)
     code, said = ansible("render.yml", "-i", EXAMPLE, *reach, "--limit", "map_ce", home=tmp_path)
     assert code == 0, said
     names = {str(path.relative_to(tmp_path / "generations")) for path in (tmp_path / "generations").glob("*/*/*")}
@@ -123,3 +151,40 @@ def test_render_asks_no_router(tmp_path):
     assert not (tmp_path / "called").exists()
     ansible("site.yml", "-i", EXAMPLE, *reach, "--limit", "ce774", home=tmp_path)
     assert (tmp_path / "called").exists(), "site.yml would have called it"
+
+
+def test_a_report_asks_no_router_and_changes_only_once(tmp_path):
+    reach = called_by_ssh(tmp_path)
+    code, said = ansible("report.yml", "-i", EXAMPLE, *reach, "--check", home=tmp_path)
+    assert code == 0 and "changed=1" in said and not (tmp_path / "report").exists(), said
+    code, said = ansible("report.yml", "-i", EXAMPLE, *reach, home=tmp_path)
+    assert code == 0 and "changed=1" in said, said
+    page, text = ((tmp_path / "report" / name).read_text() for name in ("report.html", "report.md"))
+    for host in ("ce11a", "ce11b", "ce774"):
+        assert page.count(f"</span>{host}</td>") == 1 and text.count(f"| {host} |") == 1
+    assert "Border relays: br" in text and "In use" not in text
+    # --limit leaves nobody out of it.
+    code, said = ansible("report.yml", "-i", EXAMPLE, *reach, "--limit", "ce774", home=tmp_path)
+    assert code == 0 and "changed=0" in said, said
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_report_says_which_routers_have_not_answered(tmp_path):
+    reach = called_by_ssh(tmp_path)
+    code, said = ansible("report.yml", "-i", EXAMPLE, *reach, "--limit", "ce774", "-e", "map_report_live=true",
+                         "-e", "map_report_directory=here", home=tmp_path)
+    assert code == 0 and (tmp_path / "called").exists(), said
+    answers = dict(re.findall(r"^\| (ce\w+) \|.*\| (not known: .*?) \| 2001", (tmp_path / "here/report.md").read_text(), re.MULTILINE))
+    assert answers["ce11a"] == answers["ce11b"] == "not known: not asked" and "Failed to connect" in answers["ce774"], answers
+
+
+def test_a_report_holds_what_the_routers_answer(fleet):
+    roll_out(fleet, "a")
+    code, said = ansible("report.yml", "-i", fleet.directory / "inventory.yml", "-e", "map_report_live=true", home=fleet.directory,
+                         ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
+    assert code == 0 and "| 0 % (0 tcp, 0 udp, 0 icmp) |" in (fleet.directory / "report/report.md").read_text(), said
+
+
+def test_a_report_names_customer_edges_that_are_one(tmp_path):
+    code, said = ansible("report.yml", "-i", twins(tmp_path), home=tmp_path)
+    assert code == 0 and "gives the same CE as hostvars\\['a'\\]" in (tmp_path / "report/report.md").read_text(), said

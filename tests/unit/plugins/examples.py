@@ -20,7 +20,8 @@ ROLES = Path(__file__).resolve().parents[3] / "roles"
 CE_TEMPLATES = str(ROLES / "map_ce" / "templates")
 BR_TEMPLATES = str(ROLES / "map_br" / "templates")
 # The runner, as it lies in each generation.
-PROGRAMS = ("softwire.py", *(f"softwire_{name}.py" for name in ("changes", "check", "flows", "journal", "networkd", "rollback")))
+PROGRAMS = ("softwire.py", *(f"softwire_{name}.py" for name in (
+    "changes", "check", "conntrack", "flows", "info", "journal", "metrics", "networkd", "rollback")))
 
 TUTORIAL = {
     "transport": "map-t",

@@ -29,7 +29,7 @@ case "$*" in
 *"-batch -")
     batch=$(cat)
     echo "$batch" | grep 'type ip6tnl' >> DIRECTORY/tunnels
-    echo "$batch" | sed 's/type ip6tnl.*/type bridge/' | REAL_IP "$@" ;;
+    echo "$batch" | sed 's/type ip6tnl.*/type bridge mcast_snooping 0/' | REAL_IP "$@" ;;
 *) exec REAL_IP "$@" ;;
 esac
 """

@@ -21,7 +21,7 @@ TEMPLATES = {
     "map_br_domains": ("{{ [map_domain | default({})] }}", "[map_domain]"),
 }
 # Arguments of the one task, beside the variables of the device.
-OF_THE_TASK = {"state", "install_packages", "confirm_timeout", "keep_generations"}
+OF_THE_TASK = {"state", "install_packages", "confirm_timeout", "keep_generations", "metrics", "metrics_directory"}
 
 
 class Role:

@@ -19,12 +19,14 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.utils.display import Display
 
 from ansible_collections.softwire.map.plugins.action import deploy
+from ansible_collections.softwire.map.plugins.modules import deploy as deploy_module
 from ansible_collections.softwire.map.plugins.plugin_utils import render
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 CE = {"instance": "ce", "customer_edge": examples.ce(), "templates": examples.CE_TEMPLATES}
 CONNECTION = mock.Mock()
-DEFAULTS = {"generation": "", "confirm_timeout": 60, "keep_generations": 5, "install_packages": True}
+DEFAULTS = {"generation": "", "confirm_timeout": 60, "keep_generations": 5, "install_packages": True,
+            "metrics": False, "metrics_directory": "/var/lib/prometheus/node-exporter"}
 DEPLOYED = {"changed": True, "generation": "0001-aa"}
 INSTALLED = {"changed": True}
 
@@ -51,9 +53,10 @@ def test_one_module_call_brings_everything():
     assert result == DEPLOYED
     (name, arguments), = calls
     assert name == "softwire.map.deploy"
-    assert set(arguments) == {"instance", "state", "alternatives", "unit", *DEFAULTS}
+    assert set(arguments) == {"instance", "state", "alternatives", "units", *DEFAULTS}
     assert (arguments["instance"], arguments["state"], arguments["install_packages"]) == ("ce", "present", True)
-    assert arguments["unit"] == render.UNIT.read_text()
+    assert arguments["units"] == {path.name: path.read_text() for path in render.UNITS}
+    assert set(arguments["units"]) == set(deploy_module.UNIT_NAMES)
     assert [entry["name"] for entry in arguments["alternatives"]] == ["jool_mapt", "jool_siit"]
     files = arguments["alternatives"][1]["files"]
     assert {path: content["text"] for path, content in files.items()} == examples.ce_generations()["jool_siit"]
@@ -136,6 +139,7 @@ def test_a_confirmation_that_comes_too_late():
     ({**CE, "border_relay": {}}, "parameters are mutually exclusive: customer_edge|border_relay"),
     ({**CE, "state": "gone"}, "value of state must be one of: present, absent, rollback"),
     ({**CE, "confirm_timeout": 5}, "confirm_timeout: 5: must be an integer between 10 and 3600"),
+    ({**CE, "metrics_directory": "prometheus"}, "metrics_directory: prometheus: must be an absolute path"),
     ({**CE, "keep_generations": 1}, "keep_generations: 1: must be an integer between 2 and 100"),
     ({**CE, "extra": 1}, "extra"),
     ({"instance": "ce", "customer_edge": examples.ce()}, "templates"),

@@ -16,6 +16,7 @@ from ansible_collections.softwire.map.plugins.module_utils import generations
 from ansible_collections.softwire.map.plugins.modules import deploy
 
 
+UNITS = {name: "[Unit]\n" for name in deploy.UNIT_NAMES}
 MOVED = {"veth_network": "192.0.0.8/29"}  # a change of topology
 
 
@@ -28,14 +29,20 @@ class Router:
 
     def __init__(self, root):
         self.root = root
-        self.etc, self.run_directory, self.unit, self.wants = root / "etc", root / "run", root / "softwire@.service", root / "wants"
-        self.wants.mkdir()
+        self.etc, self.run_directory, self.units = root / "etc", root / "run", root / "units"
+        self.unit, self.wants, self.timers = (
+            self.units / name for name in ("softwire@.service", "multi-user.target.wants", "timers.target.wants"))
+        self.wants.mkdir(parents=True)
+        self.timers.mkdir()
+        self.exporter = root / "node-exporter"
+        self.textfile = self.exporter / "softwire-ce.prom"
         self.machine = SimpleNamespace(
             release={"ID": "debian", "VERSION_ID": "12"}, kernel="6.1.0", links={"isp": link(), "lan": link(), "inet": link()},
             has_command=lambda name: name not in self.missing, has_module=lambda name: name not in self.missing,
             has_namespace=lambda name: name in self.namespaces, secure_boot=lambda: False, headers_installed=lambda: True)
         self.missing, self.namespaces = {"jool_mapt"}, set()
-        self.active = self.nft_refuses = False
+        self.active = self.nft_refuses = self.timer = False
+        self.unwritable = False  # the metrics
         self.watched = False  # whether the service runs that takes back what is not confirmed
         self.reachable = True  # the border relay
         self.faults = []  # what the check of the running state finds
@@ -54,6 +61,17 @@ class Router:
             if "softwire-rollback-ce.service" in argv:
                 good = self.watched
                 self.watched = self.watched and action != "stop"
+            elif "softwire-metrics@ce.timer" in argv:
+                good = self.timer
+                if action in ("enable", "disable"):
+                    good = self.timer = action == "enable"
+                    (self.timers / argv[-1]).unlink(missing_ok=True)
+                    if self.timer:
+                        (self.timers / argv[-1]).symlink_to(self.units / "softwire-metrics@.timer")
+            elif "softwire-metrics@ce.service" in argv:
+                good = not self.unwritable
+                if good and action == "start":
+                    (self.etc / "ce" / "metrics" / "softwire-ce.prom").write_text("softwire_state_equal 1\n")
             elif action == "is-active":
                 good = self.active
             elif action == "stop":
@@ -101,8 +119,8 @@ class Router:
             raise Ended
 
         module = SimpleNamespace(
-            params={"instance": "ce", "state": "present", "install_packages": True, "unit": "[Unit]\n", "generation": "",
-                    "confirm_timeout": 60, "keep_generations": 5, **parameters},
+            params={"instance": "ce", "state": "present", "install_packages": True, "units": UNITS, "generation": "",
+                    "confirm_timeout": 60, "keep_generations": 5, "metrics": False, "metrics_directory": str(self.exporter), **parameters},
             check_mode=check, tmpdir=str(self.root / "tmp"), run_command=self.command,
             atomic_move=lambda old, new: deploy.Path(old).rename(new),
             exit_json=lambda **values: end(failed=False, **values), fail_json=lambda **values: end(failed=True, **values))
@@ -116,8 +134,8 @@ class Router:
         return [word for word in words if word not in ("is-active", "stop")]
 
     def tree(self):
-        folders = (self.etc, self.run_directory, self.wants, self.unit)
-        return sorted(str(path) for folder in folders for path in ([folder] if folder.is_file() else folder.rglob("*")))
+        folders = (self.etc, self.run_directory, self.units, self.exporter)
+        return sorted(str(path) for folder in folders for path in folder.rglob("*") if path not in (self.wants, self.timers))
 
 
 def link():
@@ -131,7 +149,7 @@ def offered(**changes):
 @pytest.fixture
 def router(tmp_path, monkeypatch):
     made = Router(tmp_path)
-    for name, value in (("UNIT", made.unit), ("WANTS", made.wants), ("RUN_DIRECTORY", made.run_directory), ("SYSTEMD", tmp_path)):
+    for name, value in (("UNITS", made.units), ("RUN_DIRECTORY", made.run_directory), ("SYSTEMD", tmp_path)):
         monkeypatch.setattr(deploy, name, value)
     monkeypatch.setattr(generations, "ROOT", made.etc)
     monkeypatch.setattr(generations.Instance.__init__, "__defaults__", (made.etc,))
@@ -158,7 +176,8 @@ def test_the_first_time(router):
     assert (result["failed"], result["changed"], result["applied"], result["alternative"]) == (False, True, "start", "jool_siit")
     assert router.instance.running() == result["generation"] and result["generation"].startswith("0001-")
     assert router.instance.files() == {path: text.encode() for path, text in examples.ce_generations()["jool_siit"].items()}
-    assert router.unit.read_text() == "[Unit]\n" and router.unit.stat().st_mode & 0o777 == 0o644
+    assert {path.name: path.read_text() for path in router.units.glob("softwire*")} == UNITS
+    assert router.unit.stat().st_mode & 0o777 == 0o644
     assert router.actions() == ["daemon-reload", "reset-failed", "start", "enable"]
     headers = {entry["after_header"] for entry in result["diff"]}
     assert str(router.unit) in headers and str(router.instance.current / "main/ip") in headers
@@ -212,7 +231,7 @@ def test_a_disabled_unit_is_enabled(running):
 
 
 def test_a_new_unit_file_stops_nothing(running):
-    result = running.run(alternatives=offered(), unit="[Unit]\n# new\n")
+    result = running.run(alternatives=offered(), units={**UNITS, "softwire@.service": "[Unit]\n# new\n"})
     assert (result["changed"], result["applied"]) == (True, "nothing")
     assert running.actions() == ["daemon-reload", "enable"]
     assert [entry["after"] for entry in result["diff"]] == ["[Unit]\n# new\n"]
@@ -483,3 +502,74 @@ def test_absent_that_cannot_be_stopped(running, monkeypatch):
     result = running.run(state="absent")
     assert result["msg"] == "instance ce: cannot be stopped, nothing was removed: job timed out"
     assert running.instance.running()
+
+
+@pytest.fixture
+def measured(running):
+    """A router that writes metrics."""
+    running.exporter.mkdir()
+    result = running.run(alternatives=offered(), metrics=True)
+    assert (result["failed"], result["changed"], result["applied"]) == (False, True, "nothing"), result
+    return running
+
+
+def test_metrics_restart_nothing(measured):
+    assert measured.actions() == ["enable", "start", "enable"]
+    assert measured.textfile.exists() and measured.timer
+    again = measured.run(alternatives=offered(), metrics=True)
+    assert (again["changed"], again["diff"], measured.actions()) == (False, [], [])
+    assert measured.run(alternatives=offered(reserved_ports=[53300]), metrics=True)["applied"] == "reload" and measured.textfile.exists()
+    assert measured.run(state="rollback")["changed"] and measured.timer
+
+
+def test_metrics_in_check_mode(running):
+    running.exporter.mkdir()
+    before = running.tree()
+    result = running.run(check=True, alternatives=offered(), metrics=True)
+    assert result["changed"] and [(entry["before"], entry["after"]) for entry in result["diff"]] == [("", f"{running.exporter}\n")]
+    assert running.tree() == before and running.actions() == []
+
+
+def test_metrics_that_are_no_longer_wanted_leave_nothing(measured):
+    (measured.exporter / "softwire-ce.prom.new").touch()  # of a run that was killed
+    result = measured.run(alternatives=offered())
+    assert result["changed"] and [entry["before"] for entry in result["diff"]] == [f"{measured.exporter}\n"]
+    assert not measured.timer and not list(measured.exporter.iterdir()) and not (measured.etc / "ce" / "metrics").is_symlink()
+    assert measured.run(alternatives=offered())["changed"] is False
+
+
+def test_absent_takes_the_metrics_along(measured):
+    assert measured.run(state="absent")["changed"]
+    assert measured.tree() == [] and not measured.timer
+
+
+def test_metrics_move_to_another_directory(measured):
+    other = measured.root / "other"
+    other.mkdir()
+    assert measured.run(alternatives=offered(), metrics=True, metrics_directory=str(other))["changed"]
+    assert not measured.textfile.exists() and (other / "softwire-ce.prom").exists() and measured.timer
+
+
+def test_a_timer_that_somebody_stopped_is_started(measured):
+    measured.timer = False
+    assert measured.run(alternatives=offered(), metrics=True)["changed"] and measured.timer
+
+
+def test_metrics_without_an_exporter(running):
+    before = running.tree()
+    result = running.run(alternatives=offered(), metrics=True)
+    assert result["msg"].startswith(
+        f"instance ce: nothing was changed: map_ce_metrics_directory: {running.exporter}: there is no such directory on this router")
+    assert running.tree() == before and running.actions() == []
+
+
+@pytest.mark.parametrize("changes, now", [
+    ({}, "the running configuration was not touched"), ({"reserved_ports": [53300]}, "generation {first} runs again")])
+def test_metrics_that_cannot_be_written(changes, now, running):
+    running.exporter.mkdir()
+    running.unwritable = True
+    first = running.instance.running()
+    result = running.run(alternatives=offered(**changes), metrics=True)
+    assert result["msg"] == (f"instance ce: the new generation does not write metrics; {now.format(first=first)}: softwire-metrics@ce.service "
+                             "does not start, journalctl -u softwire-metrics@ce.service says why")
+    assert running.instance.running() == first and not running.timer and not (running.etc / "ce" / "metrics").is_symlink()

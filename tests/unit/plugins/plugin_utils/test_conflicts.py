@@ -63,3 +63,16 @@ def test_nested_prefixes_are_odd(found):
                for other in found if other is not rule)
     }
     assert {text.partition(":")[0] for text in conflicts.oddities(domain, "") if "lies in" in text} == nested
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 15), st.integers(124, 128)), max_size=8))
+def test_coinciding_finds_what_looking_at_every_pair_finds(found):
+    networks = [ipaddress.ip_network((int(ipaddress.ip_address("2001:db8::")) + low, length), strict=False) for low, length in found]
+    ces = [(f"prefixes[{index}]", {"end_user_prefix": str(network), "delegated_prefix": "as given"}) for index, network in enumerate(networks)]
+    reported = list(conflicts.coinciding(ces))
+    pairs = {(one, two) for one, two in itertools.permutations(range(len(networks)), 2) if networks[one].subnet_of(networks[two])}
+    assert {index for index, _other, _error in reported} | {other for _index, other, _error in reported} == set(itertools.chain(*pairs))
+    for index, other, error in reported:
+        assert (index, other) in pairs and (networks[index] == networks[other]) == ("gives the same CE" in error.reason)
+        assert error.path == f"prefixes[{index}]" and f"prefixes[{other}]" in error.reason

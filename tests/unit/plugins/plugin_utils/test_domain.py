@@ -434,8 +434,19 @@ def test_every_rule_of_an_address_that_is_mapped_twice():
 def test_every_prefix_that_gives_no_ce_of_its_own():
     prefixes = ["2001:db8:12:3400::/56", "2001:db9::/56", "2001:db8:12:3480::/60", "2001:db8::/48", "2001:db8:12:3400::/56"]
     assert faults(ces, MAP_E, prefixes) == [
-        ("prefixes[1]", "is"), ("prefixes[2]", "gives"), ("prefixes[3]", "is"), ("prefixes[4]", "gives"),
+        ("prefixes[1]", "is"), ("prefixes[3]", "is"), ("prefixes[2]", "gives"), ("prefixes[4]", "gives"),
     ]
+
+
+def test_a_prefix_inside_that_of_another_ce():
+    domain = {**MAP_E, "rules": [
+        {"ipv6_prefix": "2001:db8::/40", "ipv4_prefix": "192.0.2.0/24", "ea_length": 16},
+        {"ipv6_prefix": "2001:db8:12:3410::/60", "ipv4_prefix": "198.51.100.0/32", "ea_length": 4},
+    ]}
+    assert len(ces(domain, ["2001:db8:12:3412::/64", "2001:db8:12:3413::/64", "2001:db8:12:3500::/56"])) == 3
+    assert refusal(ces, domain, ["2001:db8:12:3412::/64", "2001:db8:12:3400::/56"]) == (
+        "prefixes[0]: 2001:db8:12:3412::/64: lies in 2001:db8:12:3400::/56, the end-user prefix of prefixes[1]: "
+        f"a prefix belongs to one CE, so one of the two needs another one {ALGORITHM}")
 
 
 def test_a_long_list_of_faults_is_cut():

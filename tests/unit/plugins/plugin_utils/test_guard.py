@@ -231,6 +231,9 @@ def test_border_with_a_tunnel(edge):
 
 @pytest.mark.parametrize("edge", MAPT, indirect=True)
 def test_border_with_a_translator(edge):
+    if edge.napt != "main":
+        # Where no Jool takes them, packets for the MAP address look for a host of the LAN, and 3 s later there is an error to report.
+        edge.sandbox.run("ip", "-n", edge.napt, "route", "add", "blackhole", MAP)
     check(edge, {
         **for_all(edge),
         "the DMR": ("isp", ip6("64:ff9b::cb00:7105", MAP), "guard.from_dmr", []),

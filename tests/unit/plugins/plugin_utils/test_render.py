@@ -46,7 +46,7 @@ def test_json_is_stable():
 
 
 def test_the_unit_brings_up_what_current_points_at():
-    unit = render.UNIT.read_text()
+    unit, = (path.read_text() for path in render.UNITS if path.name == "softwire@.service")
     for action in ("ExecStart=", "ExecReload="):
         assert f"{action}/usr/bin/python3 -B /etc/softwire/%i/current/softwire.py" in unit
     assert "/etc/softwire/%i/current/softwire.py down" in unit
