@@ -144,4 +144,4 @@ if __name__ == "__main__":
     try:
         main()
     except OSError as exc:
-        sys.exit(str(exc))
+        raise SystemExit(str(exc)) from exc
