@@ -34,12 +34,13 @@ import sys
 from pathlib import Path
 
 if __package__:
-    from . import softwire_changes, softwire_flows, softwire_networkd
+    from . import softwire_changes, softwire_flows, softwire_networkd, softwire_state
     from .softwire_journal import Journal, StepError, as_batch, in_namespace, run, wait_until
 else:  # in a generation
     import softwire_changes
     import softwire_flows
     import softwire_networkd
+    import softwire_state
     from softwire_journal import Journal, StepError, as_batch, in_namespace, run, wait_until
 
 RUN_DIRECTORY = Path("/run/softwire")
@@ -56,6 +57,8 @@ class Generation:
         self.journal = Journal(self.state / "journal")
         # There while a generation is up as a whole; its content is the generation's directory.
         self.applied = self.state / "applied"
+        # The digests of what was loaded, for who asks whether it still is.
+        self.loaded = self.state / "loaded"
         self.namespaces = ["main"] + self.settings["namespaces"]
 
     def modules(self):
@@ -71,11 +74,16 @@ class Generation:
             self.journal.run(["ip", "netns", "add", namespace], {"run": ["ip", "netns", "delete", namespace]})
         # Rules first: no packet may pass a link that they do not guard yet.
         self._each(self._flows, self._nft, self._ip_file, self._networkd, self._sysctl, self._bpf, self._tc, self._late_ip, self._jool)
+        self._is_up()
+
+    def _is_up(self):
         self.applied.write_text(str(self.directory))
+        self.loaded.write_text(json.dumps(softwire_state.digests(self)))
 
     def down(self):
-        if self.applied.exists():
-            self.applied.unlink()
+        for path in (self.applied, self.loaded):
+            if path.exists():
+                path.unlink()
         return self.journal.undo()
 
     def reload(self):
@@ -122,7 +130,7 @@ class Generation:
         for step in added:
             step()
         self._each(self._jool)
-        self.applied.write_text(str(self.directory))
+        self._is_up()
         return True
 
     def _taken_back(self, entries):

@@ -16,13 +16,14 @@ import sys
 from pathlib import Path
 
 if __package__:
-    from . import softwire, softwire_changes, softwire_check, softwire_flows
+    from . import softwire, softwire_changes, softwire_check, softwire_flows, softwire_state
     from .softwire_journal import StepError, in_namespace, run
 else:  # in a generation
     import softwire
     import softwire_changes
     import softwire_check
     import softwire_flows
+    import softwire_state
     from softwire_journal import StepError, in_namespace, run
 
 PROTOCOLS = ("tcp", "udp", "icmp")
@@ -55,7 +56,7 @@ def collect(directory, list_ports=False):
         "softwire": parameters["softwire"],
         "generation": generation.directory.name,
         "parameters": parameters,
-        "state": state(generation, tried("state", functools.partial(softwire_check.faults, generation.directory))),
+        "state": state(generation, tried("state", functools.partial(differences, generation))),
         "rules": [counter for counters in rules for counter in counters or []],
         "translator": tried("translator", functools.partial(translator, generation)),
         "tunnel": tried("tunnel", functools.partial(tunnel, parameters["tunnel"])),
@@ -63,6 +64,12 @@ def collect(directory, list_ports=False):
         "ports": tried("ports", functools.partial(ports, generation, list_ports)),
         "notices": notices,
     }
+
+
+def differences(generation):
+    """What the router lacks, or has otherwise, of a generation; texts for a person."""
+    recorded = json.loads(generation.loaded.read_text()) if generation.loaded.exists() else {}
+    return softwire_check.faults(generation.directory) or softwire_state.faults(generation, recorded)
 
 
 def state(generation, faults):

@@ -21,7 +21,7 @@ CE_TEMPLATES = str(ROLES / "map_ce" / "templates")
 BR_TEMPLATES = str(ROLES / "map_br" / "templates")
 # The runner, as it lies in each generation.
 PROGRAMS = ("softwire.py", *(f"softwire_{name}.py" for name in (
-    "changes", "check", "conntrack", "flows", "info", "journal", "metrics", "networkd", "rollback")))
+    "changes", "check", "conntrack", "flows", "info", "journal", "metrics", "networkd", "rollback", "state")))
 
 TUTORIAL = {
     "transport": "map-t",

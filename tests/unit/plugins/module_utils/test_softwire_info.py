@@ -255,6 +255,7 @@ def test_the_translator_counts_where_it_is(napt_namespace, translates_in, router
     found = info(router, generation)
     assert found["translator"] == {"JSTAT_RECEIVED6": 4711, "JSTAT_RECEIVED4": 0, "JSTAT_SUCCESS": 2**64 - 1}
     assert (found["tunnel"], found["programs"], found["notices"], found["softwire"]) == (None, None, [], "jool_siit")
+    assert found["state"]["faults"] == []
     assert found["parameters"]["layout"]["namespaces"]["softwire"] == translates_in
     assert "-i ce stats display --all --csv --no-headers" in (router.directory / "jool").read_text()
     samples = metrics(router, generation)
@@ -287,7 +288,7 @@ def test_whether_the_router_runs_what_the_generation_says(router):
     assert lacking["state"]["equal"] is False and lacking["state"]["faults"] == ["address 192.0.0.2/32 (namespace main): missing"]
     samples = metrics(router, generation)
     assert (samples["softwire_state_equal", label], samples["softwire_state_faults", label]) == (0, 1)
-    router.sh("ip addr add 192.0.0.2/32 dev ce-tun")
+    router.sh("ip addr add 192.0.0.2/32 dev ce-tun; ip route add default dev ce-tun table 7598")
     # another one is current, but not yet applied
     second = install(router, napt_namespace="", reserved_ports=[1233])
     found = info(router, second)
@@ -297,12 +298,42 @@ def test_whether_the_router_runs_what_the_generation_says(router):
     assert info(router, second)["state"]["faults"][0] == "no generation as a whole is applied"
 
 
+@pytest.mark.parametrize("change, undo, fault", [
+    ("nft insert rule ip softwire_ce_napt egress accept", "", "nftables table ip softwire_ce_napt (namespace main): not as it was loaded"),
+    ("nft flush map ip softwire_ce_napt index_to_port", "",
+     "nftables table ip softwire_ce_napt (namespace main): not as it was loaded"),
+    ("ip route del default dev ce-tun table 7598", "ip route add default dev ce-tun table 7598",
+     "route add default dev ce-tun table 7598 (namespace main): missing"),
+    ("ip rule del pref 31001", "ip rule add pref 31001 iif lan lookup 7598", "rule add pref 31001 iif lan lookup 7598 (namespace main): missing"),
+    ("sysctl -qw net.ipv4.conf.ce-tun.rp_filter=1", "sysctl -qw net.ipv4.conf.ce-tun.rp_filter=2",
+     "sysctl net/ipv4/conf/ce-tun/rp_filter: 1, not 2"),
+])
+def test_what_somebody_changed_since_is_named(change, undo, fault, router):
+    generation = up(router, napt_namespace="")
+    router.sh(change)
+    assert info(router, generation)["state"]["faults"] == [fault]
+    if undo:
+        router.sh(undo)
+        assert info(router, generation)["state"]["equal"]
+
+
+@pytest.mark.parametrize("case", ["shared", "ipv4_prefix"])
+@pytest.mark.parametrize("napt_namespace", ["", "napt"])
+def test_what_was_brought_up_or_reloaded_is_as_its_generation_says(case, napt_namespace, router):
+    layout = {**examples.MAPE_CASES[case], "napt_namespace": napt_namespace}
+    generation = up(router, **layout)
+    assert info(router, generation)["state"]["faults"] == []
+    generation = install(router, **layout, max_ports_per_client=5)
+    assert router.softwire(generation, "reload").stderr == ""
+    assert info(router, generation)["state"]["faults"] == []
+
+
 def test_a_border_relay_names_what_its_programs_dropped(router):
     generation = router.install(examples.br_generations()["jool_siit"])
     assert router.softwire(generation, "up").stderr == ""
     found = info(router, generation)
     assert set(found["programs"]) == set(bpf_rule.COUNTERS.values()) and (found["ports"], found["tunnel"], found["role"]) == (None, None, "br")
-    assert not any(found["programs"].values()) and found["notices"] == []
+    assert not any(found["programs"].values()) and found["notices"] == [] and found["state"]["faults"] == []
     ce = json.loads(examples.ce_generations()["jool_siit"]["parameters.json"])["ce"]
     send = "import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('%s', %d)); s.sendto(b'x', ('64:ff9b::c633:6401', 53))"
     router.sh(f"""
