@@ -43,7 +43,8 @@ def forget_stale(namespace, before, after):
     for address in softwire_changes.addresses(after):
         if ":" in address:
             continue  # no NAPT there
-        if indexes and len(indexes) == len(old_ports):
+        if len(indexes) * 2 > len(old_ports):
+            # A renumbering; one by one thousands of flows take minutes, for the few whose index means what it did.
             conntrack(namespace, "-D", "-q", address)
         elif indexes:
             for index, arguments in map(parsed, conntrack(namespace, "-L", "-q", address).splitlines()):

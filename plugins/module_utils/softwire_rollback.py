@@ -126,9 +126,11 @@ class Transaction:
         """
         record = self.record()
         previous = record["previous"]
+        if previous is None:
+            # The unit stops by the program that "current" leads to, so the link goes last.
+            systemctl("disable", "--quiet", "--now", self.unit)
         self.switch(previous)
         if previous is None:
-            systemctl("disable", "--quiet", "--now", self.unit)
             now = "nothing runs, as before"
         elif not record["active"]:
             systemctl("stop", self.unit)

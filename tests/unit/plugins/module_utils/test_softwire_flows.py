@@ -224,6 +224,15 @@ def test_another_port_set_forgets_all_of_this_address_and_no_other(router):
     assert remembered(router, []) == {6000}
 
 
+def test_a_renumbering_takes_one_command_however_many_flows_there_are(monkeypatch):
+    calls = []
+    monkeypatch.setattr(softwire_flows, "conntrack", lambda namespace, *arguments: calls.append(arguments) or "")
+    plain = b"address 198.51.100.8\nports 55296 55296 2048\n"
+    hole = b"address 198.51.100.8\nports 16384 55296 1\nports 16385 57343 1\nports 16386 55298 2045\nports 55297 55297 1\n"
+    softwire_flows.forget_stale("napt", plain, hole)
+    assert calls == [("-D", "-q", "198.51.100.8")]
+
+
 @pytest.mark.parametrize("napt_namespace", ["", "napt"])
 def test_a_full_address_keeps_its_flows_when_forwards_come_and_go(napt_namespace, router):
     where = ["ip", "netns", "exec", "napt"] if napt_namespace else []
