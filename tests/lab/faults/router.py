@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import json
 import re
 import sys
@@ -20,6 +19,7 @@ sys.path[:0] = [str(HERE.parent / "packets"), str(ROOT / "collections")]
 
 from ansible_collections.softwire.map.plugins.filter.ce import FilterModule  # noqa: E402
 from network import LAB, SERVER, SERVER_NODE  # noqa: E402
+from wire import has  # noqa: E402
 
 INVENTORY = yaml.safe_load((ROOT / "molecule/faults/inventory.yml").read_text())["map_ce"]["hosts"]
 LINES = {
@@ -52,7 +52,7 @@ class Router:
         self.name, self.client = name, client
         self.wanted = Wanted(0, False)  # as molecule's converge left it
         self.edges = [FilterModule().filters()["ce"](INVENTORY[name]["map_domain"], prefix) for prefix in LINES[name]]
-        self.known = {}  # the state of each configuration, before any fault
+        self.known = {}  # the state of each configuration, as it was seen first
 
     def exec(self, script, timeout=PATIENCE):
         return LAB.exec(self.name, ["sh", "-c", script], timeout=timeout)
@@ -81,12 +81,12 @@ class Router:
         for line in done.stdout.splitlines():
             if line.startswith("### "):
                 section = line
-            elif line.startswith("table ") or rules and rules[-1] != "}":
-                rules.append(line)  # their order matters
-            elif not VOLATILE.search(line):
-                if rules:
+            elif rules or line.startswith("table "):
+                rules.append(line)  # their order matters, that of the tables does not
+                if line == "}":
                     facts.append(f"{section} " + "\n".join(rules))
                     rules = []
+            elif not VOLATILE.search(line):
                 for pattern, text in CHANCE:
                     line = pattern.sub(text, line)
                 facts.append(f"{section} {line.strip()}")
@@ -114,6 +114,8 @@ class Router:
         assert self.forwards(wanted.line) == wanted.forward, (self.name, wanted)
         if wanted in self.known:
             self.assert_state(self.known[wanted], wanted)
+        else:  # what every later way to the same configuration has to give
+            self.known[wanted] = self.state()
 
     def seen(self):
         """What the client gets through, and as whom the server sees it."""
@@ -139,9 +141,14 @@ class Router:
 
     def wait_for_stop(self, play):
         """Waits until a program of this router has stopped; fails where the play ends before."""
+        self.wait_for(f"test -e {STOP}/reached", play)
+
+    def wait_for(self, condition, play=None):
+        """Waits until a shell command succeeds on this router; fails where the play ends before."""
         deadline = time.monotonic() + PATIENCE
-        while self.exec(f"for i in $(seq 20); do test -e {STOP}/reached && exit; sleep 0.1; done; exit 1").returncode:
-            assert play.process.poll() is None and time.monotonic() < deadline, f"{self.name} did not come there:\n{play.output}"
+        while self.exec(f"for i in $(seq 20); do if {condition}; then exit 0; fi; sleep 0.2; done; exit 1").returncode:
+            assert play is None or play.process.poll() is None, f"{self.name} did not come to {condition}:\n{play.output}"
+            assert time.monotonic() < deadline, f"{self.name} does not come to {condition}"
 
     def go_on(self):
         self.do(f"rm -f {STOP}/at; touch {STOP}/go")
@@ -157,11 +164,8 @@ class Router:
 
     def wait_until_settled(self):
         """Waits until nothing goes on any more: nobody waits for a confirmation, and the unit has its state."""
-        deadline = time.monotonic() + PATIENCE
-        script = ("! systemctl -q is-active softwire-rollback-ce.service && "
-                  "case $(systemctl show -P ActiveState softwire@ce) in active|failed|inactive) ;; *) exit 1 ;; esac")
-        while self.exec(f"for i in $(seq 10); do if {script}; then exit 0; fi; sleep 0.5; done; exit 1").returncode:
-            assert time.monotonic() < deadline, f"{self.name} does not settle"
+        self.wait_for("! systemctl -q is-active softwire-rollback-ce.service && "
+                      "case $(systemctl show -P ActiveState softwire@ce) in active|failed|inactive) ;; *) false ;; esac")
 
 
 ROUTERS = [Router(edge, client) for client, edge in LAB.topology.edges.items()]
@@ -172,16 +176,3 @@ def everywhere(action, routers=None):
     routers = list(ROUTERS if routers is None else routers)
     with ThreadPoolExecutor(len(routers)) as pool:
         return list(pool.map(action, routers))
-
-
-def has(edge, number):
-    """Whether a port or identifier is in the port set of a CE."""
-    return any(low <= number <= high for low, high in edge["port_ranges"])
-
-
-def owner(edges, address, number):
-    """The CE among these that has an IPv4 address and port; number: None where the packet has none."""
-    for edge in edges:
-        if ipaddress.ip_address(edge["ipv4_address"]) == address and (number is None or has(edge, number)):
-            return edge
-    return None
