@@ -22,7 +22,6 @@ import sys
 import time
 from pathlib import Path
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # One deployment at a time: they share the unit's file. A directory that is always there leaves no trace of a lock.
 LOCK = Path("/etc/systemd/system")
 POLL = 0.5  # seconds
@@ -81,7 +80,7 @@ class Transaction:
         self.path = directory / "unconfirmed"
 
     def record(self):
-        """{"generation", "previous" (or None), "active", "boot", "deadline" (of the monotonic clock)}, or None."""
+        """{"generation", "previous" (or None), "active", "deadline" (of the monotonic clock)}, or None."""
         try:
             return json.loads(self.path.read_text())
         except FileNotFoundError:
@@ -92,8 +91,7 @@ class Transaction:
 
         active: whether the unit runs. timeout: seconds.
         """
-        self._write({"generation": generation, "previous": previous, "active": active,
-                     "boot": BOOT_ID.read_text().strip(), "deadline": time.monotonic() + timeout})
+        self._write({"generation": generation, "previous": previous, "active": active, "deadline": time.monotonic() + timeout})
         program = self.directory / "generations" / generation / Path(__file__).name
         systemctl("stop", "--quiet", self.watch)
         # Not a timer: the service reads the deadline again, which moves while a slow switch goes on.
@@ -180,7 +178,8 @@ def watch(transaction):
 def start(transaction):
     """Before the unit starts: a power cut in the middle of a deployment ends in the generation before."""
     record = transaction.record()
-    if record is not None and record["boot"] != BOOT_ID.read_text().strip():
+    # Not by the kernel's boot_id: a container that starts again has the same one. The service lives no longer than a boot.
+    if record is not None and not transaction.is_watched():
         sys.stderr.write("generation %s was not confirmed before the reboot: back to %s\n" % (
             record["generation"], record["previous"] or "nothing"))
         transaction.switch(record["previous"])

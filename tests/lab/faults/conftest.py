@@ -35,9 +35,8 @@ class Network:
 
 @pytest.fixture(scope="session", name="network")
 def network_():
-    # mkdir: a second session on the same lab finds them running.
-    script = ("cat > /run/traffic.py; mkdir /run/traffic || exit 0;"
-              "(setsid python3 /usr/local/lib/lab/server & setsid python3 /run/traffic.py {} &) > /dev/null 2>&1 < /dev/null")
+    script = ("cat > /run/traffic.py; if kill -0 $(cat /run/traffic.pid); then exit; fi;"  # of a session before on the same lab
+              "(setsid python3 /usr/local/lib/lab/server & setsid python3 /run/traffic.py {} & echo $! > /run/traffic.pid) > /dev/null 2>&1 < /dev/null")
     for router in ROUTERS:
         done = LAB.exec(router.client, ["sh", "-c", script.format(SERVER)], input=Path(HERE, "traffic.py").read_text())
         assert done.returncode == 0, done.stderr

@@ -146,21 +146,19 @@ def test_a_way_back_that_fails_stays_open(transaction, systemd):
     assert current(transaction) == "0001-aa" and transaction.record()
 
 
-def test_a_power_cut_before_the_confirmation_goes_back(transaction, monkeypatch, tmp_path):
+def test_a_power_cut_before_the_confirmation_goes_back(transaction, systemd):
     begun(transaction)
     assert softwire_rollback.start(transaction) == 0
-    assert current(transaction) == "0002-bb" and transaction.record()  # the same boot: a restart of the unit
-    (tmp_path / "boot_id").write_text("another\n")
-    monkeypatch.setattr(softwire_rollback, "BOOT_ID", tmp_path / "boot_id")
+    assert current(transaction) == "0002-bb" and transaction.record()  # a restart of the unit, the service is there
+    systemd.fails.add("is-active")
     assert softwire_rollback.start(transaction) == 0
     assert current(transaction) == "0001-aa" and transaction.record() is None
     assert softwire_rollback.start(transaction) == 0
 
 
-def test_a_power_cut_during_the_first_deployment(transaction, monkeypatch, tmp_path):
+def test_a_power_cut_during_the_first_deployment(transaction, systemd):
     begun(transaction, previous=None)
-    (tmp_path / "boot_id").write_text("another\n")
-    monkeypatch.setattr(softwire_rollback, "BOOT_ID", tmp_path / "boot_id")
+    systemd.fails.add("is-active")
     softwire_rollback.start(transaction)
     assert current(transaction) is None
 
