@@ -25,6 +25,7 @@ from pathlib import Path
 # One deployment at a time: they share the unit's file. A directory that is always there leaves no trace of a lock.
 LOCK = Path("/etc/systemd/system")
 POLL = 0.5  # seconds
+RUN_DIRECTORY = Path("/run/softwire")
 # The service writes below /etc/softwire and talks to systemd, no more.
 CONFINED = """
     ProtectSystem=strict ReadWritePaths=/etc/softwire ProtectHome=yes PrivateTmp=yes PrivateDevices=yes PrivateNetwork=yes
@@ -105,6 +106,11 @@ class Transaction:
         """Whether the service is there that takes back what is not confirmed."""
         return systemctl("is-active", "--quiet", self.watch)
 
+    def applied(self):
+        """The name of the generation that is up as a whole, or None; "current" names the one that is meant to be."""
+        path = RUN_DIRECTORY / self.directory.name / "applied"
+        return os.path.basename(path.read_text()) if path.exists() else None
+
     def confirm(self, generation):
         """Keeps a generation; returns False where it is not waiting for that (any more)."""
         record = self.record()
@@ -135,8 +141,9 @@ class Transaction:
             now = "generation %s is stopped, as before" % previous
         else:
             systemctl("reset-failed", self.unit)
-            # A reload restarts by itself where it does not suffice.
-            if not systemctl("reload-or-restart", self.unit):
+            # A reload restarts by itself where it does not suffice. A start that is under way counts for systemd, but is another one's.
+            reloaded = systemctl("reload-or-restart", self.unit) and self.applied() == previous
+            if not reloaded and not systemctl("restart", self.unit):
                 raise NotTakenBack("generation %s does not start again either" % previous)
             now = "generation %s runs again" % previous
         self.end()

@@ -136,22 +136,24 @@ class Router:
 
     def stop_at(self, event, pattern):
         """The next program that comes to this point stops there, see stop_at.py."""
-        LAB.exec(self.name, ["sh", "-c", f"rm -rf {STOP}; mkdir {STOP}; cat > {STOP}/at.new; mv {STOP}/at.new {STOP}/at"],
+        LAB.exec(self.name, ["sh", "-c", f"rm -rf {STOP}; mkdir {STOP}; mkfifo {STOP}/reached {STOP}/go; cat > {STOP}/at"],
                  input=f"{event}\n{pattern}\n")
 
     def wait_for_stop(self, play):
         """Waits until a program of this router has stopped; fails where the play ends before."""
-        self.wait_for(f"test -e {STOP}/reached", play)
+        self.wait_for(f"timeout 10 cat {STOP}/reached", play, pause=0)
 
-    def wait_for(self, condition, play=None):
-        """Waits until a shell command succeeds on this router; fails where the play ends before."""
+    def wait_for(self, condition, play=None, pause=1):
+        """Waits until a shell command succeeds on this router; fails where the play ends before. pause: seconds between two tries."""
         deadline = time.monotonic() + PATIENCE
-        while self.exec(f"for i in $(seq 20); do if {condition}; then exit 0; fi; sleep 0.2; done; exit 1").returncode:
+        while self.exec(condition).returncode:
             assert play is None or play.process.poll() is None, f"{self.name} did not come to {condition}:\n{play.output}"
             assert time.monotonic() < deadline, f"{self.name} does not come to {condition}"
+            time.sleep(pause)
 
     def go_on(self):
-        self.do(f"rm -f {STOP}/at; touch {STOP}/go")
+        """Lets the program that stopped go on, or nobody stop any more."""
+        self.do(f"rm -f {STOP}/at; if test -e {STOP}/was; then timeout 10 sh -c 'echo > {STOP}/go' || true; fi")
 
     def kill_module(self):
         """SIGKILL for what the play runs here; what systemd runs goes on."""

@@ -2,12 +2,12 @@
 
 Lies in the node's dist-packages with a .pth file that imports it, so every Python there runs it. /run/stop/at holds
 the name of an audit event (docs.python.org/3/library/audit_events.html) and, on the next line, a regular expression for
-its arguments. The first program that raises it stops: its process id is in /run/stop/reached. It goes on once /run/stop/go exists.
+its arguments. The first program that raises it stops: it writes into the FIFO /run/stop/reached, which waits for a
+reader, and goes on when somebody writes into the FIFO /run/stop/go.
 """
 import os
 import re
 import sys
-import time
 
 DIRECTORY = "/run/stop"
 
@@ -27,15 +27,13 @@ def armed():
         if name != event or not re.search(pattern, " ".join(map(words, arguments[:2]))):
             return
         try:
-            # Only one program stops, and only once.
-            os.rename(DIRECTORY + "/at", DIRECTORY + "/reached.new")
+            os.rename(DIRECTORY + "/at", DIRECTORY + "/was")  # only one program stops, and only once
         except OSError:
             return
-        with open(DIRECTORY + "/reached.new", "w") as stream:
-            stream.write(str(os.getpid()))
-        os.rename(DIRECTORY + "/reached.new", DIRECTORY + "/reached")
-        while not os.path.exists(DIRECTORY + "/go"):
-            time.sleep(0.05)
+        with open(DIRECTORY + "/reached", "w") as stream:
+            stream.write("here\n")
+        with open(DIRECTORY + "/go") as stream:
+            stream.read()
 
     sys.addaudithook(hook)
 

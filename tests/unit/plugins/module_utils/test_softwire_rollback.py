@@ -20,9 +20,13 @@ class Systemd:
     def __init__(self):
         self.calls = []
         self.fails = set()
+        self.applies = {"reload-or-restart", "restart"}  # what leads to the generation that is meant to run
 
     def systemctl(self, *words):
         self.calls.append(words)
+        if self.applies & set(words):
+            self.applied.parent.mkdir(parents=True, exist_ok=True)
+            self.applied.write_text(os.readlink(self.current))
         return not self.fails & set(words)
 
     def start_service(self, unit, argv):
@@ -35,6 +39,8 @@ def systemd(monkeypatch, tmp_path):
     for name in ("systemctl", "start_service"):
         monkeypatch.setattr(softwire_rollback, name, getattr(made, name))
     monkeypatch.setattr(softwire_rollback, "LOCK", tmp_path)
+    monkeypatch.setattr(softwire_rollback, "RUN_DIRECTORY", tmp_path / "run")
+    made.current, made.applied = tmp_path / "ce/current", tmp_path / "run/ce/applied"
     monkeypatch.setattr(softwire_rollback, "POLL", 0.01)
     return made
 
@@ -138,9 +144,18 @@ def test_what_was_stopped_is_stopped_again(transaction, systemd):
     assert current(transaction) == "0001-aa" and ("stop", "softwire@ce.service") in systemd.calls
 
 
+def test_a_start_that_was_under_way_is_not_the_way_back(transaction, systemd):
+    begun(transaction)
+    systemd.applies.remove("reload-or-restart")  # it joins the start of the new generation, which a killed play left
+    systemd.applied.parent.mkdir(parents=True)
+    systemd.applied.write_text("/etc/softwire/ce/generations/0002-bb")
+    assert transaction.take_back() == "generation 0001-aa runs again"
+    assert systemd.calls[-1] == ("restart", "softwire@ce.service") and transaction.applied() == "0001-aa"
+
+
 def test_a_way_back_that_fails_stays_open(transaction, systemd):
     begun(transaction)
-    systemd.fails.add("reload-or-restart")
+    systemd.fails |= {"reload-or-restart", "restart"}
     with pytest.raises(NotTakenBack, match="generation 0001-aa does not start again either"):
         transaction.take_back()
     assert current(transaction) == "0001-aa" and transaction.record()
