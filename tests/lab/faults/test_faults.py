@@ -203,8 +203,10 @@ def test_a_configuration_that_cuts_off_the_management(network, cut):
         play.kill()
         LAB.up()
     else:
-        assert play.wait() == 2, play.output
-        assert "the change was taken back, it was not confirmed in time" in play.output
+        # Where its connection outlives the change, it hears so from the router.
+        assert play.wait() in (2, 4), play.output
+        assert f"so the router takes it back within {CUT_OFF} s" in play.output or "the change was taken back" in play.output
+        router.wait_until_settled()
     network.check(before)
     network.converge(wanted)
 
