@@ -27,6 +27,7 @@ LINES = {
     "ce2": ("2001:db8:ce:11b::/64", "2001:db8:ce:774::/64"),
 }
 PATIENCE = 120  # seconds; generous, since the machine may be busy
+SETTLING = 30
 STATE = (HERE / "state.sh").read_text()
 CLIENT = (HERE / "client.py").read_text()
 STOP = "/run/stop"
@@ -93,14 +94,14 @@ class Router:
         return sorted(fact for fact in facts if fact.strip())
 
     def assert_state(self, expected, what):
-        """Waits for a state, since links need a moment to come up."""
-        deadline = time.monotonic() + PATIENCE
-        while (now := self.state()) != expected and time.monotonic() < deadline:
+        """Asserts what self.state() gives; waits a little, since links need a moment to come up."""
+        deadline = time.monotonic() + SETTLING
+        now = self.state()
+        while now != expected and time.monotonic() < deadline:
             time.sleep(1)
-            if deadline - time.monotonic() < PATIENCE - 20:
-                break
-        diff = [line for old, new in zip([expected], [now]) for line in difflib.unified_diff(
-            "\n".join(old).splitlines(), "\n".join(new).splitlines(), "expected", "found", lineterm="", n=0)]
+            now = self.state()
+        old, new = ("\n".join(facts).splitlines() for facts in (expected, now))
+        diff = list(difflib.unified_diff(old, new, "expected", "found", lineterm="", n=0))
         assert not diff, f"{self.name} is not {what}:\n" + "\n".join(diff)
 
     def check(self, wanted):

@@ -28,14 +28,12 @@ class Stage(NamedTuple):
 
 STAGES = [
     Stage("writing the files", "open", r"/\.staging-.*/softwire\.py wb"),
-    Stage("reading them with nft", "subprocess.Popen", r"nft -c -f"),
     Stage("writing down the way back", "os.rename", r"/\.unconfirmed "),
     Stage("arming the way back", "subprocess.Popen", r"systemd-run"),
     Stage("switching the link", "os.rename", r"/\.current "),
     Stage("half of a reload", "subprocess.Popen", r"nft -f .*napt"),
     Stage("taking the old one down", "subprocess.Popen", r"ip -force -batch", reload=False),
     Stage("half of a restart", "subprocess.Popen", r"ip -batch -", reload=False),
-    Stage("the end of a restart", "open", r"/run/softwire/ce/applied w", reload=False),
     Stage("checking the new one", "subprocess.Popen", r"nft -j list tables", reload=False),
     Stage("confirming", "os.remove", r"/etc/softwire/ce/unconfirmed"),
     Stage("removing old generations", "shutil.rmtree", r"/generations/0", kept=True),
