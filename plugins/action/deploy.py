@@ -68,7 +68,12 @@ class ActionModule(ActionBase):
         return result
 
     def _deploy(self, call, task_vars):
-        return self._execute_module(module_name=MODULE, module_args=call, task_vars=task_vars)
+        try:
+            return self._execute_module(module_name=MODULE, module_args=call, task_vars=task_vars)
+        except AnsibleConnectionFailure as exc:
+            raise AnsibleConnectionFailure(
+                f"{exc} (a change that was under way is not confirmed, so the router takes it back within {call['confirm_timeout']} s)"
+            ) from exc
 
     def _confirmed(self, call, result, task_vars):
         """Proves by a fresh connection that the router can still be reached; else it returns to what it was."""

@@ -23,10 +23,10 @@ import sys
 import time
 from pathlib import Path
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # One deployment at a time: they share the unit's file. A directory that is always there leaves no trace of a lock.
 LOCK = Path("/etc/systemd/system")
 POLL = 0.5  # seconds
+RUN_DIRECTORY = Path("/run/softwire")
 # The service writes below /etc/softwire and talks to systemd, no more.
 CONFINED = """
     ProtectSystem=strict ReadWritePaths=/etc/softwire ProtectHome=yes PrivateTmp=yes PrivateDevices=yes PrivateNetwork=yes
@@ -82,7 +82,7 @@ class Transaction:
         self.path = directory / "unconfirmed"
 
     def record(self):
-        """{"generation", "previous" (or None), "active", "boot", "deadline" (of the monotonic clock)}, or None."""
+        """{"generation", "previous" (or None), "active", "deadline" (of the monotonic clock)}, or None."""
         try:
             return json.loads(self.path.read_text())
         except FileNotFoundError:
@@ -93,8 +93,7 @@ class Transaction:
 
         active: whether the unit runs. timeout: seconds.
         """
-        self._write({"generation": generation, "previous": previous, "active": active,
-                     "boot": BOOT_ID.read_text().strip(), "deadline": time.monotonic() + timeout})
+        self._write({"generation": generation, "previous": previous, "active": active, "deadline": time.monotonic() + timeout})
         program = self.directory / "generations" / generation / Path(__file__).name
         systemctl("stop", "--quiet", self.watch)
         # Not a timer: the service reads the deadline again, which moves while a slow switch goes on.
@@ -107,6 +106,11 @@ class Transaction:
     def is_watched(self):
         """Whether the service is there that takes back what is not confirmed."""
         return systemctl("is-active", "--quiet", self.watch)
+
+    def applied(self):
+        """The name of the generation that is up as a whole, or None; "current" names the one that is meant to be."""
+        path = RUN_DIRECTORY / self.directory.name / "applied"
+        return os.path.basename(path.read_text()) if path.exists() else None
 
     def confirm(self, generation):
         """Keeps a generation; returns False where it is not waiting for that (any more)."""
@@ -127,17 +131,20 @@ class Transaction:
         """
         record = self.record()
         previous = record["previous"]
+        if previous is None:
+            # The unit stops by the program that "current" leads to, so the link goes last.
+            systemctl("disable", "--quiet", "--now", self.unit)
         self.switch(previous)
         if previous is None:
-            systemctl("disable", "--quiet", "--now", self.unit)
             now = "nothing runs, as before"
         elif not record["active"]:
             systemctl("stop", self.unit)
             now = "generation %s is stopped, as before" % previous
         else:
             systemctl("reset-failed", self.unit)
-            # A reload restarts by itself where it does not suffice.
-            if not systemctl("reload-or-restart", self.unit):
+            # A reload restarts by itself where it does not suffice. A start that is under way counts for systemd, but is another one's.
+            reloaded = systemctl("reload-or-restart", self.unit) and self.applied() == previous
+            if not reloaded and not systemctl("restart", self.unit):
                 raise NotTakenBack("generation %s does not start again either" % previous)
             now = "generation %s runs again" % previous
         self.end()
@@ -179,7 +186,8 @@ def watch(transaction):
 def start(transaction):
     """Before the unit starts: a power cut in the middle of a deployment ends in the generation before."""
     record = transaction.record()
-    if record is not None and record["boot"] != BOOT_ID.read_text().strip():
+    # Not by the kernel's boot_id: a container that starts again has the same one. The service lives no longer than a boot.
+    if record is not None and not transaction.is_watched():
         sys.stderr.write("generation %s was not confirmed before the reboot: back to %s\n" % (
             record["generation"], record["previous"] or "nothing"))
         transaction.switch(record["previous"])

@@ -207,6 +207,10 @@ class Deployment:
     def active(self):
         return self.systemctl("is-active", "--quiet", self.unit)[0] == 0
 
+    def is_up(self):
+        """Whether the generation that is meant to run is the one that does, as a whole."""
+        return self.active() and self.transaction.applied() == self.instance.running()
+
     def enabled(self):
         return (UNITS / "multi-user.target.wants" / self.unit).is_symlink()
 
@@ -247,7 +251,7 @@ class Deployment:
         self.diff = generations.differences(before, files, self.instance.current)
         self.diff += generations.differences(units_before, units, UNITS) + self.metrics.difference(directory)
         new_files, new_units, new_metrics = before != files, units_before != units, not self.metrics.are(directory)
-        changed = new_files or new_units or new_metrics or not self.enabled() or not self.active()
+        changed = new_files or new_units or new_metrics or not self.enabled() or not self.is_up()
         name = self.instance.next_name(files) if new_files else self.instance.running()
         result = {"changed": changed, "generation": name, "alternative": alternative["name"],
                   "applied": "nothing", "diff": self.diff}
@@ -329,7 +333,7 @@ class Deployment:
         previous, was_active = self.instance.running(), self.active()
         how = "start"
         if was_active:
-            how = "nothing" if previous == name else "reload" if softwire_changes.reload_suffices(before, files) else "restart"
+            how = "nothing" if previous == name and self.is_up() else "reload" if softwire_changes.reload_suffices(before, files) else "restart"
         result.update(applied=how, previous=previous or "", unconfirmed=how != "nothing")
         if how != "nothing":
             relay = json.loads(files["instance.json"])["border_relay"]
@@ -342,6 +346,8 @@ class Deployment:
                 if self.systemctl(how, self.unit)[0]:
                     self.fall_back(how, self.journal())
                 faults = softwire_check.faults(self.instance.current)
+                if self.transaction.applied() != name:
+                    faults.append("generation %s is not up as a whole" % name)
                 if reached and not self.reaches(relay, 3):
                     faults.append("the border relay %s answered before, and does not now" % relay)
                 if faults:
@@ -385,7 +391,7 @@ class Deployment:
             self.fail("there is no generation %s to return to, nothing was changed; there are: %s" % (
                 name or "before the running one", ", ".join(known) or "none"))
         before, files = self.instance.files(), self.instance.files(name)
-        changed = name != running or not self.active()
+        changed = name != running or not self.is_up()
         self.diff = generations.differences(before, files, self.instance.current)
         result = {"changed": changed, "generation": name, "applied": "nothing", "diff": self.diff}
         if self.module.check_mode or not changed:

@@ -229,8 +229,12 @@ class Lab:
     def _wait_for_systemd(self, name: str) -> None:
         deadline = time.monotonic() + SYSTEMD_TIMEOUT
         while True:
-            done = self.exec(name, ["systemctl", "is-system-running", "--wait"],
-                             timeout=SYSTEMD_TIMEOUT)
+            try:
+                done = self.exec(name, ["systemctl", "is-system-running", "--wait"],
+                                 timeout=SYSTEMD_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                raise LabError(f"systemd in {name} is not up after {SYSTEMD_TIMEOUT} s: "
+                               "it still starts units, or the machine is too busy") from None
             state = done.stdout.strip()
             if state == "running":
                 return

@@ -236,7 +236,9 @@ def inventory(topology: Topology, key: Path, proxy: str | None) -> str:
     proxy: the shell command that connects stdin and stdout to %h:%p, or None.
     """
     common = ["-F none", "-o StrictHostKeyChecking=no", "-o UserKnownHostsFile=/dev/null",
-              "-o LogLevel=ERROR", "-o ControlMaster=auto", "-o ControlPersist=600"]
+              "-o LogLevel=ERROR", "-o ControlMaster=auto", "-o ControlPersist=600",
+              # a router that forgot the connection, as after a power cut, would keep the play waiting
+              "-o ServerAliveInterval=10", "-o ServerAliveCountMax=12"]
     if proxy:
         common.append(f"-o ProxyCommand='{proxy}'")
     variables = {

@@ -155,6 +155,12 @@ def test_errors_on_the_controller_touch_no_router(arguments, said):
     assert said in str(result) and calls == []
 
 
+def test_a_connection_that_breaks_says_what_becomes_of_the_change():
+    text = r"gone \(a change that was under way is not confirmed, so the router takes it back within 60 s\)"
+    with pytest.raises(AnsibleConnectionFailure, match=text):
+        run(CE, AnsibleConnectionFailure("gone"))
+
+
 def test_missing_packages_are_installed_and_the_module_called_again():
     result, calls = run(CE, wanted("jool-dkms", "nftables"), INSTALLED, {"changed": False, "generation": "0001-aa"})
     assert result == {"changed": True, "generation": "0001-aa"}

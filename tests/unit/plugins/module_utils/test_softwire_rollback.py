@@ -20,9 +20,13 @@ class Systemd:
     def __init__(self):
         self.calls = []
         self.fails = set()
+        self.applies = {"reload-or-restart", "restart"}  # what leads to the generation that is meant to run
 
     def systemctl(self, *words):
         self.calls.append(words)
+        if self.applies & set(words):
+            self.applied.parent.mkdir(parents=True, exist_ok=True)
+            self.applied.write_text(os.readlink(self.current))
         return not self.fails & set(words)
 
     def start_service(self, unit, argv):
@@ -35,6 +39,8 @@ def systemd(monkeypatch, tmp_path):
     for name in ("systemctl", "start_service"):
         monkeypatch.setattr(softwire_rollback, name, getattr(made, name))
     monkeypatch.setattr(softwire_rollback, "LOCK", tmp_path)
+    monkeypatch.setattr(softwire_rollback, "RUN_DIRECTORY", tmp_path / "run")
+    made.current, made.applied = tmp_path / "ce/current", tmp_path / "run/ce/applied"
     monkeypatch.setattr(softwire_rollback, "POLL", 0.01)
     return made
 
@@ -119,10 +125,17 @@ def test_one_deployment_at_a_time(transaction):
         pass
 
 
-def test_the_first_generation_leaves_nothing_running(transaction, systemd):
+def test_the_first_generation_leaves_nothing_running(transaction, systemd, monkeypatch):
+    def systemctl(*words):
+        systemd.calls.append((current(transaction), *words))
+        return True
+
     begun(transaction, previous=None, active=False)
+    monkeypatch.setattr(softwire_rollback, "systemctl", systemctl)
     assert transaction.take_back() == "nothing runs, as before"
-    assert current(transaction) is None and ("disable", "--quiet", "--now", "softwire@ce.service") in systemd.calls
+    assert current(transaction) is None
+    # It stops by the program that "current" leads to.
+    assert systemd.calls[-1] == ("0002-bb", "disable", "--quiet", "--now", "softwire@ce.service")
 
 
 def test_what_was_stopped_is_stopped_again(transaction, systemd):
@@ -131,29 +144,36 @@ def test_what_was_stopped_is_stopped_again(transaction, systemd):
     assert current(transaction) == "0001-aa" and ("stop", "softwire@ce.service") in systemd.calls
 
 
+def test_a_start_that_was_under_way_is_not_the_way_back(transaction, systemd):
+    begun(transaction)
+    systemd.applies.remove("reload-or-restart")  # it joins the start of the new generation, which a killed play left
+    systemd.applied.parent.mkdir(parents=True)
+    systemd.applied.write_text("/etc/softwire/ce/generations/0002-bb")
+    assert transaction.take_back() == "generation 0001-aa runs again"
+    assert systemd.calls[-1] == ("restart", "softwire@ce.service") and transaction.applied() == "0001-aa"
+
+
 def test_a_way_back_that_fails_stays_open(transaction, systemd):
     begun(transaction)
-    systemd.fails.add("reload-or-restart")
+    systemd.fails |= {"reload-or-restart", "restart"}
     with pytest.raises(NotTakenBack, match="generation 0001-aa does not start again either"):
         transaction.take_back()
     assert current(transaction) == "0001-aa" and transaction.record()
 
 
-def test_a_power_cut_before_the_confirmation_goes_back(transaction, monkeypatch, tmp_path):
+def test_a_power_cut_before_the_confirmation_goes_back(transaction, systemd):
     begun(transaction)
     assert softwire_rollback.start(transaction) == 0
-    assert current(transaction) == "0002-bb" and transaction.record()  # the same boot: a restart of the unit
-    (tmp_path / "boot_id").write_text("another\n")
-    monkeypatch.setattr(softwire_rollback, "BOOT_ID", tmp_path / "boot_id")
+    assert current(transaction) == "0002-bb" and transaction.record()  # a restart of the unit, the service is there
+    systemd.fails.add("is-active")
     assert softwire_rollback.start(transaction) == 0
     assert current(transaction) == "0001-aa" and transaction.record() is None
     assert softwire_rollback.start(transaction) == 0
 
 
-def test_a_power_cut_during_the_first_deployment(transaction, monkeypatch, tmp_path):
+def test_a_power_cut_during_the_first_deployment(transaction, systemd):
     begun(transaction, previous=None)
-    (tmp_path / "boot_id").write_text("another\n")
-    monkeypatch.setattr(softwire_rollback, "BOOT_ID", tmp_path / "boot_id")
+    systemd.fails.add("is-active")
     softwire_rollback.start(transaction)
     assert current(transaction) is None
 

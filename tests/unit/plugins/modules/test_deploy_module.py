@@ -45,6 +45,7 @@ class Router:
         self.unwritable = False  # the metrics
         self.watched = False  # whether the service runs that takes back what is not confirmed
         self.reachable = True  # the border relay
+        self.half = False  # whether systemd says that it is done, and the generation is not up
         self.faults = []  # what the check of the running state finds
         self.refuses = set()  # generations that do not start
         self.calls = []
@@ -81,6 +82,8 @@ class Router:
                 if self.active:
                     (self.run_directory / "ce").mkdir(parents=True, exist_ok=True)
                     (self.run_directory / "ce" / "journal").write_text("")
+                    if not self.half:
+                        (self.run_directory / "ce" / "applied").write_text(f"/etc/softwire/ce/generations/{self.instance.running()}")
                     self.namespaces = set(json.loads(self.instance.files()["instance.json"])["namespaces"])
             elif action == "enable":
                 (self.wants / argv[-1]).unlink(missing_ok=True)
@@ -88,7 +91,8 @@ class Router:
             elif action == "disable":
                 self.active = False
                 (self.wants / argv[-1]).unlink(missing_ok=True)
-                (self.run_directory / "ce" / "journal").unlink(missing_ok=True)
+                for name in ("journal", "applied"):
+                    (self.run_directory / "ce" / name).unlink(missing_ok=True)
         elif argv[0] == "ping":
             good = self.reachable
         elif argv[0] == "nft":
@@ -157,6 +161,7 @@ def router(tmp_path, monkeypatch):
     monkeypatch.setattr(deploy.preflight, "links", lambda prefix: {"lan": link()} if made.namespaces else {})
     monkeypatch.setattr(deploy.preflight, "connection_address", lambda: None)
     monkeypatch.setattr(deploy.softwire_rollback, "LOCK", tmp_path)
+    monkeypatch.setattr(deploy.softwire_rollback, "RUN_DIRECTORY", made.run_directory)
     monkeypatch.setattr(deploy.softwire_rollback, "systemctl", lambda *words: made.command(["systemctl", *words])[0] == 0)
     monkeypatch.setattr(deploy.softwire_rollback, "start_service", made.start_service)
     monkeypatch.setattr(deploy.softwire_check, "faults", lambda directory: made.faults)
@@ -188,6 +193,21 @@ def test_the_second_time_nothing_changes(running):
     result = running.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["diff"]) == (False, False, "nothing", [])
     assert running.actions() == [] and running.tree() == before
+
+
+def test_a_generation_that_is_not_up_as_a_whole_is_brought_up_again(running):
+    """As where a power cut or a kill met an attempt to put things right."""
+    (running.run_directory / "ce" / "applied").write_text("/etc/softwire/ce/generations/0009-aa")
+    result = running.run(alternatives=offered())
+    assert (result["failed"], result["changed"], result["applied"]) == (False, True, "reload")
+    assert not running.run(alternatives=offered())["changed"]
+
+
+def test_what_systemd_calls_done_but_is_not_up_is_taken_back(running):
+    running.half = True
+    result = running.run(alternatives=offered(**MOVED))
+    assert result["failed"] and "generation 0002-" in result["msg"] and "is not up as a whole" in result["msg"]
+    assert running.instance.running().startswith("0001-") and running.actions()[-1] == "reload-or-restart"
 
 
 def test_check_mode_changes_nothing(router):

@@ -1,0 +1,51 @@
+"""The two customer edges and what runs while they are maltreated: traffic of their LANs, and captures at the border relays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from play import Play
+from router import HERE, LAB, PACKAGES, ROUTERS, SERVER, Router, everywhere
+
+
+class Network:
+    """Both customer edges, and plays that lead them from one configuration to another."""
+
+    routers = ROUTERS
+
+    def start(self, wanted, *arguments, more=None, **options):
+        """A play that is on its way; wanted: {router: Wanted}, more: variables for all of them."""
+        return Play({router.name: {**router.variables(target), **(more or {})} for router, target in wanted.items()}, *arguments, **options)
+
+    def converge(self, wanted, **options):
+        """A run that has to succeed; afterwards the routers are what is wanted, with nothing left over."""
+        play = self.start(wanted, **options)
+        assert play.wait() == 0, play.output
+        for router in wanted:
+            assert play.recap(router.name)["failed"] == 0
+            router.wanted = wanted[router]
+        # Packets have shown before what a state that is known does.
+        everywhere(lambda router: router.assert_state(router.known[wanted[router]], wanted[router])
+                   if wanted[router] in router.known else router.check(wanted[router]), wanted)
+        assert not any(everywhere(Router.leftovers, wanted)), "a run that succeeds leaves nothing behind"
+        return play
+
+    def check(self, wanted):
+        everywhere(lambda router: router.check(wanted[router]), wanted)
+
+
+@pytest.fixture(scope="session", name="network")
+def network_():
+    script = ("cat > /run/traffic.py; if kill -0 $(cat /run/traffic.pid); then exit; fi;"  # of a session before on the same lab
+              "(setsid python3 /usr/local/lib/lab/server & setsid python3 /run/traffic.py {} & echo $! > /run/traffic.pid) > /dev/null 2>&1 < /dev/null")
+    for router in ROUTERS:
+        done = LAB.exec(router.client, ["sh", "-c", script.format(SERVER)], input=Path(HERE, "traffic.py").read_text())
+        assert done.returncode == 0, done.stderr
+        install = f"mkdir -p {PACKAGES}; cat > {PACKAGES}/stop_at.py; echo import stop_at > {PACKAGES}/stop_at.pth"
+        done = LAB.exec(router.name, ["sh", "-c", install], input=Path(HERE, "stop_at.py").read_text())
+        assert done.returncode == 0, done.stderr
+    made = Network()
+    made.check({router: router.wanted for router in ROUTERS})
+    return made
