@@ -257,9 +257,13 @@ class Lab:
         progress("restarted")
 
     def kill(self, node: str) -> None:
-        """End a node at once, as a power cut does; `up` starts it again."""
+        """End a node at once, as a power cut does; `up` starts it again.
+
+        Its links first: the kernel takes the rules of a dying namespace away before the links, and packets pass meanwhile.
+        """
         self._checked([node])
         with locked(RUN):
+            self._ip_batch([f"link set {node}.{interface.name} down" for interface in self.topology.nodes[node].interfaces], "unplugging")
             self._engine_parallel("kill --signal KILL", [node])
 
     def down(self) -> None:
