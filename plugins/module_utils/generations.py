@@ -119,10 +119,11 @@ class Instance:
     def finish(self, staging, name):
         os.rename(str(staging), str(self.generations / name))
 
-    def prune(self, keep):
-        """Removes the oldest generations beyond this number, never the running one."""
-        for name in self.names()[:-keep]:
-            if name != self.running():
+    def prune(self, keep, confirmed):
+        """Removes the generations that nobody confirmed, and the oldest ones beyond a number; never the running one."""
+        good = [name for name in self.names() if name in confirmed]
+        for name in self.names():
+            if name not in good[-keep:] and name != self.running():
                 shutil.rmtree(str(self.generations / name))
 
     def remove(self):

@@ -117,8 +117,15 @@ class Transaction:
         record = self.record()
         if record is None or record["generation"] != generation:
             return False
+        kept = [name for name in self.confirmed() if name != generation and (self.directory / "generations" / name).exists()]
+        replace(self.directory / "confirmed", "".join(name + "\n" for name in kept + [generation]))
         self.end()
         return True
+
+    def confirmed(self):
+        """The names of the generations that somebody has confirmed; to another one nobody wants to return."""
+        path = self.directory / "confirmed"
+        return path.read_text().split() if path.exists() else []
 
     def end(self):
         """Nothing waits for a confirmation any more; the service sees that by itself, too."""
@@ -160,12 +167,17 @@ class Transaction:
             os.rename(str(link), str(current))
 
     def _write(self, record):
-        partial = self.directory / ".unconfirmed"
-        with partial.open("w") as stream:
-            json.dump(record, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.rename(str(partial), str(self.path))
+        replace(self.path, json.dumps(record))
+
+
+def replace(path, text):
+    """Writes a file that a power cut leaves as it was, or as it is to be."""
+    partial = path.with_name("." + path.name)
+    with partial.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.rename(str(partial), str(path))
 
 
 def watch(transaction):

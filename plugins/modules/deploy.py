@@ -47,7 +47,8 @@ options:
     default: 60
   keep_generations:
     description:
-      - How many generations stay on the router's disk, the running one among them, 2 to 100.
+      - How many generations stay on the router's disk, the running one among them, 2 to 100. One that was never confirmed goes with
+        the next confirmation.
     type: int
     default: 5
   customer_edge:
@@ -380,7 +381,7 @@ class Deployment:
         name = self.module.params["generation"]
         if not self.transaction.confirm(name):
             self.fail("generation %s is not waiting for a confirmation; %s runs" % (name, self.instance.running() or "nothing"))
-        self.instance.prune(self.module.params["keep_generations"])
+        self.instance.prune(self.module.params["keep_generations"], self.transaction.confirmed())
         self.module.exit_json(changed=False, generation=name)
 
     def rollback(self):

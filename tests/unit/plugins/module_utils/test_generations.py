@@ -115,7 +115,7 @@ def test_a_copy_that_a_person_made_is_left_alone(instance):
     assert instance.next_name(FILES).startswith("0002-")
     for _number in range(10):
         make(instance)
-    instance.prune(5)
+    instance.prune(5, instance.names())
     assert "my-copy" in names(instance)
 
 
@@ -127,8 +127,15 @@ def test_digest_tells_a_path_from_its_content():
 def test_prune_keeps_the_newest_and_the_running_one(instance):
     made = [make(instance, switch=False) for _number in range(9)]
     Transaction(instance.directory).switch(made[1])
-    instance.prune(5)
+    instance.prune(5, made)
     assert names(instance) == [made[1], *made[-5:]]
+
+
+def test_prune_keeps_nothing_that_nobody_confirmed(instance):
+    made = [make(instance, switch=False) for _number in range(9)]
+    Transaction(instance.directory).switch(made[8])
+    instance.prune(5, [made[0], made[2], made[8]])
+    assert names(instance) == [made[0], made[2], made[8]]
 
 
 def test_an_earlier_generation_can_be_read(instance):
@@ -140,7 +147,7 @@ def test_an_earlier_generation_can_be_read(instance):
 def test_prune_goes_by_number_not_by_name(instance):
     for number in ("9998", "9999", "10000", "10001", "10002", "10003"):
         instance.finish(instance.stage(FILES, f"{number}-aa"), f"{number}-aa")
-    instance.prune(5)
+    instance.prune(5, instance.names())
     assert sorted(names(instance), key=lambda name: int(name.split("-")[0]))[0] == "9999-aa"
     assert instance.next_name(FILES).startswith("10004-")
 

@@ -472,6 +472,16 @@ def test_rollback_returns_to_an_earlier_generation(running):
     assert "there is no generation 0009-00 to return to" in running.run(state="rollback", generation="0009-00")["msg"]
 
 
+def test_nobody_returns_to_what_was_taken_back(running):
+    first = running.instance.running()
+    refused = running.run(alternatives=offered(reserved_ports=[53300]), confirm=False)["generation"]
+    deploy.softwire_rollback.Transaction(running.instance.directory).take_back()
+    assert running.instance.running() == first
+    assert not running.run(alternatives=offered(reserved_ports=[53301]))["failed"]
+    assert running.run(state="rollback", generation=refused)["msg"].startswith(f"instance ce: there is no generation {refused} to return to")
+    assert running.run(state="rollback")["generation"] == first
+
+
 def test_a_full_disk(running, monkeypatch):
     before = running.tree()
 
