@@ -29,8 +29,8 @@ class Play:
             argv += ["-i", str(path)]
         self.log = self.directory / "log"
         # Connections of its own: those of an earlier run may lead to a router that has lost its power since.
-        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1",
-                       "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.directory / "cp")}
+        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                       "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.directory / "cp")}
         with self.log.open("w") as output:
             self.process = subprocess.Popen([*argv, playbook], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
