@@ -9,15 +9,22 @@ import pytest
 from play import Play
 from router import HERE, LAB, PACKAGES, ROUTERS, SERVER, Router, everywhere
 
+FAILED = pytest.StashKey[bool]()
+
 
 class Network:
     """Both customer edges, and plays that lead them from one configuration to another."""
 
     routers = ROUTERS
 
+    def __init__(self):
+        self.plays = []
+
     def start(self, wanted, *arguments, more=None, **options):
         """A play that is on its way; wanted: {router: Wanted}, more: variables for all of them."""
-        return Play({router.name: {**router.variables(target), **(more or {})} for router, target in wanted.items()}, *arguments, **options)
+        variables = {router.name: {**router.variables(target), **(more or {})} for router, target in wanted.items()}
+        self.plays.append(Play(variables, *arguments, **options))
+        return self.plays[-1]
 
     def converge(self, wanted, **options):
         """A run that has to succeed; afterwards the routers are what is wanted, with nothing left over."""
@@ -31,6 +38,16 @@ class Network:
                    if wanted[router] in router.known else router.check(wanted[router]), wanted)
         assert not any(everywhere(Router.leftovers, wanted)), "a run that succeeds leaves nothing behind"
         return play
+
+    def recover(self):
+        """After a test that failed, wherever it left the routers: by the very run that has to succeed after any fault."""
+        for play in self.plays:
+            play.kill()
+        LAB.up()
+        everywhere(Router.kill_module)
+        everywhere(Router.mend)
+        everywhere(Router.wait_until_settled)
+        self.converge({router: router.wanted for router in self.routers})
 
     def check(self, wanted):
         everywhere(lambda router: router.check(wanted[router]), wanted)
@@ -49,3 +66,20 @@ def network_():
     made = Network()
     made.check({router: router.wanted for router in ROUTERS})
     return made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if call.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
+@pytest.fixture(autouse=True)
+def mended(request, network):
+    """A test that fails leaves nothing in the way of the next one."""
+    yield
+    if request.node.stash.get(FAILED, True):
+        network.recover()
+    network.plays.clear()

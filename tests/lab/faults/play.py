@@ -57,16 +57,19 @@ class Play:
         return dict(results)
 
     def kill(self):
-        """SIGKILL for the play and all its processes; none of them gets to say a last word."""
-        family = descendants(self.process.pid)
-        for process in family:  # none of them may start another one meanwhile
-            signal_to(process, signal.SIGSTOP)
-        for process in {*family, *descendants(self.process.pid)}:
-            signal_to(process, signal.SIGKILL)
+        """SIGKILL for the play and all its processes, unless it is done; none of them gets to say a last word."""
+        if self.process.poll() is None:
+            family = descendants(self.process.pid)
+            for process in family:  # none of them may start another one meanwhile
+                signal_to(process, signal.SIGSTOP)
+            for process in {*family, *descendants(self.process.pid)}:
+                signal_to(process, signal.SIGKILL)
         self.end()
 
     def end(self):
         """Ends what is left of it: after a kill itself, and the shared connections; keeps what it said."""
+        if not self.directory.exists():
+            return
         if self.process.poll() is None:
             signal_to(self.process.pid, signal.SIGKILL)
             self.process.wait()

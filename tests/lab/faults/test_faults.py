@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from network import RELAYS, captures, mac
-from router import LAB, ROOT, Router, Wanted, everywhere
+from router import JOOL, LAB, ROOT, Router, Wanted, everywhere
 from wire import fault
 
 
@@ -106,18 +106,9 @@ def test_a_template_that_nft_refuses(network, tmp_path):
 
 FULL = """
 set -e
-mkdir -p /run/saved
 cp -a /etc/softwire/. /run/saved
 mount -t tmpfs -o size=$(($(du -sk /run/saved | cut -f1) + {spare}))k tmpfs /etc/softwire
 cp -a /run/saved/. /etc/softwire
-"""
-FREE = """
-set -e
-cp -a /etc/softwire /run/kept
-umount /etc/softwire
-rm -rf /etc/softwire/* /run/saved
-cp -a /run/kept/. /etc/softwire
-rm -rf /run/kept
 """
 HIDDEN_MODULES = "mount -t tmpfs tmpfs /sys/module; mount -t tmpfs tmpfs /lib/modules"
 
@@ -134,21 +125,19 @@ def test_a_full_disk_and_a_missing_module(network):
     assert "cannot write the new generation, the old one keeps running: [Errno 28] No space left on device" in play.output
     assert "nothing was changed: missing packages: jool-dkms" in play.output
     network.check(before)
-    full.do("mount -o remount,size=10M /etc/softwire")
-    lacking.do("umount /sys/module /lib/modules")
+    everywhere(Router.mend)
     network.converge(wanted)
-    full.do(FREE)
 
 
 BROKEN_JOOL = """
-cat > /usr/local/sbin/jool_siit <<'END'
+cat > {jool} <<'END'
 #!/bin/sh
 case "$*" in *handle*)
     if {when}; then echo "Jool says no, for the test." >&2; exit 1; fi ;;
 esac
 exec /usr/bin/jool_siit "$@"
 END
-chmod +x /usr/local/sbin/jool_siit
+chmod +x {jool}
 """
 
 
@@ -157,7 +146,7 @@ def test_a_disk_that_fills_up_and_a_translator_that_fails_once(network):
     full, failing = network.routers
     full.do(FULL.format(spare=1000))
     full.stop_at("open", r"/\.unconfirmed w")
-    failing.do(BROKEN_JOOL.format(when="mkdir /run/failed-once 2>/dev/null"))
+    failing.do(BROKEN_JOOL.format(jool=JOOL, when="mkdir /run/failed-once 2>/dev/null"))
     before = {router: router.wanted for router in network.routers}
     wanted = {router: other(router) for router in network.routers}
     play = network.start(wanted)
@@ -169,21 +158,19 @@ def test_a_disk_that_fills_up_and_a_translator_that_fails_once(network):
     assert "Jool says no, for the test." in play.output
     assert "runs again" in play.output
     network.check(before)
-    full.do("rm /etc/softwire/filler")
-    failing.do("rm /usr/local/sbin/jool_siit")
+    everywhere(Router.mend)
     network.converge(wanted)
-    full.do(FREE)
 
 
 def test_a_translator_that_fails_for_a_while(network):
     """With a tool that never works there is no way back either; the router says so, and goes it as soon as it works again."""
     failing = network.routers[1]
     before, wanted = {failing: failing.wanted}, {failing: other(failing, reload=False)}
-    failing.do(BROKEN_JOOL.format(when="true"))
+    failing.do(BROKEN_JOOL.format(jool=JOOL, when="true"))
     play = network.start(wanted, more={"map_ce_confirm_timeout": CUT_OFF})
     assert play.wait() == 2, play.output
     assert "does not start again either" in play.output
-    failing.do("rm /usr/local/sbin/jool_siit")
+    failing.mend()
     failing.wait_until_settled()
     network.check(before)
     network.converge(wanted)
