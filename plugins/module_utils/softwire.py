@@ -74,9 +74,9 @@ class Generation:
             self.journal.run(["ip", "netns", "add", namespace], {"run": ["ip", "netns", "delete", namespace]})
         # Rules first: no packet may pass a link that they do not guard yet.
         self._each(self._flows, self._nft, self._ip_file, self._networkd, self._sysctl, self._bpf, self._tc, self._late_ip, self._jool)
-        self._is_up()
+        self._record_up()
 
-    def _is_up(self):
+    def _record_up(self):
         self.applied.write_text(str(self.directory))
         self.loaded.write_text(json.dumps(softwire_state.digests(self)))
 
@@ -130,7 +130,7 @@ class Generation:
         for step in added:
             step()
         self._each(self._jool)
-        self._is_up()
+        self._record_up()
         return True
 
     def _taken_back(self, entries):

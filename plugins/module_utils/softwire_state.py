@@ -49,10 +49,10 @@ def digests(generation):
 
 
 def digest(commands, read=str):
-    """SHA-256 of what commands print, as read(text) leaves it; None where one fails."""
+    """SHA-256 of what commands print, as read(text) leaves it; None where one fails or prints something else."""
     try:
         return hashlib.sha256("".join(read(run(argv)) for argv in commands).encode()).hexdigest()
-    except (StepError, OSError):
+    except (StepError, OSError, ValueError):
         return None
 
 
