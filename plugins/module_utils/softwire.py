@@ -119,8 +119,8 @@ class Generation:
                 self.journal.run(in_namespace(namespace, ["nft", "-f", "-"]), *held[-1:], text=rules)
         self._each(self._nft)
         if not self._taken_back([
-            deletion for namespace in self.namespaces for deletion in deletions(namespace, rules_of(old, namespace))
-            if deletion not in deletions(namespace, rules_of(new, namespace))
+            deletion for namespace in self.namespaces
+            for deletion in surplus(namespace, rules_of(old, namespace), rules_of(new, namespace))
         ]):
             return False
         for namespace, changes in flows.items():
@@ -290,6 +290,14 @@ def deletions(namespace, rules):
         {"run": in_namespace(namespace, ["nft", "delete", "table", family, table])}
         for family, table in softwire_changes.tables(rules)
     ]
+
+
+def surplus(namespace, old, new):
+    """What deletes the tables that only the old rules (bytes) make, and the ct timeouts that tables of the new ones still hold."""
+    kept = softwire_changes.tables(new)
+    unused = [timeout for timeout in softwire_changes.timeouts(old) if timeout[:2] in kept and timeout not in softwire_changes.timeouts(new)]
+    return [deletion for deletion in deletions(namespace, old) if deletion not in deletions(namespace, new)] + [
+        {"run": in_namespace(namespace, ["nft", "delete", "ct", "timeout", *timeout])} for timeout in dict.fromkeys(unused)]
 
 
 def has_clsact(interface):

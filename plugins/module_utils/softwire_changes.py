@@ -38,6 +38,18 @@ def tables(rules):
     return made
 
 
+def timeouts(rules):
+    """The (family, table, name) of the ct timeouts that an nftables file (bytes) makes."""
+    made, table = [], ()
+    for line in rules.decode().splitlines():
+        words = line.split()
+        if len(words) >= 3 and words[0] == "table":
+            table = tuple(words[1:3])
+        elif words[:2] == ["ct", "timeout"]:
+            made.append(table + (words[2],))
+    return made
+
+
 def is_move(line):
     return line[:3] == ["link", "set", "dev"] and line[4:5] == ["netns"]
 

@@ -713,3 +713,12 @@ def test_reload_loses_no_packet_and_no_flow(lab, case, ruleset, sink):
     assert all(packet.sport == flows[struct.unpack("!H", packet.payload)[0]] for packet in out)
     assert all(packet.dport == struct.unpack("!H", packet.payload)[0] for packet in into)
     assert_ours(case, out)
+
+
+def test_a_connection_keeps_its_time_out_across_a_reload(lab, case, ruleset, sink):
+    lab.send("client", udp_packet(HOST, 1234, SERVERS[1], 53, b"name?"))
+    answer = wait_for(lab.outside, lambda p: p.payload == b"name?")
+    lab.load(ruleset)
+    lab.send("net", udp_packet(SERVERS[1], 53, case.address, answer.sport, b"address!"))
+    wait_for(lab.inside, lambda p: p.payload == b"address!")
+    assert seconds_left(lab, "udp", "--dport", "53") <= TIMEOUTS["dns"]

@@ -30,14 +30,13 @@ def test_every_form_replaces_every_other_without_a_trace(namespace):
         return listing(namespace)
 
     texts = {**{name: CASES[name].render() for name in CASES}, "limited": CASES["a6_k8"].render(max_ports_per_client=20)}
-    texts["slow"] = re.sub("(established|replied|time_wait) : [0-9]+", r"\1 : 9999", texts["a6_k8"])
     fresh = {}
     for name in texts:
         fresh[name] = load(name)
         assert load(name) == fresh[name]
         run("ip", "netns", "exec", namespace, "nft", "delete", "table", "ip", "softwire_ce_napt")
-    assert len({str(fresh[name]) for name in ("a6_k8", "limited", "slow")}) == 3
-    for first in ("a6_k8", "limited", "slow", "a0", "full", "ocn_a6_k6", "prefix", "a0_psid0_forwards", "a4_k8", "a0"):
+    assert fresh["a6_k8"] != fresh["limited"]
+    for first in ("a6_k8", "limited", "a0", "full", "ocn_a6_k6", "prefix", "a0_psid0_forwards", "a4_k8", "a0"):
         assert load(first) == fresh[first]
 
 

@@ -73,6 +73,7 @@ CUSTOMER_EDGES = {
     "a forward": ({}, {"port_forwards": [WEB]}),
     "another forward, a reserved port": ({"port_forwards": [WEB]}, {"port_forwards": [{**WEB, "to_port": 81}, GAME], "reserved_ports": [1233]}),
     "port sets": ({}, {"domain": OFFSET_4}),
+    "time-outs": ({}, {"conntrack_timeouts": {"dns": 20, "tcp_established": 8000}}),
     "another gateway": ({}, {"wan_gateway": "2001:db8:6::9"}),
 }
 BORDER_RELAYS = {

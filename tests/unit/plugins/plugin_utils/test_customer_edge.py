@@ -327,7 +327,7 @@ def test_time_outs(layout):
         home = "napt" if examples.LAYOUTS[layout] else "main"
         napt = files[f"{home}/napt.nft"]
         policies = {name: dict(re.findall(r"(\w+) : (\d+)", text)) for name, text in re.findall(
-            r"ct timeout idle_(\w+) \{\n(.*?)\n    \}", napt, re.DOTALL)}
+            r"ct timeout idle_([a-z]+)_\w+ \{\n(.*?)\n    \}", napt, re.DOTALL)}
         return policies, files[f"{home}/sysctl"], files["main/sysctl"]
 
     policies, sysctl, main = made()
