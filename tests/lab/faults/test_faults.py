@@ -27,7 +27,7 @@ class Stage(NamedTuple):
 
 
 STAGES = [
-    Stage("writing the files", "open", r"/\.staging-.*/softwire\.py wb"),
+    Stage("writing the files", "open", r"/\.staging-.*/softwire\.py w"),
     Stage("writing down the way back", "os.rename", r"/\.unconfirmed "),
     Stage("arming the way back", "subprocess.Popen", r"systemd-run"),
     Stage("switching the link", "os.rename", r"/\.current "),

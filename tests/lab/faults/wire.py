@@ -8,6 +8,7 @@ import struct
 IPV4, IPV6 = 0x0800, 0x86DD
 ICMP, IPIP, TCP, UDP, FRAGMENT, ICMPV6, OPTIONS = 1, 4, 6, 17, 44, 58, 60
 ECHO = {ICMP: (0, 8), ICMPV6: (128, 129)}
+ERRORS_END = 128  # ICMPv6 types below are errors (RFC 4443 section 2.1)
 DMR = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -36,6 +37,8 @@ def fault(frame, edges):
         if edge is None:
             return f"{address} with port or identifier {number} inside the tunnel"
         return None if str(source) == edge["map_address"] else f"{address}, {number} from {source}"
+    if protocol == ICMPV6 and frame[offset] < ERRORS_END and not any(source in ipaddress.ip_network(edge["end_user_prefix"]) for edge in edges):
+        return ""  # as any IPv6 router answers what is for a prefix that is not its own any more
     if target in DMR:
         number = None if later else number_of(protocol, frame[offset:])
         for edge in edges:
@@ -52,6 +55,7 @@ def number_of(protocol, payload):
     if payload[0] in ECHO.get(protocol, ()):
         return struct.unpack_from("!H", payload, 4)[0]
     return None
+
 
 def has(edge, number):
     """Whether a port or identifier is in the port set of a CE."""
