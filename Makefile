@@ -10,7 +10,7 @@ help:
 	@echo "make demo-down  stops it"
 	@echo "make test       the tests; or one of: make lint, docs, sanity, unit, build, molecule"
 	@echo "                (make docs also leaves the documentation as a site in .cache/docs/html)"
-	@echo "make faults     routers that are killed, cut off and starved during a deployment, half an hour more"
+	@echo "make faults     routers that are killed, cut off and starved during a deployment, up to an hour more"
 	@echo "make bench-br   what a packet costs at a border relay, see docs/benchmarks.md"
 
 test: .cache/tests/ready
