@@ -4,8 +4,9 @@
 """Gives flows of the NAPT other numbers: softwire_conntrack.py ADDRESS < {"NUMBER": NUMBER OR null, ...}
 
 ADDRESS is the NAPT's IPv4 address, a number what it put in the place of a flow's source port (or ICMP identifier); null
-forgets the flows. A flow is deleted and made anew with all that the kernel knows of it, in about 50 microseconds. The tool
-conntrack would forget the window scale of TCP, and search the whole table for each flow.
+forgets the flows. A flow is deleted and made anew with all that the kernel knows of it, in about 50 microseconds, except for the
+time-outs of nftables: netlink cannot set them, so from its next packet on the kernel's own count. The tool conntrack would
+forget the window scale of TCP, and search the whole table for each flow.
 
 The messages are those of linux/netfilter/nfnetlink_conntrack.h.
 """
