@@ -72,7 +72,7 @@ def traffic(lab, edges):
 
         def battery(client):
             argv = ["python3", "-", SERVER, SERVER6, str(SOURCE_PORT), str(start)]
-            return lab.exec(client, argv, input=CLIENT_SCRIPT, timeout=240)
+            return lab.exec(client, argv, input=CLIENT_SCRIPT, timeout=600)
 
         with ThreadPoolExecutor(len(CLIENTS)) as pool:
             done = dict(zip(CLIENTS, pool.map(battery, CLIENTS)))

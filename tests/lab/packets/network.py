@@ -83,8 +83,8 @@ class Captured:
     """What tcpdump saw: `lines` as it prints them, `frames` as they are."""
 
     def __init__(self, lab, node, file, options):
-        self.lines = lab.exec(node, ["sh", "-c", f"tcpdump -n -t {options} -r {file} 2>/dev/null"], timeout=60).stdout.splitlines()
-        self._read = lambda: lab.exec(node, ["cat", file], input=b"", timeout=60).stdout
+        self.lines = lab.exec(node, ["sh", "-c", f"tcpdump -n -t {options} -r {file} 2>/dev/null"], timeout=300).stdout.splitlines()
+        self._read = lambda: lab.exec(node, ["cat", file], input=b"", timeout=300).stdout
 
     @property
     def frames(self):
@@ -109,7 +109,7 @@ def captures(lab, wanted, options=""):
         tcpdump = f"tcpdump -U -n -i {place[1]} -w {file} {shlex.quote(wanted[place])}"
         return place[0], ["sh", "-c", (
             f"setsid {tcpdump} > {file}.log 2>&1 < /dev/null & echo $! > {file}.pid; "
-            f"for i in $(seq 200); do grep -q listening {file}.log && exit; sleep 0.1; done; cat {file}.log; exit 1")]
+            f"for i in $(seq 600); do grep -q listening {file}.log && exit; sleep 0.1; done; cat {file}.log; exit 1")]
 
     def stop(place):
         pid = f"$(cat {file_of(place)}.pid)"

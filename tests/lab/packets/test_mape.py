@@ -18,7 +18,7 @@ ETHERNET, IPV6_HEADER = 14, 40
 ICMP, TCP, UDP = 1, 6, 17
 
 
-def python(lab, node, script, *arguments, timeout=90):
+def python(lab, node, script, *arguments, timeout=300):
     """Runs a script in a node; what it printed, from JSON."""
     done = lab.exec(node, ["python3", "-", *map(str, arguments)], input=script, timeout=timeout)
     assert done.returncode == 0, done.stderr
@@ -33,7 +33,7 @@ def background(lab, node, script, *arguments):
         try:
             assert process.stdout.readline() == "ready\n", process.stderr.read()
             yield process
-            assert process.wait(timeout=30) == 0, process.stderr.read()
+            assert process.wait(timeout=120) == 0, process.stderr.read()
         finally:
             process.kill()
 
@@ -92,7 +92,7 @@ udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 SO_RCVBUFFORCE = 33
 udp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
 udp.bind(("0.0.0.0", port))
-udp.settimeout(80)
+udp.settimeout(200)
 print("ready", flush=True)
 seen, ended = {client: {} for client in clients}, set()
 while ended != set(clients):

@@ -205,7 +205,7 @@ def test_the_relays_drop_forged_sources(lab, edges, transport):
     packets = json.dumps([[mac(relay, "isp") for relay in RELAYS], mine["br_address"] or SERVER_IN_DMR,
                           mine["br_address"] and SERVER, [*forged, good]])
     with captures(lab, {(SERVER_NODE, "inet"): "udp dst port 5353"}) as seen:
-        done = lab.exec(host, ["python3", "-c", FORGE, packets], timeout=120)
+        done = lab.exec(host, ["python3", "-c", FORGE, packets], timeout=300)
         assert done.returncode == 0, done.stderr
         time.sleep(2)
     assert len(lines_of(seen)) == len(RELAYS), lines_of(seen)

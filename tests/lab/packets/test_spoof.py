@@ -73,7 +73,7 @@ class Stage:
         head = bytes.fromhex((destination + mac(node, interface)).replace(":", ""))
         types = {4: IPV4_TYPE}  # all else poses as IPv6
         lines = [f"{interface} {(head + types.get(frame[0] >> 4, IPV6_TYPE) + frame).hex()}" for frame in frames]
-        done = self.lab.exec(node, ["python3", "-c", SENDER], input="\n".join(lines) + "\n", timeout=240)
+        done = self.lab.exec(node, ["python3", "-c", SENDER], input="\n".join(lines) + "\n", timeout=600)
         assert done.returncode == 0, done.stderr
 
     def counters(self):
