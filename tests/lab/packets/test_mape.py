@@ -338,10 +338,13 @@ print(json.dumps(hashlib.sha256(urllib.request.urlopen("http://%s/mb" % sys.argv
 
 
 def carrying(lab, edge, relays):
-    """Those of the relays that pass packets down to the customer edge at this moment."""
-    with captures(lab, {(relay, "isp"): f"ip6 dst {edge['map_address']} and ip6 proto 4" for relay in relays}) as seen:
-        time.sleep(2)
-    return [relay for relay in relays if len(seen[relay, "isp"].lines) > 10]
+    """Those of the relays that pass packets down to the customer edge; waits for the first, since TCP is silent for a while after a loss."""
+    deadline, found = time.monotonic() + 60, []
+    while not found and time.monotonic() < deadline:
+        with captures(lab, {(relay, "isp"): f"ip6 dst {edge['map_address']} and ip6 proto 4" for relay in relays}) as seen:
+            time.sleep(2)
+        found = [relay for relay in relays if len(seen[relay, "isp"].lines) > 10]
+    return found
 
 
 def test_killing_a_relay_loses_no_connection(lab, edges, megabyte):
