@@ -126,7 +126,7 @@ def test_between_edge_and_relay_there_is_only_the_softwire(traffic, edges, trans
 
 SERVE = """
 import socket
-s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(('', %d)); s.listen(); s.settimeout(40)
+s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(('', %d)); s.listen(); s.settimeout(120)
 c, peer = s.accept(); c.sendall(('welcome %%s' %% peer[0]).encode()); c.close()
 """
 
@@ -135,10 +135,10 @@ def test_a_forwarded_port_is_reached_across_the_relay(lab, edges, forwarded):
     """A client on another address connects to the port of the customer edge that leads to its client."""
     client, port, own_port = forwarded
     asker = next(other for other in CLIENTS if edges.public(other) != edges.public(client))
-    ask = f"import socket; print(socket.create_connection(('{edges.public(client)}', {port}), 20).recv(100).decode())"
+    ask = f"import socket; print(socket.create_connection(('{edges.public(client)}', {port}), 60).recv(100).decode())"
     with ThreadPoolExecutor(1) as pool:
-        server = pool.submit(lab.exec, client, ["python3", "-c", SERVE % own_port], timeout=60)
-        deadline = time.monotonic() + 20
+        server = pool.submit(lab.exec, client, ["python3", "-c", SERVE % own_port], timeout=180)
+        deadline = time.monotonic() + 60
         while str(own_port) not in lab.exec(client, ["ss", "-Hltn"]).stdout and time.monotonic() < deadline:
             time.sleep(0.5)
         done = lab.exec(asker, ["python3", "-c", ask])
