@@ -95,17 +95,17 @@ def fits(udp, length):
 
 
 def ping():
-    done = subprocess.run(["ping", "-c", "3", "-i", "0.3", "-W", "3", SERVER], capture_output=True, text=True)
+    done = subprocess.run(["ping", "-c", "3", "-i", "0.3", "-W", "10", SERVER], capture_output=True, text=True)
     return int(re.search(r"(\d+) received", done.stdout).group(1))
 
 
 def traceroute():
-    done = subprocess.run(["traceroute", "-n", "-q", "2", "-w", "2", "-m", "8", SERVER], capture_output=True, text=True)
+    done = subprocess.run(["traceroute", "-n", "-q", "2", "-w", "5", "-m", "8", SERVER], capture_output=True, text=True)
     return [line.split()[1] for line in done.stdout.splitlines()[1:]]
 
 
 def native_ipv6():
-    done = subprocess.run(["ping", "-6", "-c", "1", "-W", "5", SERVER6], capture_output=True, text=True)
+    done = subprocess.run(["ping", "-6", "-c", "1", "-W", "10", SERVER6], capture_output=True, text=True)
     return done.returncode == 0
 
 
