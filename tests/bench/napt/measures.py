@@ -15,6 +15,8 @@ from wire import MARKER, Conntrack, Wire, packet, source
 
 # A SYN and its repetitions (net.ipv4.tcp_syn_retries)
 TRIES = 1 + 6
+# When a flow is given up for good
+PATIENCE = 200
 TURNS = 5
 PACKETS = 64 * 60
 PAYLOAD = b"x" * 64
@@ -116,14 +118,18 @@ class Bench:
         self.leaked += len(answers) - len(served)
         return served
 
-    def open_patiently(self, flows):
-        """Flows that got through, each with as many tries as TCP has."""
-        served, waiting = [], flows
-        for _ in range(TRIES):
+    def open_patiently(self, flows, tries=TRIES):
+        """Try again and again, as often as TCP does.
+
+        Returns the flows that got through, those that did not, and how many tries the last of them took.
+        """
+        served, waiting, taken = [], flows, 0
+        while waiting and taken < tries:
+            taken += 1
             done = self.open(waiting)
             served += [flow for number, flow in enumerate(waiting) if number in done]
             waiting = [flow for number, flow in enumerate(waiting) if number not in done]
-        return served
+        return served, waiting, taken
 
 
 def utilisation(bench, count, seed):
@@ -134,11 +140,13 @@ def utilisation(bench, count, seed):
     assert len(set(served.values())) == len(served), "two flows share a port"
     failed = [flow for number, flow in enumerate(flows) if number not in served]
     first_failure = next((number for number in range(count) if number not in served), count)
-    later = bench.open_patiently(failed)
+    later, left, tries = bench.open_patiently(failed)
+    _, lost, more = bench.open_patiently(left, PATIENCE)
     return {
         "first_failure": 100 * first_failure / count,
         "first_try": 100 * len(served) / count,
         "with_retries": 100 * (len(served) + len(later)) / count,
+        "tries_for_all": None if lost else 1 + tries + more,
     }
 
 
@@ -150,7 +158,7 @@ def churn(bench, count, fill, steps, seed):
     bench.load(bench.design)
     wanted = round(count * fill)
     flows = flows_to(SERVER, wanted + steps, seed)
-    live = bench.open_patiently(flows[:wanted])
+    live, _, _ = bench.open_patiently(flows[:wanted])
     if len(live) < wanted:
         return None
     chosen, failures, begun = random.Random(seed), 0, time.monotonic()
@@ -160,7 +168,7 @@ def churn(bench, count, fill, steps, seed):
         served = [flow] if bench.open([flow]) else []
         if not served:
             failures += 1
-            served = bench.open_patiently([flow])
+            served, _, _ = bench.open_patiently([flow])
         if not served:
             # its user gives up
             bench.conntrack.end(flow)

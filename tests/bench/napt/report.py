@@ -12,11 +12,13 @@ matplotlib.rcParams.update({"svg.hashsalt": "softwire.map", "svg.fonttype": "non
                             "axes.spines.top": False, "axes.spines.right": False})
 from matplotlib import pyplot  # noqa: E402
 
-COUNTS = ("first_failure", "first_try", "with_retries", "churn_70", "churn_90", "churn_96", "endpoint_ports", "leaked")
+COUNTS = ("first_failure", "first_try", "with_retries", "tries_for_all", "churn_70", "churn_90", "churn_96", "endpoint_ports", "leaked")
 RATES = ("new_flows", "packets_out", "packets_in", "tcp", "tcp_merged")
 TIMES = ("load_ms", "reload_ms")
+WHOLE = ("tries_for_all", *TIMES)
 TITLES = {
     "first_failure": "first failure at", "first_try": "served at first try", "with_retries": "with retries",
+    "tries_for_all": "tries until all are",
     "churn_70": "70 % full", "churn_90": "90 % full", "churn_96": "96 % full",
     "endpoint_ports": "public ports of a socket", "leaked": "left untranslated", "new_flows": "new flows", "packets_out": "packets out",
     "packets_in": "packets in", "tcp": "TCP", "tcp_merged": "TCP, merged", "load_ms": "load, ms", "reload_ms": "reload, ms",
@@ -30,12 +32,13 @@ def middle(values):
     return statistics.median(able) if 2 * len(able) > len(values) else None
 
 
-def text(values, digits):
+def text(key, values):
     """Median and the spread, which is left out where there is none."""
     value = middle(values)
     if value is None:
         return "cannot"
     able = [one for one in values if one is not None]
+    digits = 0 if key in WHOLE else 2
     low, mid, high = (f"{one:.{digits}f}" for one in (min(able), value, max(able)))
     return mid if low == high else f"{mid} ({low}-{high})"
 
@@ -53,9 +56,9 @@ def tables(run):
     """Everything that was measured, a pair of tables for each port set."""
     parts = []
     for count, results in run["results"].items():
-        counted = [[name] + [text(values[key], 2) if key in values else "" for key in COUNTS]
+        counted = [[name] + [text(key, values[key]) if key in values else "" for key in COUNTS]
                    for name, values in results.items() if "endpoint_ports" in values]
-        timed = [[name] + [text(values[key], 2) for key in RATES] + [text(values[key], 0) for key in TIMES]
+        timed = [[name] + [text(key, values[key]) for key in RATES + TIMES]
                  for name, values in results.items()]
         parts += [f"### {count} ports\n", table(["design"] + [TITLES[key] for key in COUNTS], counted),
                   table(["design"] + [TITLES[key] for key in RATES + TIMES], timed),
@@ -98,6 +101,7 @@ def bars(run, path, keys, label, skip, marks=()):
 
 def plots(run, directory):
     others = (MASQUERADE, PLAIN)
+    directory.mkdir(parents=True, exist_ok=True)
     bars(run, directory / "napt-utilisation.svg", ("first_try", "with_retries"), "flows to one destination, % of the ports",
          others, (100,))
     bars(run, directory / "napt-churn.svg", ("churn_70", "churn_90", "churn_96"), "new flows that fail at first try, %", others)
