@@ -294,10 +294,10 @@ def deletions(namespace, rules):
 
 def surplus(namespace, old, new):
     """What deletes the tables that only the old rules (bytes) make, and the ct timeouts that tables of the new ones still hold."""
-    kept = softwire_changes.tables(new)
-    unused = [timeout for timeout in softwire_changes.timeouts(old) if timeout[:2] in kept and timeout not in softwire_changes.timeouts(new)]
+    kept, used = softwire_changes.tables(new), softwire_changes.timeouts(new)
+    unused = [timeout for timeout in softwire_changes.timeouts(old) if timeout[:2] in kept and timeout not in used]
     return [deletion for deletion in deletions(namespace, old) if deletion not in deletions(namespace, new)] + [
-        {"run": in_namespace(namespace, ["nft", "delete", "ct", "timeout", *timeout])} for timeout in dict.fromkeys(unused)]
+        {"run": in_namespace(namespace, ["nft", "delete", "ct", "timeout", *timeout])} for timeout in unused]
 
 
 def has_clsact(interface):

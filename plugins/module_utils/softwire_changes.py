@@ -30,24 +30,23 @@ def split_lines(content):
 
 def tables(rules):
     """The (family, name) of the tables that an nftables file (bytes) makes."""
-    made = []
-    for line in rules.decode().splitlines():
-        words = line.split()
-        if len(words) >= 3 and words[0] == "table" and tuple(words[1:3]) not in made:
-            made.append(tuple(words[1:3]))
-    return made
+    return list(dict.fromkeys(table for table, _words in _in_tables(rules)))
 
 
 def timeouts(rules):
     """The (family, table, name) of the ct timeouts that an nftables file (bytes) makes."""
-    made, table = [], ()
+    return list(dict.fromkeys(table + (words[2],) for table, words in _in_tables(rules) if words[:2] == ["ct", "timeout"]))
+
+
+def _in_tables(rules):
+    """(table, words) of each line of an nftables file (bytes) from its first table on."""
+    table = ()
     for line in rules.decode().splitlines():
         words = line.split()
         if len(words) >= 3 and words[0] == "table":
             table = tuple(words[1:3])
-        elif words[:2] == ["ct", "timeout"]:
-            made.append(table + (words[2],))
-    return made
+        if table:
+            yield table, words
 
 
 def is_move(line):
