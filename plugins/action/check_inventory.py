@@ -9,8 +9,8 @@ from __future__ import annotations
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import Faults, MapError
-from ansible_collections.softwire.map.plugins.plugin_utils.network import Network
+from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import Faults, MapError
+from ansible_collections.softwire.map.plugins.plugin_utils.inventory import Network
 
 
 class ActionModule(ActionBase):

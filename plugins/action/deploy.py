@@ -13,9 +13,10 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
-from ansible_collections.softwire.map.plugins.module_utils.generations import encoded
-from ansible_collections.softwire.map.plugins.plugin_utils import checks, devices, render
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.module_utils.softwire.generations import encoded
+from ansible_collections.softwire.map.plugins.module_utils.mapping import checks
+from ansible_collections.softwire.map.plugins.module_utils.routers import alternatives, render
+from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import warn
 
 MODULE = "softwire.map.deploy"
@@ -37,7 +38,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _unused, args = self.validate_argument_spec(
             argument_spec={
-                **devices.ARGUMENTS,
+                **alternatives.ARGUMENTS,
                 "state": {"type": "str", "choices": ["present", "absent", "rollback"], "default": "present"},
                 "generation": {"type": "str", "default": ""},
                 "confirm_timeout": {"type": "int", "default": 60},
@@ -47,16 +48,16 @@ class ActionModule(ActionBase):
                 # Not a path, which would be made one of the controller.
                 "metrics_directory": {"type": "str", "default": "/var/lib/prometheus/node-exporter"},
             },
-            **devices.CONDITIONS,
+            **alternatives.CONDITIONS,
         )
         call = {key: args[key] for key in PASSED_ON}
         try:
             checks.integer(args["confirm_timeout"], "confirm_timeout", 10, 3600)
             checks.integer(args["keep_generations"], "keep_generations", 2, 100)
             checks.absolute_path(args["metrics_directory"], "metrics_directory")
-            alternatives = devices.alternatives(args, warn)
+            made = alternatives.alternatives(args, warn)
             if args["state"] == "present":
-                call["alternatives"] = [{"name": name, "files": encoded(files)} for name, files in alternatives]
+                call["alternatives"] = [{"name": name, "files": encoded(files)} for name, files in made]
                 call["units"] = {unit.name: unit.read_text() for unit in render.UNITS}
         except MapError as exc:
             raise AnsibleActionFail(f"{exc} (nothing was changed)") from exc

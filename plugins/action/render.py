@@ -11,10 +11,10 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.softwire.map.plugins.module_utils.generations import decoded, differences, encoded
-from ansible_collections.softwire.map.plugins.module_utils.softwire_changes import read
-from ansible_collections.softwire.map.plugins.plugin_utils import devices
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.module_utils.softwire.generations import decoded, differences, encoded
+from ansible_collections.softwire.map.plugins.module_utils.softwire.files import read
+from ansible_collections.softwire.map.plugins.module_utils.routers import alternatives
+from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import warn
 
 
@@ -26,15 +26,15 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         _unused, args = self.validate_argument_spec(
-            argument_spec={"directory": {"type": "path", "required": True}, **devices.ARGUMENTS}, **devices.CONDITIONS)
+            argument_spec={"directory": {"type": "path", "required": True}, **alternatives.ARGUMENTS}, **alternatives.CONDITIONS)
         try:
-            alternatives = devices.alternatives(args, warn)
+            made = alternatives.alternatives(args, warn)
         except MapError as exc:
             raise AnsibleActionFail(f"{exc} (nothing was written)") from exc
         directory = Path(args["directory"]).absolute() / args["instance"]
         wanted = {
             f"{name}/{path}": content
-            for name, files in alternatives for path, content in decoded(encoded(files)).items()
+            for name, files in made for path, content in decoded(encoded(files)).items()
         }
         try:
             before = read(directory)
@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
         except OSError as exc:
             raise AnsibleActionFail(f"directory: {args['directory']}: cannot hold the generations: {exc}") from exc
         result.update(
-            changed=before != wanted, directory=str(directory), alternatives=[name for name, _files in alternatives],
+            changed=before != wanted, directory=str(directory), alternatives=[name for name, _files in made],
             diff=differences(before, wanted, directory))
         return result
 

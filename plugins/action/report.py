@@ -11,9 +11,9 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.softwire.map.plugins.module_utils.generations import differences
+from ansible_collections.softwire.map.plugins.module_utils.softwire.generations import differences
 from ansible_collections.softwire.map.plugins.plugin_utils import report
-from ansible_collections.softwire.map.plugins.plugin_utils.network import Network
+from ansible_collections.softwire.map.plugins.plugin_utils.inventory import Network
 
 
 class ActionModule(ActionBase):

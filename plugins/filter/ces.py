@@ -61,7 +61,7 @@ _value:
 
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.plugin_utils import domain as domain_utils
+from ansible_collections.softwire.map.plugins.module_utils.mapping import domain as domain_utils
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 

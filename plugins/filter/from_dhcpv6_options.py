@@ -84,7 +84,7 @@ _value:
 
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.plugin_utils import dhcpv6
+from ansible_collections.softwire.map.plugins.module_utils.mapping import dhcpv6
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter
 
 

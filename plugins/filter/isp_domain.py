@@ -71,7 +71,7 @@ _value:
 
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.plugin_utils import isp as isp_utils
+from ansible_collections.softwire.map.plugins.module_utils.mapping import isp as isp_utils
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter
 
 

@@ -61,11 +61,6 @@ options:
       - Variables of a border relay, as the role P(softwire.map.map_br#role) documents them, without the prefix C(map_br_).
       - Used on the controller.
     type: dict
-  templates:
-    description:
-      - Directory of the role's templates. Used on the controller.
-      - Required with O(customer_edge) and O(border_relay).
-    type: path
   install_packages:
     description:
       - Whether packages that are missing on the router are installed.
@@ -176,9 +171,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.softwire.map.plugins.module_utils import (
-    generations, metrics, preflight, softwire_changes, softwire_check, softwire_rollback,
-)
+from ansible_collections.softwire.map.plugins.module_utils.softwire import generations, metrics_timer as metrics, preflight, files as softwire_changes, check as softwire_check, rollback as softwire_rollback
 
 UNITS = Path("/etc/systemd/system")
 UNIT_NAMES = ("softwire@.service", "softwire-metrics@.service", "softwire-metrics@.timer")
@@ -452,7 +445,6 @@ def main():
             "keep_generations": {"type": "int", "default": 5},
             "customer_edge": {"type": "dict"},
             "border_relay": {"type": "dict"},
-            "templates": {"type": "path"},
             "install_packages": {"type": "bool", "default": True},
             "alternatives": {
                 "type": "list", "elements": "dict",

@@ -205,7 +205,7 @@ notices:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.softwire.map.plugins.module_utils import generations, softwire_info
+from ansible_collections.softwire.map.plugins.module_utils.softwire import generations, info as softwire_info
 
 
 def main():

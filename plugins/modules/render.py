@@ -36,11 +36,6 @@ options:
   border_relay:
     description: Variables of a border relay, as M(softwire.map.deploy) takes them.
     type: dict
-  templates:
-    description:
-      - Directory of the role's templates.
-      - Required with O(customer_edge) and O(border_relay).
-    type: path
 attributes:
   check_mode:
     support: full

@@ -13,7 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible.utils.display import Display
 
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import MapError
+from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
 
 
 def map_filter(function: Callable[..., Any]) -> Callable[..., Any]:

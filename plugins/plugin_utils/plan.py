@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.module_utils.arithmetic import port_ranges
-from ansible_collections.softwire.map.plugins.plugin_utils.domain import (
+from ansible_collections.softwire.map.plugins.module_utils.mapping.arithmetic import port_ranges
+from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import (
     DEFAULT_PSID_OFFSET,
     PORTS,
     integer,
@@ -22,7 +22,7 @@ from ansible_collections.softwire.map.plugins.plugin_utils.domain import (
     prefix,
     prefixes_between,
 )
-from ansible_collections.softwire.map.plugins.plugin_utils.errors import Faults, MapError
+from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import Faults, MapError
 
 KEYS = (
     "ipv4_pools", "ipv6_prefix", "subscribers", "ports_per_subscriber", "psid_offset", "end_user_prefix_length",

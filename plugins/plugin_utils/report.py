@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.module_utils.arithmetic import Rule, port_ranges
-from ansible_collections.softwire.map.plugins.plugin_utils import render
-from ansible_collections.softwire.map.plugins.plugin_utils.network import Members, Network
+from ansible_collections.softwire.map.plugins.module_utils.mapping.arithmetic import Rule, port_ranges
+from ansible_collections.softwire.map.plugins.module_utils.routers import render
+from ansible_collections.softwire.map.plugins.plugin_utils.inventory import Members, Network
 
 TEMPLATES = str(Path(__file__).with_name("templates"))
 PAGES = ("report.html", "report.md")

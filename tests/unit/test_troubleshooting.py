@@ -6,15 +6,12 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 
+import examples
 import pytest
 import samples
-from ansible_collections.softwire.map.plugins.plugin_utils.bpf_rule import COUNTERS, REASONS
+from ansible_collections.softwire.map.plugins.module_utils.routers.bpf_rule import COUNTERS, REASONS
 
-sys.path.insert(0, str(samples.REPOSITORY / "tests" / "unit" / "plugins"))
-
-import examples  # noqa: E402
 
 PAGE = (samples.PAGES / "troubleshooting.rst").read_text()
 

@@ -97,11 +97,11 @@ class Router:
             os.close(home)
 
     def softwire(self, generation: str, action: str) -> None:
-        """Runs a generation's softwire.py as its unit does."""
+        """Runs a generation's the runner as its unit does."""
         with self.inside():
             command("mount", "--bind", SYSFS / self.name, "/sys")
             try:
-                command("python3", HERE / "generations" / generation / "softwire.py", action)
+                command("env", "-C", HERE / "generations" / generation, "python3", "-m", "softwire", action)
             finally:
                 command("umount", "/sys")
 
@@ -181,7 +181,7 @@ class Case:
 
 
 def loading_time(router: Router, generation: str) -> float:
-    """Seconds of the guest's clock from the start of softwire.py to the end of `up`."""
+    """Seconds of the guest's clock from the start of the runner to the end of `up`."""
     begin = time.perf_counter_ns()
     router.softwire(generation, "up")
     seconds = (time.perf_counter_ns() - begin) / 1e9

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from ansible_collections.softwire.map.plugins.plugin_utils import customer_edge
+from ansible_collections.softwire.map.plugins.module_utils.routers import customer_edge
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "map_ce"
 LAN = "192.168.0.0/24"
@@ -54,7 +54,7 @@ def this_design(count):
                      lan_addresses=["192.168.0.1/24"])
     ce = customer_edge.ce_of(domain, prefix)
     assert ce["port_count"] == count
-    [(_, files)] = customer_edge.alternatives(variables, str(ROLE / "templates"))
+    [(_, files)] = customer_edge.alternatives(variables)
     return files["napt/napt.nft"], ce
 
 

@@ -93,7 +93,7 @@ def test_a_template_that_nft_refuses(network, tmp_path):
     for part in ("meta", "playbooks", "plugins", "roles"):
         shutil.copytree(ROOT / part, copy / part)
     shutil.copy(ROOT / "galaxy.yml", copy)
-    with (copy / "roles/map_ce/templates/guard.nft.j2").open("a") as template:
+    with (copy / "plugins/module_utils/routers/templates/map_ce/guard.nft.j2").open("a") as template:
         template.write("\ntable inet broken { chain\n")
     before = {router: router.wanted for router in network.routers}
     wanted = {router: other(router) for router in network.routers}

@@ -18,7 +18,7 @@ from scapy.layers.l2 import Ether
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "collections"))
 
-from ansible_collections.softwire.map.plugins.plugin_utils.bpf_rule import COUNTERS  # noqa: E402
+from ansible_collections.softwire.map.plugins.module_utils.routers.bpf_rule import COUNTERS  # noqa: E402
 
 # Reads "interface frame" lines, the frames as hexadecimal numbers from the Ethernet header on.
 SENDER = """

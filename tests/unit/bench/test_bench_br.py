@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench" / "br"))
 import network  # noqa: E402
 import report  # noqa: E402
 
-from ansible_collections.softwire.map.plugins.module_utils.arithmetic import Domain  # noqa: E402
+from ansible_collections.softwire.map.plugins.module_utils.mapping.arithmetic import Domain  # noqa: E402
 
 
 @pytest.mark.parametrize("count", [32, 1024, 8192])

@@ -1,7 +1,8 @@
 """The parameters of a customer edge for the role idiomatic_ce, so that both roles pay for the same arithmetic once."""
 from __future__ import annotations
 
-from ansible_collections.softwire.map.plugins.plugin_utils import customer_edge, domain
+from ansible_collections.softwire.map.plugins.module_utils.routers import customer_edge
+from ansible_collections.softwire.map.plugins.module_utils.mapping import domain
 
 
 def edge(variables, softwire):

@@ -1,0 +1,269 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A domain as the DHCPv6 options of RFC 7598, and back: one container (94, 95 or 96) that holds all others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import Any, NamedTuple
+
+from .domain import integer, parse_domain, parse_lw4o6
+from .errors import Faults, MapError
+
+RULE, BR, DMR, V4V6BIND, PORTPARAMS, CONT_MAPE, CONT_MAPT, CONT_LW = range(89, 97)
+NAMES = dict(zip(range(89, 97), (
+    "S46_RULE", "S46_BR", "S46_DMR", "S46_V4V6BIND", "S46_PORTPARAMS", "S46_CONT_MAPE", "S46_CONT_MAPT", "S46_CONT_LW")))
+SECTIONS = {
+    code: f"RFC 7598 section {section}" for code, section in zip(NAMES, ("4.1", "4.2", "4.3", "4.4", "4.5", "5.1", "5.2", "5.3"))}
+CONTAINERS = {"map-e": CONT_MAPE, "map-t": CONT_MAPT, "lw4o6": CONT_LW}
+TRANSPORTS = {code: transport for transport, code in CONTAINERS.items()}
+# Which options may stand directly in which one, and how many of them: at least, at most.
+CONTENTS = {
+    CONT_MAPE: {RULE: (1, None), BR: (1, None)},
+    CONT_MAPT: {RULE: (1, None), DMR: (1, 1)},
+    CONT_LW: {BR: (1, None), V4V6BIND: (0, 1)},
+    RULE: {PORTPARAMS: (0, 1)},
+    V4V6BIND: {PORTPARAMS: (0, 1)},
+}
+FMR_FLAG = 1
+
+
+def options(domain: Any, path: str = "", warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+    """The container of a domain as people write it, as [{code, data, option}]; data and option in hex. Raises MapError.
+
+    domain: for MAP-E or MAP-T, or for lightweight 4over6 (transport lw4o6, with a binding).
+    """
+    if isinstance(domain, Mapping) and domain.get("transport") == "lw4o6":
+        parsed = parse_lw4o6(domain, path)
+        body = _br_options(parsed) + _binding_option(parsed["binding"])
+    else:
+        parsed = parse_domain(domain, path, warn)
+        if parsed["interface_id"] != "rfc7597":
+            reason = "has no place in the options: a CE that reads them computes the MAP address of rfc7597"
+            raise MapError("interface_id", parsed["interface_id"], reason, "RFC 7598 section 4")
+        gateway = _br_options(parsed) if parsed["transport"] == "map-e" else _option(DMR, _prefix(parsed["dmr"]))
+        body = b"".join(_rule_option(rule) for rule in parsed["rules"]) + gateway
+    if len(body) > 0xFFFF:
+        raise MapError("rules", len(parsed["rules"]), f"are {len(body)} bytes; an option holds 65535", "RFC 8415 section 21.1")
+    code = CONTAINERS[parsed["transport"]]
+    return [{"code": code, "data": body.hex(), "option": _option(code, body).hex()}]
+
+
+def _option(code: int, body: bytes) -> bytes:
+    return code.to_bytes(2, "big") + len(body).to_bytes(2, "big") + body
+
+
+def _prefix(text: str) -> bytes:
+    """The length of an IPv6 prefix, and as many bytes as that length needs."""
+    network = ip_network(text)
+    return bytes([network.prefixlen]) + network.network_address.packed[: (network.prefixlen + 7) // 8]
+
+
+def _br_options(parsed: dict[str, Any]) -> bytes:
+    return b"".join(_option(BR, IPv6Address(address).packed) for address in parsed["br_address"])
+
+
+def _rule_option(rule: dict[str, Any]) -> bytes:
+    ipv4 = ip_network(rule["ipv4_prefix"])
+    flags = FMR_FLAG if rule["fmr"] else 0
+    fixed = bytes([flags, rule["ea_length"], ipv4.prefixlen]) + ipv4.network_address.packed
+    # A PSID length tells a CE that the PSID is explicit; otherwise the EA bits give both.
+    explicit = rule["psid"] is not None
+    ports = _port_parameters(rule["psid_offset"], rule["psid_length"] if explicit else 0, rule["psid"])
+    return _option(RULE, fixed + _prefix(rule["ipv6_prefix"]) + ports)
+
+
+def _binding_option(binding: dict[str, Any] | None) -> bytes:
+    if binding is None:
+        return b""
+    ports = _port_parameters(binding["psid_offset"], binding["psid_length"], binding["psid"])
+    return _option(V4V6BIND, IPv4Address(binding["ipv4_address"]).packed + _prefix(binding["ipv6_prefix"]) + ports)
+
+
+def _port_parameters(psid_offset: int, psid_length: int, psid: int | None) -> bytes:
+    """The option PORTPARAMS; on the wire the PSID stands at the left of its 16 bits."""
+    left_aligned = (psid or 0) << (16 - psid_length)
+    return _option(PORTPARAMS, bytes([psid_offset, psid_length]) + left_aligned.to_bytes(2, "big"))
+
+
+class Option(NamedTuple):
+    """An option in received bytes: its code, where its header starts, where its body starts and where that ends."""
+
+    code: int
+    start: int
+    body: int
+    end: int
+
+
+def domain_of(text: Any, code: Any = None) -> dict[str, Any]:
+    """The domain in a container that was received, as parse_domain or parse_lw4o6 returns it.
+
+    text: hex, of whole options; with `code`, of the body of the container with this code.
+    Raises MapError, whose path is the offset of the byte that is wrong.
+    """
+    data = _bytes(text)
+    if code is None:
+        container = _container(data)
+    else:
+        container = Option(integer(code, "code", CONT_MAPE, CONT_LW, "RFC 7598 section 5"), 0, 0, len(data))
+    return _Decoder(data).domain(container)
+
+
+def _bytes(text: Any) -> bytes:
+    """Hex as people have it: with or without colons or spaces; between colons a byte may have one digit."""
+    if isinstance(text, str):
+        pairs = ["0" * (2 - len(byte)) + byte for byte in text.strip().split(":")] if ":" in text else text.split()
+        digits = "".join(pairs)
+        if digits and len(digits) % 2 == 0 and re.fullmatch(r"[0-9A-Fa-f]+", digits):
+            return bytes.fromhex(digits)
+    raise MapError("option", text, "must be hex, two digits for each byte, such as 005e001d...", "RFC 7598 section 5")
+
+
+def _container(data: bytes) -> Option:
+    """The one container among options; what stands outside containers is ignored (RFC 7598 section 5)."""
+    found = [option for option in _walk(data, 0, len(data)) if option.code in TRANSPORTS]
+    if not found:
+        known = ", ".join(f"{code} ({NAMES[code]})" for code in TRANSPORTS)
+        raise _fault(data, 0, 2, f"no container is here: there are {known}", "RFC 7598 section 5")
+    if len(found) > 1:
+        raise _fault(data, found[1].start, 2, "is a second container: give one of them", "RFC 7598 section 5")
+    return found[0]
+
+
+def _walk(data: bytes, start: int, end: int) -> Iterator[Option]:
+    """The options that fill data[start:end]. Raises MapError where one is cut off."""
+    while start < end:
+        body = start + 4
+        if body > end:
+            reason = f"is no option: a code and a length are 4 bytes, here are {end - start}"
+            raise _fault(data, start, end - start, reason, "RFC 8415 section 21.1")
+        code, length = int.from_bytes(data[start:start + 2], "big"), int.from_bytes(data[start + 2:body], "big")
+        if body + length > end:
+            reason = f"says that option {code} has {length} bytes, here are {end - body}"
+            raise _fault(data, start + 2, 2, reason, "RFC 8415 section 21.1")
+        yield Option(code, start, body, body + length)
+        start = body + length
+
+
+def _fault(data: bytes, at: int, count: int, reason: str, reference: str) -> MapError:
+    """What is wrong at an offset; its value are `count` bytes from there."""
+    return MapError(f"byte {at}", data[at:at + count].hex() or "the end", reason, reference)
+
+
+class _Decoder:
+    """Turns a container into a domain as people write it, and remembers at which byte each of its values stands."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.places: dict[str, int] = {}
+
+    def domain(self, container: Option) -> dict[str, Any]:
+        inside = self._contents(container, container.body)
+        transport = TRANSPORTS[container.code]
+        written: dict[str, Any] = {"transport": transport}
+        if BR in inside:
+            written["br_address"] = [self._br(option, f"br_address[{index}]") for index, option in enumerate(inside[BR])]
+        if DMR in inside:
+            written["dmr"], end = self._prefix(inside[DMR][0], inside[DMR][0].body, "dmr")
+            self._refuse_rest(inside[DMR][0], end)
+        if transport == "lw4o6":
+            written["binding"] = self._binding(inside[V4V6BIND][0]) if V4V6BIND in inside else None
+        else:
+            written["rules"] = [self._rule(option, f"rules[{index}]") for index, option in enumerate(inside[RULE])]
+        faults = Faults()
+        parsed = faults.check(parse_lw4o6 if transport == "lw4o6" else parse_domain, written)
+        placed = Faults()
+        for fault in faults.found:
+            at = self.places.get(fault.path, container.start)
+            placed.add(f"byte {at} ({fault.path})", fault.value, fault.reason, fault.reference)
+        placed.refuse()
+        return parsed
+
+    def _contents(self, parent: Option, start: int) -> dict[int, list[Option]]:
+        """The options inside another one by their code, from a byte on. Codes that RFC 7598 does not know are ignored."""
+        allowed = CONTENTS[parent.code]
+        found: dict[int, list[Option]] = {}
+        for option in _walk(self.data, start, parent.end):
+            if option.code in allowed:
+                found.setdefault(option.code, []).append(option)
+            elif option.code in NAMES:
+                reason = f"{NAMES[option.code]} must not stand in {NAMES[parent.code]}"
+                raise _fault(self.data, option.start, 2, reason, SECTIONS[parent.code])
+        for code, (least, most) in allowed.items():
+            options_of_code = found.get(code, [])
+            if len(options_of_code) < least:
+                reason = f"{NAMES[parent.code]} has no {NAMES[code]}, which it needs"
+                raise _fault(self.data, parent.start, 2, reason, SECTIONS[parent.code])
+            if most is not None and len(options_of_code) > most:
+                reason = f"is a second {NAMES[code]} in {NAMES[parent.code]}, which takes one"
+                raise _fault(self.data, options_of_code[most].start, 2, reason, SECTIONS[parent.code])
+        return found
+
+    def _take(self, option: Option, at: int, count: int, what: str) -> bytes:
+        if at + count > option.end:
+            reason = f"{NAMES[option.code]} ends within its {what}: {count} bytes are needed, here are {option.end - at}"
+            raise _fault(self.data, at, option.end - at, reason, SECTIONS[option.code])
+        return self.data[at:at + count]
+
+    def _refuse_rest(self, option: Option, end: int) -> None:
+        if end != option.end:
+            reason = f"{NAMES[option.code]} is {option.end - end} bytes longer than what it holds"
+            raise _fault(self.data, end, option.end - end, reason, SECTIONS[option.code])
+
+    def _br(self, option: Option, path: str) -> str:
+        self.places[path] = option.body
+        address = self._take(option, option.body, 16, "IPv6 address")
+        self._refuse_rest(option, option.body + 16)
+        return str(IPv6Address(address))
+
+    def _prefix(self, option: Option, at: int, path: str) -> tuple[str, int]:
+        """An IPv6 prefix, its length before it, and the offset of what follows it."""
+        self.places[path] = at
+        length = self._take(option, at, 1, "prefix length")[0]
+        if length > 128:
+            raise _fault(self.data, at, 1, f"an IPv6 prefix of {length} bits; at most 128", SECTIONS[option.code])
+        count = (length + 7) // 8
+        address = self._take(option, at + 1, count, "IPv6 prefix").ljust(16, b"\0")
+        return f"{IPv6Address(address)}/{length}", at + 1 + count
+
+    def _rule(self, option: Option, path: str) -> dict[str, Any]:
+        flags, ea_length, length = self._take(option, option.body, 3, "flags and lengths")
+        self.places.update({path: option.start, f"{path}.ea_length": option.body + 1, f"{path}.ipv4_prefix": option.body + 2})
+        if length > 32:
+            raise _fault(self.data, option.body + 2, 1, f"an IPv4 prefix of {length} bits; at most 32", SECTIONS[RULE])
+        # The bits after the prefix are reserved: a receiver ignores them.
+        ipv4 = int.from_bytes(self._take(option, option.body + 3, 4, "IPv4 prefix"), "big") >> (32 - length) << (32 - length)
+        ipv6_prefix, end = self._prefix(option, option.body + 7, f"{path}.ipv6_prefix")
+        ports = self._port_parameters(option, end, path)
+        if ports.get("psid") is not None and ea_length + length < 32:
+            # The CE has an IPv4 prefix, and an explicit PSID without a full address is to be discarded (section 4.5).
+            ports = {}
+        return {
+            "ipv6_prefix": ipv6_prefix, "ipv4_prefix": f"{IPv4Address(ipv4)}/{length}", "ea_length": ea_length,
+            "fmr": bool(flags & FMR_FLAG), **ports,
+        }
+
+    def _binding(self, option: Option) -> dict[str, Any]:
+        address = IPv4Address(self._take(option, option.body, 4, "IPv4 address"))
+        ipv6_prefix, end = self._prefix(option, option.body + 4, "binding.ipv6_prefix")
+        self.places["binding.ipv4_address"] = option.body
+        return {"ipv4_address": str(address), "ipv6_prefix": ipv6_prefix, **self._port_parameters(option, end, "binding")}
+
+    def _port_parameters(self, parent: Option, start: int, path: str) -> dict[str, Any]:
+        """The PSID offset, and the PSID with its length where it is explicit; nothing without the option."""
+        found = self._contents(parent, start).get(PORTPARAMS)
+        if not found:
+            return {}
+        option = found[0]
+        offset, length, high, low = self._take(option, option.body, 4, "offset and PSID")
+        self._refuse_rest(option, option.body + 4)
+        self.places.update({f"{path}.psid_offset": option.body, f"{path}.psid_length": option.body + 1, f"{path}.psid": option.body + 2})
+        if length > 16:
+            raise _fault(self.data, option.body + 1, 1, f"a PSID of {length} bits; at most 16", SECTIONS[PORTPARAMS])
+        if length == 0:
+            return {"psid_offset": offset}
+        return {"psid_offset": offset, "psid_length": length, "psid": (high << 8 | low) >> (16 - length)}

@@ -1,0 +1,60 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From parameters to the files of a generation: plain Jinja2, plain text."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from pathlib import Path
+
+import jinja2
+
+HERE = Path(__file__).resolve().parent
+TEMPLATES = HERE / "templates"
+RUNNER = sorted((HERE.parent / "softwire").glob("*.py"))
+UNITS = sorted((HERE / "units").iterdir())
+
+
+@functools.lru_cache(maxsize=None)
+def environment(templates):
+    """templates: the directory of a role's templates; it compiles each only once, which is nearly all that rendering costs."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=jinja2.select_autoescape(["html.j2"], default=False),
+    )
+
+
+def compile_all(templates):
+    """Compiles every template of a directory. Processes that are forked afterwards need not."""
+    jinja = environment(os.path.realpath(templates))
+    for name in jinja.list_templates():
+        jinja.get_template(name)
+
+
+def generation(templates, plan, parameters, settings):
+    """The files of a generation as {path: text}.
+
+    templates: the directory of the role's templates.
+    plan: {path in the generation: name of its template}; a template that renders to nothing makes no file.
+    parameters: what the templates see.
+    settings: the content of instance.json, which softwire.py and the preflight read.
+    """
+    jinja = environment(os.path.realpath(templates))
+    files = {path: jinja.get_template(name).render(parameters) for path, name in plan.items()}
+    files = {path: text for path, text in files.items() if text.strip()}
+    files["instance.json"] = as_json(settings)
+    files["parameters.json"] = as_json(parameters)
+    files.update(("softwire/" + program.name, program.read_text()) for program in RUNNER)
+    return files
+
+
+def as_json(value):
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"

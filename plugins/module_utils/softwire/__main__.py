@@ -1,0 +1,36 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands of the runner, as the units call them in the directory of a generation: python3 -B -m softwire COMMAND."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from . import metrics, rollback, runner
+
+GENERATION = Path(os.path.realpath(__file__)).parents[1]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="softwire", description="Run the generation that this copy of the program lies in.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("modules", help="load the kernel modules")
+    commands.add_parser("up", help="bring the instance up")
+    commands.add_parser("down", help="take down what is up of the instance")
+    commands.add_parser("reload", help="go from what is up to this generation; restart where that does not suffice")
+    commands.add_parser("boot", help="before the unit starts: roll back a deployment that a reboot interrupted")
+    commands.add_parser("watch", help="wait for the confirmation of a deployment, and roll it back where none comes")
+    commands.add_parser("metrics", help="write the metrics of the instance").add_argument("file", type=Path)
+    arguments = parser.parse_args()
+    if arguments.command == "metrics":
+        return metrics.write(arguments.file, metrics.text(metrics.collect(GENERATION)))
+    if arguments.command in ("boot", "watch"):
+        return {"boot": rollback.start, "watch": rollback.watch}[arguments.command](rollback.Transaction(GENERATION.parents[1]))
+    return runner.act(arguments.command, GENERATION)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

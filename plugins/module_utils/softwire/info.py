@@ -1,0 +1,155 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an instance is doing: its counters, the ports in use, and whether the router runs what its generation says.
+
+A copy of this file lies in every generation, beside softwire.py; the module map_info and softwire_metrics.py show what it finds.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import json
+import os
+import sys
+from pathlib import Path
+
+from . import runner as softwire, files as softwire_changes, check as softwire_check, flows as softwire_flows, state as softwire_state
+from .journal import StepError, in_namespace, run
+
+PROTOCOLS = ("tcp", "udp", "icmp")
+
+
+def collect(directory, list_ports=False):
+    """What the module map_info returns (see its RETURN) of the generation in a directory, which may be a link to it.
+
+    list_ports: whether each port in use is listed, too. Changes nothing.
+    What cannot be read, for want of a tool or of a part of the generation, is None and has its reason in "notices".
+    """
+    generation = softwire.Generation(Path(os.path.realpath(str(directory))))
+    parameters = json.loads((generation.directory / "parameters.json").read_text())
+    notices = []
+
+    def tried(what, read):
+        try:
+            return read()
+        except (StepError, OSError, ValueError) as exc:
+            notices.append("%s: %s" % (what, exc))
+            return None
+
+    rules = [
+        tried("counters of %s" % path.relative_to(generation.directory), functools.partial(rule_counters, namespace, path))
+        for namespace in generation.namespaces for path in sorted((generation.directory / namespace).glob("*.nft"))
+    ]
+    return {
+        "instance": generation.name,
+        "role": generation.settings["role"],
+        "softwire": parameters["softwire"],
+        "generation": generation.directory.name,
+        "parameters": parameters,
+        "state": state(generation, tried("state", functools.partial(differences, generation))),
+        "rules": [counter for counters in rules for counter in counters or []],
+        "translator": tried("translator", functools.partial(translator, generation)),
+        "tunnel": tried("tunnel", functools.partial(tunnel, parameters["tunnel"])),
+        "programs": tried("programs", functools.partial(programs, parameters.get("bpf"))),
+        "ports": tried("ports", functools.partial(ports, generation, list_ports)),
+        "notices": notices,
+    }
+
+
+def differences(generation):
+    """What the router lacks, or has otherwise, of a generation; texts for a person."""
+    recorded = json.loads(generation.loaded.read_text()) if generation.loaded.exists() else {}
+    return softwire_check.faults(generation.directory) or softwire_state.faults(generation, recorded)
+
+
+def state(generation, faults):
+    """Whether the router runs this generation; faults: what it lacks, None where that is not known."""
+    applied = Path(generation.applied.read_text()).name if generation.applied.exists() else ""
+    if applied != generation.directory.name:
+        faults = ["%s is applied" % ("generation " + applied if applied else "no generation as a whole")] + (faults or [])
+    return {"applied": applied, "equal": faults == [], "faults": faults or []}
+
+
+def rule_counters(namespace, path):
+    """The named counters of the tables that an nftables file makes."""
+    found = []
+    for family, table in softwire_changes.tables(path.read_bytes()):
+        listed = json.loads(run(in_namespace(namespace, ["nft", "-j", "list", "counters", "table", family, table])))
+        found += [
+            {"namespace": namespace, "rules": path.stem, "name": counter["name"], "reason": counter.get("comment", ""),
+             "packets": counter["packets"], "bytes": counter["bytes"]}
+            for counter in (entry["counter"] for entry in listed["nftables"] if "counter" in entry)
+        ]
+    return found
+
+
+def translator(generation):
+    """Jool's own counters by name, or None without a translator."""
+    for namespace in generation.namespaces:
+        path = generation.directory / namespace / "jool.json"
+        if path.exists():
+            name = json.loads(path.read_text())["instance"]
+            shown = run(in_namespace(namespace, [
+                generation.settings["jool"], "-i", name, "stats", "display", "--all", "--csv", "--no-headers"]))
+            return {counter: int(value) for counter, value in (line.split(",") for line in shown.splitlines())}
+    return None
+
+
+def tunnel(device):
+    """The counters of the tunnel device, or None without one."""
+    if not device:
+        return None
+    link = json.loads(run(["ip", "-s", "-j", "link", "show", "dev", device]))[0]
+    return {"device": device, **{
+        direction: {key: link["stats64"][short][key] for key in ("packets", "bytes", "errors", "dropped")}
+        for direction, short in (("received", "rx"), ("sent", "tx"))
+    }}
+
+
+def programs(bpf):
+    """The packets that a border relay's programs have counted, by what happened to them, or None without programs."""
+    if not bpf:
+        return None
+    dump = json.loads(run(["bpftool", "-j", "map", "dump", "pinned", bpf["pins"] + "/maps/counters"]))
+    totals = {native(entry["key"]): sum(native(value["value"]) for value in entry["values"]) for entry in dump}
+    return {name: totals[index] for index, name in enumerate(bpf["counters"])}
+
+
+def native(digits):
+    """The integer that bpftool shows as a list of bytes, "0x00" each, in the machine's own order."""
+    return int.from_bytes(bytes(int(digit, 16) for digit in digits), sys.byteorder)
+
+
+def ports(generation, list_ports):
+    """The ports of the set that conntrack knows as in use, or None without a NAPT."""
+    for namespace in generation.namespaces:
+        path = generation.directory / namespace / "flows"
+        if path.exists():
+            return ports_in_use(namespace, path.read_bytes(), list_ports)
+    return None
+
+
+def ports_in_use(namespace, flows, list_ports):
+    """flows: the file "flows" (bytes). A port with several connections, to different places, is one port."""
+    real_ports, _services = softwire_flows.ports_and_services(flows)
+    address = next(address for address in softwire_changes.addresses(flows) if ":" not in address)
+    used = set()
+    for protocol, begun, answers in map(softwire_flows.flow, softwire_flows.conntrack(namespace, "-L", "-q", address).splitlines()):
+        used.add((protocol, real_ports.get(softwire_flows.number(answers, "dport")), begun["src"]))
+    # Who came from outside by a forwarded or reserved port; what is still for our own address was led nowhere.
+    for protocol, begun, answers in map(softwire_flows.flow, softwire_flows.conntrack(namespace, "-L", "-d", address).splitlines()):
+        if answers["src"] != address:
+            used.add((protocol, real_ports.get(softwire_flows.number(begun, "dport")), answers["src"]))
+    used = sorted((host, protocol, port) for protocol, port, host in used if port)
+    by_host = collections.defaultdict(collections.Counter)
+    for host, protocol, _port in used:
+        by_host[host][protocol] += 1
+    in_use = collections.Counter({protocol: 0 for protocol in PROTOCOLS})
+    in_use.update(protocol for protocol, _port in {(protocol, port) for _host, protocol, port in used})
+    found = {"address": address, "size": len(real_ports), "in_use": dict(in_use),
+             "by_host": {host: dict(counts) for host, counts in by_host.items()}}
+    if list_ports:
+        found["list"] = [{"host": host, "protocol": protocol, "port": port} for host, protocol, port in used]
+    return found

@@ -1,0 +1,63 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What softwire_info.py finds as text for Prometheus: softwire_metrics.py FILE, for node exporter's textfile collector.
+
+A copy of this file lies in every generation, beside softwire.py; softwire-metrics@.service runs it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .info import collect
+
+
+def families(info):
+    """The metrics of what collect() has found: (name, type, help, [(labels, value)]) each."""
+    state, ports, tunnel = info["state"], info["ports"] or {}, info["tunnel"]
+    yield "generation_info", "gauge", "What is deployed.", [({
+        "role": info["role"], "carried_by": info["softwire"], "generation": info["generation"], "applied": state["applied"]}, 1)]
+    yield "state_equal", "gauge", "Whether the router runs what the generation says.", [({}, int(state["equal"]))]
+    yield "state_faults", "gauge", "What of the generation the router does not have.", [({}, len(state["faults"]))]
+    yield "notices", "gauge", "What could not be read.", [({}, len(info["notices"]))]
+    for unit in ("packets", "bytes"):
+        yield "rule_%s_total" % unit, "counter", "What the rules of the guard and the NAPT have counted, by reason.", [
+            ({key: rule[key] for key in ("namespace", "rules", "name")}, rule[unit]) for rule in info["rules"]]
+    yield "program_packets_total", "counter", "What the border relay's programs did with packets; in: from the customer edges.", [
+        ({"direction": name.split("_", 1)[0], "result": name.split("_", 1)[1]}, value)
+        for name, value in (info["programs"] or {}).items()]
+    yield "translator_total", "counter", "The translator's own counters.", [
+        ({"counter": name}, value) for name, value in (info["translator"] or {}).items()]
+    for unit in ("packets", "bytes", "errors", "dropped"):
+        yield "tunnel_%s_total" % unit, "counter", "Counters of the tunnel device.", [
+            ({"device": tunnel["device"], "direction": direction}, tunnel[direction][unit])
+            for direction in ("received", "sent") if tunnel]
+    yield "ports", "gauge", "Ports of the port set.", [({}, ports["size"])] if ports else []
+    yield "ports_in_use", "gauge", "Ports of the port set in use.", [
+        ({"protocol": protocol}, count) for protocol, count in ports.get("in_use", {}).items()]
+    yield "host_ports_in_use", "gauge", "Ports of the port set in use, by host of the LAN.", [
+        ({"host": host, "protocol": protocol}, count)
+        for host, counts in ports.get("by_host", {}).items() for protocol, count in counts.items()]
+
+
+def text(info):
+    """The text format 0.0.4 of Prometheus. No label needs an escape: all are names of our own, addresses and protocols."""
+    lines = []
+    for name, kind, description, samples in families(info):
+        if not samples:
+            continue
+        lines += ["# HELP softwire_%s %s" % (name, description), "# TYPE softwire_%s %s" % (name, kind)]
+        for labels, value in samples:
+            # Not "instance": Prometheus gives that one to the machine.
+            pairs = ",".join('%s="%s"' % pair for pair in [("softwire", info["instance"])] + list(labels.items()))
+            lines.append("softwire_%s{%s} %d" % (name, pairs, value))
+    return "\n".join(lines) + "\n"
+
+
+def write(path, content):
+    """Replaces a file in one step: a reader sees the old one or the new one."""
+    partial = path.with_name(path.name + ".new")  # not *.prom, which would be read
+    partial.write_text(content)
+    partial.chmod(0o644)  # the exporter is a user of its own
+    os.replace(str(partial), str(path))

@@ -1,0 +1,97 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a router runs what a generation says, with what the tools print pretended."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from ansible_collections.softwire.map.plugins.module_utils.softwire import check as softwire_check
+
+SETTINGS = {"namespaces": ["napt"], "networkd": None, "jool": "jool_siit"}
+FILES = {
+    "main/guard.nft": "table inet softwire_ce_guard {\n}\n",
+    "main/ip": "# a comment\nlink add ce-veth type veth peer name ce-main netns napt\n",
+    "main/ip-late": "addr add 192.0.0.1/29 dev ce-veth\naddr add 2001:db8::1/128 dev ce-veth nodad\n",
+    "main/jool.json": '{"instance": "ce"}',
+    "napt/napt.nft": "table ip softwire_ce_napt {\n}\n",
+    "napt/ip": "addr add 192.0.0.2/29 dev ce-main\n",
+}
+MACHINE = {
+    "main": {"tables": [("inet", "softwire_ce_guard"), ("ip", "filter")], "ce-veth": ["192.0.0.1", "2001:db8::1"], "eth0": []},
+    "napt": {"tables": [("ip", "softwire_ce_napt")], "ce-main": ["192.0.0.2"]},
+    "translators": ["ce"],
+}
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """What there is: tables, links and their addresses by namespace, and the translator's instances."""
+    made = copy.deepcopy(MACHINE)
+
+    def shown(namespace, argv):
+        there = made[namespace]
+        if argv == ["nft", "-j", "list", "tables"]:
+            tables = [{"table": {"family": family, "name": name}} for family, name in there["tables"]]
+            return {"nftables": [{"metainfo": {}}, *tables]}
+        assert argv == ["ip", "-j", "addr"]
+        return [{"ifname": name, "addr_info": [{"local": text} for text in found]} for name, found in there.items() if name != "tables"]
+
+    def succeeds(argv):
+        assert argv[0] == "jool_siit" and argv[3:] == ["global", "display"]
+        return argv[2] in made["translators"]
+
+    monkeypatch.setattr(softwire_check, "shown", shown)
+    monkeypatch.setattr(softwire_check, "succeeds", succeeds)
+    return made
+
+
+@pytest.fixture
+def generation(tmp_path):
+    def write(**settings):
+        for path, text in {**FILES, "instance.json": json.dumps({**SETTINGS, **settings})}.items():
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            (tmp_path / path).write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_nothing_is_missing(machine, generation):
+    assert softwire_check.faults(generation()) == []
+
+
+@pytest.mark.parametrize("take, fault", [
+    (lambda there: there["main"]["tables"].pop(0), "nftables table inet softwire_ce_guard (namespace main): missing"),
+    (lambda there: there["napt"]["tables"].clear(), "nftables table ip softwire_ce_napt (namespace napt): missing"),
+    (lambda there: there["main"]["ce-veth"].remove("2001:db8::1"), "address 2001:db8::1/128 (namespace main): missing"),
+    (lambda there: there["napt"].pop("ce-main"), "address 192.0.0.2/29 (namespace napt): missing"),
+    (lambda there: there["translators"].clear(), "translator instance ce (namespace main): missing"),
+])
+def test_what_is_missing_is_named(machine, generation, take, fault):
+    take(machine)
+    assert softwire_check.faults(generation()) == [fault]
+
+
+def test_a_link_that_is_missing_lacks_its_addresses_too(machine, generation):
+    del machine["main"]["ce-veth"]
+    assert softwire_check.faults(generation()) == [
+        f"{what} (namespace main): missing" for what in ("link ce-veth", "address 192.0.0.1/29", "address 2001:db8::1/128")]
+
+
+def test_a_tunnel_of_systemd_networkd(machine, generation):
+    directory = generation(networkd={"device": "ce-tun", "wan": "eth0", "address": "2001:db8::1"})
+    assert softwire_check.faults(directory) == ["link ce-tun (namespace main): missing"]
+    machine["main"]["ce-tun"] = []
+    assert softwire_check.faults(directory) == []
+
+
+def test_a_tool_that_fails_or_says_nothing_shows_nothing():
+    assert softwire_check.shown("main", ["false"]) == softwire_check.shown("main", ["true"]) == {}
+    assert softwire_check.shown("main", ["echo", '{"a": 1}']) == {"a": 1}
+    assert softwire_check.succeeds(["true"]) and not softwire_check.succeeds(["false"])

@@ -1,0 +1,239 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The action plugin: its arguments and error texts, the way of missing packages, and one real play."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import examples
+import pytest
+import yaml
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.utils.display import Display
+
+from ansible_collections.softwire.map.plugins.action import deploy
+from ansible_collections.softwire.map.plugins.modules import deploy as deploy_module
+from ansible_collections.softwire.map.plugins.module_utils.routers import render
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+CE = {"instance": "ce", "customer_edge": examples.ce()}
+CONNECTION = mock.Mock()
+DEFAULTS = {"generation": "", "confirm_timeout": 60, "keep_generations": 5, "install_packages": True,
+            "metrics": False, "metrics_directory": "/var/lib/prometheus/node-exporter"}
+DEPLOYED = {"changed": True, "generation": "0001-aa"}
+INSTALLED = {"changed": True}
+
+
+def wanted(*packages):
+    return {"changed": True, "missing_packages": list(packages)}
+
+
+def run(args, *answers, check=False):
+    """Runs the plugin; the modules that it executes give these answers. Returns (result, [(module, arguments)])."""
+    task = mock.Mock(args=args, check_mode=check, async_val=0)
+    plugin = deploy.ActionModule(task, CONNECTION, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
+    plugin._load_name = "softwire.map.deploy"  # as Ansible's loader does, for ansible-core 2.18
+    with mock.patch.object(deploy.ActionModule, "_execute_module", side_effect=list(answers)) as execute:
+        try:
+            result = plugin.run(None, {})
+        except AnsibleActionFail as exc:
+            result = exc
+        return result, [(call.kwargs["module_name"], call.kwargs["module_args"]) for call in execute.call_args_list]
+
+
+def test_one_module_call_brings_everything():
+    result, calls = run(CE, DEPLOYED)
+    assert result == DEPLOYED
+    (name, arguments), = calls
+    assert name == "softwire.map.deploy"
+    assert set(arguments) == {"instance", "state", "alternatives", "units", *DEFAULTS}
+    assert (arguments["instance"], arguments["state"], arguments["install_packages"]) == ("ce", "present", True)
+    assert arguments["units"] == {path.name: path.read_text() for path in render.UNITS}
+    assert set(arguments["units"]) == set(deploy_module.UNIT_NAMES)
+    assert [entry["name"] for entry in arguments["alternatives"]] == ["jool_mapt", "jool_siit"]
+    files = arguments["alternatives"][1]["files"]
+    assert {path: content["text"] for path, content in files.items()} == examples.ce_generations()["jool_siit"]
+
+
+def test_a_border_relay():
+    arguments = {"instance": "br", "border_relay": examples.br()}
+    _result, ((_name, arguments),) = run(arguments, DEPLOYED)
+    assert set(arguments["alternatives"][0]["files"]["main/mapt.bpf.o"]) == {"base64"}
+
+
+@pytest.mark.parametrize("arguments", [
+    {"instance": "ce", "customer_edge": examples.ce(
+        domain={**examples.MAPE_CASES["shared"]["domain"], "br_address": "2001:db8::1"}, end_user_prefix="2001:db8:12:3400::/56",
+        lan_addresses=["192.168.0.1/24"])},
+    {"instance": "br", "border_relay": examples.br(
+        domains=[{**examples.MAPE_CASES["shared"]["domain"], "br_address": "2001:db8::1"}])},
+], ids=["map_ce", "map_br"])
+def test_what_is_odd_is_a_warning(arguments):
+    with mock.patch.object(Display, "warning") as warning:
+        result, _calls = run(arguments, DEPLOYED)
+    assert result == DEPLOYED
+    (text,), _named = warning.call_args
+    assert "br_address: 2001:db8::1: lies in 2001:db8::/40 of map_" in text
+
+
+def test_absent_needs_no_variables():
+    result, calls = run({"instance": "ce", "state": "absent"}, DEPLOYED)
+    assert result == DEPLOYED
+    assert calls == [("softwire.map.deploy", {"instance": "ce", "state": "absent", **DEFAULTS})]
+
+
+def test_rollback_needs_no_variables():
+    _result, calls = run({"instance": "ce", "state": "rollback", "generation": "0001-aa"}, DEPLOYED)
+    assert calls == [("softwire.map.deploy", {"instance": "ce", "state": "rollback", **DEFAULTS, "generation": "0001-aa"})]
+
+
+CHANGED = {"changed": True, "generation": "0002-bb", "previous": "0001-aa", "unconfirmed": True}
+
+
+def test_a_change_is_confirmed_over_a_new_connection():
+    CONNECTION.reset_mock()
+    result, calls = run({**CE, "keep_generations": 3}, CHANGED, {"changed": False})
+    assert result == dict(CHANGED, unconfirmed=False)
+    assert calls[1] == ("softwire.map.deploy", {"instance": "ce", "state": "confirm", "generation": "0002-bb", "keep_generations": 3})
+    CONNECTION.reset.assert_called_once_with()
+
+
+def test_nothing_is_confirmed_where_nothing_waits():
+    for answer in (DEPLOYED, {"failed": True, "unconfirmed": True}):
+        assert run(CE, answer)[0] == answer
+
+
+def test_a_router_that_answers_again_is_confirmed(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(deploy.time, "sleep", pauses.append)
+    gone = AnsibleConnectionFailure("no route to host")
+    result, calls = run(CE, CHANGED, gone, gone, {"changed": False})
+    assert result["unconfirmed"] is False and len(calls) == 4 and len(pauses) == 2
+
+
+def test_a_router_that_does_not_answer_returns_by_itself(monkeypatch):
+    clock = iter(range(0, 1000, 25))
+    monkeypatch.setattr(deploy.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(deploy.time, "monotonic", lambda: next(clock))
+    result, calls = run(CE, CHANGED, *[AnsibleConnectionFailure("no route to host")] * 9)
+    assert str(result) == ("generation 0002-bb could not be confirmed by a new connection, so the router returns to 0001-aa by itself: "
+                           "no route to host")
+    assert len(calls) == 4  # 60 s
+
+
+def test_a_confirmation_that_comes_too_late():
+    result, _calls = run(CE, CHANGED, {"failed": True, "msg": "generation 0002-bb is not waiting"})
+    assert str(result) == "the change was taken back, it was not confirmed in time: generation 0002-bb is not waiting"
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ({}, "missing required arguments: instance"),
+    ({"instance": "ce"}, "one of customer_edge and border_relay is required with state present"),
+    ({**CE, "border_relay": {}}, "parameters are mutually exclusive: customer_edge|border_relay"),
+    ({**CE, "state": "gone"}, "value of state must be one of: present, absent, rollback"),
+    ({**CE, "confirm_timeout": 5}, "confirm_timeout: 5: must be an integer between 10 and 3600"),
+    ({**CE, "metrics_directory": "prometheus"}, "metrics_directory: prometheus: must be an absolute path"),
+    ({**CE, "keep_generations": 1}, "keep_generations: 1: must be an integer between 2 and 100"),
+    ({**CE, "extra": 1}, "extra"),
+    ({**CE, "instance": "Home"}, "instance: Home: must be at most 10 characters"),
+    ({"instance": "../x", "state": "absent"}, "instance: ../x: must be at most 10 characters"),
+    ({**CE, "customer_edge": examples.ce(wan_mtu=0)},
+     "map_ce_wan_mtu: 0: must be an integer between 1280 and 65535 (nothing was changed)"),
+    ({"instance": "br", "border_relay": examples.br(domains=[])},
+     "map_br_domains: []: is required; set it in the inventory (nothing was changed)"),
+])
+def test_errors_on_the_controller_touch_no_router(arguments, said):
+    result, calls = run(arguments)
+    assert said in str(result) and calls == []
+
+
+def test_a_connection_that_breaks_says_what_becomes_of_the_change():
+    text = r"gone \(a change that was under way is not confirmed, so the router takes it back within 60 s\)"
+    with pytest.raises(AnsibleConnectionFailure, match=text):
+        run(CE, AnsibleConnectionFailure("gone"))
+
+
+def test_missing_packages_are_installed_and_the_module_called_again():
+    result, calls = run(CE, wanted("jool-dkms", "nftables"), INSTALLED, {"changed": False, "generation": "0001-aa"})
+    assert result == {"changed": True, "generation": "0001-aa"}
+    assert [name for name, _arguments in calls] == ["softwire.map.deploy", "ansible.builtin.apt", "softwire.map.deploy"]
+    assert calls[0] == calls[2]
+    assert calls[1][1] == {"name": ["jool-dkms", "nftables"], "state": "present", "install_recommends": False,
+                           "update_cache": True, "cache_valid_time": 3600}
+
+
+def test_in_check_mode_packages_are_looked_up_only():
+    result, calls = run(CE, wanted("nftables"), INSTALLED, check=True)
+    assert result == wanted("nftables")
+    assert [name for name, _arguments in calls] == ["softwire.map.deploy", "ansible.builtin.apt"]
+
+
+def test_check_mode_goes_on_where_apt_cannot_tell():
+    with mock.patch.object(deploy.Display, "warning") as warning:
+        result, calls = run(CE, wanted("nftables"), {"failed": True, "msg": "python3-apt must be installed"}, check=True)
+    assert result == wanted("nftables") and len(calls) == 2
+    (said,), _options = warning.call_args
+    assert "packages nftables are needed; apt cannot tell" in said and "python3-apt must be installed" in said
+
+
+HEADERS_HINT, DKMS_HINT = "boot a kernel that the distribution still has headers for", "/var/lib/dkms/jool*/*/build/make.log"
+
+
+@pytest.mark.parametrize("said, hint, other", [
+    ("no available installation candidate for linux-headers-6.1.0-18-amd64", HEADERS_HINT, DKMS_HINT),
+    ("apt-get failed: E: Sub-process /usr/bin/dpkg returned an error code (1)\n", DKMS_HINT, HEADERS_HINT),
+])
+def test_packages_that_cannot_be_installed(said, hint, other):
+    result, calls = run(CE, wanted("jool-dkms", "linux-headers-6.1.0-18-amd64"), {"failed": True, "msg": said})
+    assert len(calls) == 2
+    begin = "packages jool-dkms, linux-headers-6.1.0-18-amd64 cannot be installed; the running configuration was not touched: "
+    assert str(result).startswith(begin + said.strip() + "; ")
+    assert hint in str(result) and other not in str(result)
+
+
+def test_packages_that_do_not_bring_what_they_should():
+    result, calls = run(CE, wanted("jool-dkms"), INSTALLED, wanted("jool-dkms"))
+    assert len(calls) == 3
+    assert "packages jool-dkms are installed but what they bring is not there" in str(result)
+    assert "make.log" in str(result)
+
+
+def test_a_module_that_fails_is_the_result():
+    failed = {"failed": True, "msg": "instance ce: nothing was changed: kernel 4.19"}
+    assert run(CE, failed) == (failed, mock.ANY)
+    assert run(CE, wanted("nftables"), INSTALLED, failed)[0] == dict(failed, changed=True)
+
+
+def play(tmp_path, **variables):
+    """The role map_ce in check mode on this machine, as text."""
+    tasks = [{"ansible.builtin.include_role": {"name": "softwire.map.map_ce"}}]
+    values = {f"map_ce_{name}": value for name, value in examples.ce(**variables).items()}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([
+        {"hosts": "localhost", "gather_facts": False, "vars": {**values, "ansible_become": False}, "tasks": tasks}]))
+    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "collections"), "ANSIBLE_HOME": str(tmp_path),
+                   "ANSIBLE_NOCOLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local", "--check",
+         "-e", f"ansible_python_interpreter={sys.executable}", str(tmp_path / "play.yml")],
+        env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_real_play_reaches_the_module(tmp_path):
+    done = play(tmp_path)
+    said = "instance ce: nothing was changed: " if os.path.isdir("/run/systemd/system") else "instance ce: systemd is not running on this machine"
+    assert done.returncode == 2 and said in done.stdout, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_real_play_with_a_wrong_variable(tmp_path):
+    done = play(tmp_path, end_user_prefix="2001:db9::/64")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "map_ce_end_user_prefix: 2001:db9::/64: is outside every rule" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,8 +1,0 @@
-"""Makes the checkout importable as the collection ansible_collections.softwire.map."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "collections"))

@@ -1,0 +1,188 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From the variables of the role map_br to a generation: every refusal with its text, and what the files say."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+
+import examples
+import pytest
+
+from ansible_collections.softwire.map.plugins.module_utils.routers import border_relay, bpf_object
+from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError, MapErrors
+
+TUTORIAL = examples.TUTORIAL
+MAP_E = {"transport": "map-e", "br_address": "2001:db8:ffff::1",
+         "rules": [{"ipv6_prefix": "2001:db8:5000::/40", "ipv4_prefix": "203.0.113.0/24", "ea_length": 16}]}
+EXPLICIT = examples.BR_CASES["explicit_psids"]["domains"]
+
+
+def other(**rule):
+    """A second domain beside the tutorial's."""
+    return {"transport": "map-t", "dmr": TUTORIAL["dmr"],
+            "rules": [{"ipv6_prefix": "2001:db8:4000::/40", "ipv4_prefix": "198.51.100.0/24", "ea_length": 16, **rule}]}
+
+
+# variables -> path, value and a part of the reason
+REFUSALS = {
+    "no domains": ({"domains": []}, "map_br_domains", "[]", "is required"),
+    "domains not a list": ({"domains": TUTORIAL}, "map_br_domains", "{", "must be a list"),
+    "no domain in the inventory": ({"domains": [{}]}, "map_br_domains[0]", "{}", "is required"),
+    "wrong rule": (
+        {"domains": [TUTORIAL, other(ea_length=49)]}, "map_br_domains[1].rules[0].ea_length", "49", "between 0 and 48"),
+    "map-e": ({"domains": [TUTORIAL, MAP_E]}, "map_br_domains[1].transport", "map-e", "map-t"),
+    "two DMRs": (
+        {"domains": [TUTORIAL, {**other(), "dmr": "2001:db8:ffff::/64"}]}, "map_br_domains[1].dmr", "2001:db8:ffff::/64",
+        "differs from map_br_domains[0].dmr, 64:ff9b::/96"),
+    "one IPv4 prefix in two domains": (
+        {"domains": [TUTORIAL, other(ipv4_prefix="192.0.2.128/25")]}, "map_br_domains[1].rules[0].ipv4_prefix", "192.0.2.128/25",
+        "overlaps 192.0.2.0/24 of map_br_domains[0].rules[0]"),
+    "a prefix too long for the programs": (
+        {"domains": [TUTORIAL, other(ipv6_prefix="2001:db8:4000::/56")]}, "map_br_domains[1].rules[0]", "2001:db8:4000::/56",
+        "at most /64"),
+    "translator": ({"translator": "ebpf"}, "map_br_translator", "ebpf", "must be one of auto, jool_mapt, jool_siit"),
+    "explicit PSID": ({"domains": EXPLICIT, "translator": "jool_mapt"}, "map_br_translator", "jool_mapt", "use jool_siit"),
+    "instance": ({"instance": "relay-1"}, "map_br_instance", "relay-1", "at most 10 characters"),
+    "internal IPv4": ({"internal_prefix": "10.0.0.0/8"}, "map_br_internal_prefix", "10.0.0.0/8", "must be an IPv6 prefix"),
+    "internal length": ({"internal_prefix": "fd00::/64"}, "map_br_internal_prefix", "fd00::/64", "must be a /96 with bits 64 to 71 zero"),
+    "internal bits 64 to 71": (
+        {"internal_prefix": "fd00:0:0:0:100::/96"}, "map_br_internal_prefix", "fd00::100:0:0:0/96", "must be a /96 with bits 64 to 71 zero"),
+    "internal is the DMR": ({"internal_prefix": "64:ff9b::/96"}, "map_br_internal_prefix", "64:ff9b::/96", "overlaps the DMR 64:ff9b::/96"),
+    "internal in a rule": (
+        {"internal_prefix": "2001:db8:ce:1::/96"}, "map_br_internal_prefix", "2001:db8:ce:1::/96", "overlaps the rule 2001:db8:ce::/51"),
+    "no IPv4 interface": ({"ipv4_interface": ""}, "map_br_ipv4_interface", "''", "is required"),
+    "no IPv6 interface": ({"ipv6_interface": None}, "map_br_ipv6_interface", "not set", "is required"),
+    "interface": ({"ipv6_interface": "enp 1"}, "map_br_ipv6_interface", "enp 1", "the name of a network interface"),
+    "mtu": ({"ipv6_mtu": 1200}, "map_br_ipv6_mtu", "1200", "between 1280 and 65535"),
+    "object": ({"bpf_object": "/no/such.o"}, "map_br_bpf_object", "/no/such.o", "cannot be read on the controller: No such file"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refusals(name, monkeypatch):
+    variables, path, value, reason = REFUSALS[name]
+    monkeypatch.setattr(bpf_object, "compiled", lambda *_arguments: b"")
+    with pytest.raises(MapError) as caught:
+        border_relay.alternatives(examples.br(**variables))
+    assert str(caught.value).startswith(f"{path}: {value}"), str(caught.value)
+    assert reason in str(caught.value)
+
+
+def test_every_fault_of_every_domain_is_listed_at_once():
+    same_prefixes = {"transport": "map-t", "dmr": "2001:db8:ffff::/64", "rules": [{**TUTORIAL["rules"][0], "fmr": "yes"}, TUTORIAL["rules"][0]]}
+    with pytest.raises(MapErrors) as caught:
+        border_relay.alternatives(examples.br(domains=[TUTORIAL, MAP_E, same_prefixes]))
+    assert [fault.path for fault in caught.value.faults] == [
+        "map_br_domains[2].rules[0].fmr", "map_br_domains[2].rules[1].ipv6_prefix", "map_br_domains[2].rules[1].ipv4_prefix",
+        "map_br_domains[1].transport", "map_br_domains[2].dmr",
+    ]
+    assert "is the prefix of map_br_domains[0].rules[0] too" in str(caught.value)
+
+
+def test_explicit_psids_of_one_address_in_two_domains():
+    one, two = ({**EXPLICIT[0], "rules": [rule]} for rule in EXPLICIT[0]["rules"])
+    assert border_relay.domains_of({"domains": [one, two]})[1]["rules"][0]["psid"] == 2
+    with pytest.raises(MapError, match="is the PSID of map_br_domains.0..rules.0. too"):
+        border_relay.domains_of({"domains": [one, {**two, "rules": [{**two["rules"][0], "psid": 1}]}]})
+
+
+def test_what_is_odd_is_a_warning():
+    warned = []
+    border_relay.domains_of({"domains": [{**MAP_E, "br_address": "2001:db8:5000::1"}]}, warned.append)
+    assert warned == ["map_br_domains[0].br_address: 2001:db8:5000::1: lies in 2001:db8:5000::/40 of map_br_domains[0].rules[0]: "
+                      "never delegate the end-user prefix around it"]
+
+
+@pytest.mark.parametrize("variable", sorted(set(examples.br()) - {"bpf_object"}))
+@pytest.mark.parametrize("value", [None, 5, "\u00b2", [None], {"a": 1}, ["x"], [{}]], ids=str)
+def test_no_value_ends_in_a_traceback(variable, value, monkeypatch):
+    monkeypatch.setattr(bpf_object, "compiled", lambda *_arguments: b"")
+    monkeypatch.setattr(border_relay.render, "generation", lambda *_arguments: {})
+    try:
+        border_relay.alternatives(examples.br(**{variable: value}))
+    except MapError as exc:
+        assert "map_br_" in exc.path
+
+
+@pytest.fixture(params=examples.BR_CASES)
+def generations(request):
+    return examples.br_generations(**examples.BR_CASES[request.param])
+
+
+def test_every_file_is_made(generations):
+    for files in generations.values():
+        assert set(files) == {
+            "instance.json", "parameters.json", *examples.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft",
+            "main/bpftool", "main/tc", "main/mapt.bpf.o", "main/jool.json"}
+        assert files["main/mapt.bpf.o"][:4] == b"\x7fELF"
+
+
+def test_each_translator_is_in_its_settings(generations):
+    for name, files in generations.items():
+        settings = json.loads(files["instance.json"])
+        assert settings["jool"] == name and settings["kernel_modules"] == [name] and name in settings["commands"]
+        assert settings["minimum_kernel"] == "5.19"
+        assert settings["interfaces"]["isp"] == {"variable": "map_br_ipv6_interface", "mtu": 1500, "mtu_variable": "map_br_ipv6_mtu"}
+
+
+def test_the_programs_know_every_rule_and_only_check_beside_jool_mapt(generations):
+    for name, files in generations.items():
+        domains = json.loads(files["parameters.json"])["domains"]
+        updates = [line.split() for line in files["main/bpftool"].splitlines() if line.startswith("map update")]
+        config = [words for words in updates if words[3].endswith("/config")]
+        assert len(config) == 1 and config[0][-4] == ("01" if name == "jool_mapt" else "00")
+        assert len(updates) - 1 == sum(len(domain["rules"]) for domain in domains)
+        assert "mapt_in" in files["main/tc"]
+        assert ("mapt_out" in files["main/tc"]) is (name == "jool_siit")
+
+
+def test_every_ipv4_prefix_ends_here(generations):
+    for files in generations.values():
+        domains = json.loads(files["parameters.json"])["domains"]
+        for prefix in {rule["ipv4_prefix"] for domain in domains for rule in domain["rules"]}:
+            assert files["main/ip"].count(f"route add blackhole {prefix} ") == 1
+            assert files["main/guard.nft"].count(f'ip saddr {prefix} counter name "own_prefix" drop') == 1
+
+
+def test_jool_siit_has_an_entry_per_ipv4_prefix_inside_the_internal_one(generations):
+    files = generations["jool_siit"]
+    jool, parameters = json.loads(files["main/jool.json"]), json.loads(files["parameters.json"])
+    internal = ipaddress.ip_network(parameters["internal_prefix"])
+    assert [entry["ipv4 prefix"] for entry in jool["eamt"]] == [entry["ipv4"] for entry in parameters["ipv4_prefixes"]]
+    for entry in jool["eamt"]:
+        ipv4, ipv6 = ipaddress.ip_network(entry["ipv4 prefix"]), ipaddress.ip_network(entry["ipv6 prefix"])
+        assert ipv6.subnet_of(internal) and 32 - ipv4.prefixlen == 128 - ipv6.prefixlen
+        assert int(ipv6.network_address) & 0xFFFFFFFF == int(ipv4.network_address)
+        assert f"route add {ipv6} via " in files["main/ip"] or f"route add {ipv6.network_address} via " in files["main/ip"]
+    assert jool["global"]["pool6"] == parameters["dmr"] and jool["global"]["lowest-ipv6-mtu"] == parameters["ipv6_mtu"]
+
+
+def test_jool_mapt_has_the_rules():
+    jool = json.loads(examples.br_generations(**examples.BR_CASES["two_domains"])["jool_mapt"]["main/jool.json"])
+    assert jool["fmrt"] == [
+        {"ipv6 prefix": "2001:db8:ce::/51", "ipv4 prefix": "192.0.2.0/24", "ea-bits length": 13, "a": 0},
+        {"ipv6 prefix": "2001:db8:4000::/40", "ipv4 prefix": "198.51.100.0/24", "ea-bits length": 16, "a": 4},
+        {"ipv6 prefix": "2001:db8:5000::/40", "ipv4 prefix": "203.0.113.0/24", "ea-bits length": 4, "a": 4},
+    ]
+    assert jool["global"] == {"pool6": "64:ff9b::/96", "lowest-ipv6-mtu": 1400, "map-t-type": "BR"}
+
+
+def test_explicit_psids_have_jool_siit_only():
+    assert list(examples.br_generations(**examples.BR_CASES["explicit_psids"])) == ["jool_siit"]
+    assert list(examples.br_generations()) == ["jool_mapt", "jool_siit"]
+
+
+def test_one_interface_is_named_once():
+    files = examples.br_generations(**examples.BR_CASES["one_interface"])["jool_siit"]
+    assert files["main/sysctl"].count("accept_ra") == 1
+    assert list(json.loads(files["instance.json"])["interfaces"]) == ["isp"]
+
+
+def test_the_tunnel_has_one_neighbour_for_all_addresses():
+    """Without a gateway each IPv4 address in use is an entry of the neighbour table."""
+    files = examples.br_generations(domains=[MAP_E])["ip6_tunnel"]
+    assert "route add 203.0.113.0/24 via 192.0.0.8 dev br-tun onlink\n" in files["main/ip-late"]
