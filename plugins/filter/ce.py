@@ -144,14 +144,14 @@ _value:
 
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.module_utils.mapping import domain as domain_utils
+from ansible_collections.softwire.map.plugins.module_utils.mapping import calculator
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 
 @map_filter
 def ce(domain: Any, end_user_prefix: Any) -> dict[str, Any]:
     """The MAP parameters of the CE with this end-user IPv6 prefix."""
-    return domain_utils.ce(domain, end_user_prefix, warn=warn)
+    return calculator.ce(domain, end_user_prefix, warn=warn)
 
 
 class FilterModule:

@@ -61,14 +61,14 @@ _value:
 
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.module_utils.mapping import domain as domain_utils
+from ansible_collections.softwire.map.plugins.module_utils.mapping import calculator
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 
 @map_filter
 def ces(domain: Any, prefixes: Any) -> list[dict[str, Any]]:
     """The MAP parameters of the CEs with these end-user IPv6 prefixes."""
-    return domain_utils.ces(domain, prefixes, warn=warn)
+    return calculator.ces(domain, prefixes, warn=warn)
 
 
 class FilterModule:

@@ -90,14 +90,14 @@ _value:
 
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.module_utils.mapping import domain as domain_utils
+from ansible_collections.softwire.map.plugins.module_utils.mapping import calculator
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 
 @map_filter
 def owner(domain: Any, ipv4_address: Any, port: Any = None) -> Any:
     """The parameters of the CE behind an IPv4 address and port, or behind each of a list of pairs."""
-    return domain_utils.owner(domain, ipv4_address, port, warn=warn)
+    return calculator.owner(domain, ipv4_address, port, warn=warn)
 
 
 class FilterModule:

@@ -62,14 +62,14 @@ _value:
 
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.module_utils.mapping import domain as domain_utils
+from ansible_collections.softwire.map.plugins.module_utils.mapping import calculator
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter
 
 
 @map_filter
 def port_ranges(psid: Any, psid_length: Any, psid_offset: Any = 6) -> list[list[int]]:
     """The port set of a PSID as [[low, high], ...]."""
-    return domain_utils.port_set(psid, psid_length, psid_offset)
+    return calculator.port_set(psid, psid_length, psid_offset)
 
 
 class FilterModule:

@@ -7,21 +7,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.module_utils.mapping.arithmetic import port_ranges
-from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import (
-    DEFAULT_PSID_OFFSET,
-    PORTS,
-    integer,
-    interface_id_of,
-    is_list,
-    mapping,
-    parse_domain,
-    prefix,
-    prefixes_between,
-)
+try:
+    import netaddr
+except ImportError:
+    netaddr = None
+
+from ansible_collections.softwire.map.plugins.module_utils.mapping.arithmetic import ipv6_text, port_ranges
+from ansible_collections.softwire.map.plugins.module_utils.mapping.checks import integer, is_list, mapping, prefix
+from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import DEFAULT_PSID_OFFSET, PORTS, interface_id_of, parse_domain
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import Faults, MapError
 
 KEYS = (
@@ -48,7 +46,7 @@ def plan_domain(requirements: Any, warn: Callable[[str], None] | None = None) ->
     ipv6 = prefix(fields.get("ipv6_prefix"), "ipv6_prefix", 6)
     default_offset = DEFAULT_PSID_OFFSET[interface_id_of(fields)]
     psid_offset = integer(fields.get("psid_offset", default_offset), "psid_offset", 0, 15, PORTS)
-    addresses = sum(pool.size for pool in pools)
+    addresses = sum(pool.num_addresses for pool in pools)
     psid_length = _psid_length(fields, addresses, psid_offset)
     capacity = addresses << psid_length
     length = _end_user_prefix_length(fields, ipv6, capacity)
@@ -57,9 +55,9 @@ def plan_domain(requirements: Any, warn: Callable[[str], None] | None = None) ->
          "fmr": fields.get("fmr", False)}
         for pool in pools
     ]
-    start = ipv6.first
+    start = int(ipv6.network_address)
     for rule in sorted(rules, key=lambda rule: -rule["ea_length"]):
-        rule["ipv6_prefix"] = f"{prefixes_between(start, start)[0].partition('/')[0]}/{length - rule['ea_length']}"
+        rule["ipv6_prefix"] = f"{ipv6_text(start)}/{length - rule['ea_length']}"
         start += 1 << (128 - length + rule["ea_length"])
     transport = fields.get("transport", "map-t")
     written = {key: fields[key] for key in ("interface_id", "br_address", "dmr") if key in fields}
@@ -78,7 +76,7 @@ def plan_domain(requirements: Any, warn: Callable[[str], None] | None = None) ->
         "left_over": {
             "subscribers": capacity - int(fields["subscribers"]) if "subscribers" in fields else None,
             "ports_per_address": 65536 - (ports << psid_length),
-            "ipv6_prefixes": prefixes_between(start, ipv6.last),
+            "ipv6_prefixes": prefixes_between(start, int(ipv6.broadcast_address)),
         },
     }
 
@@ -88,7 +86,15 @@ def ports_of(psid_length: int, psid_offset: int) -> int:
     return sum(high - low + 1 for low, high in port_ranges(0, psid_length, psid_offset))
 
 
-def _pools(written: Any) -> list:
+def prefixes_between(first: int, last: int) -> list[str]:
+    """The fewest IPv6 prefixes that hold the addresses (int) from first to last; none where last is before first."""
+    if netaddr is None:
+        reason = "this Python lacks the library netaddr: install it on the controller (pip install netaddr)"
+        raise MapError("netaddr", sys.executable, reason)
+    return [str(network) for network in netaddr.iprange_to_cidrs(netaddr.IPAddress(first, 6), netaddr.IPAddress(last, 6))] if first <= last else []
+
+
+def _pools(written: Any) -> list[IPv4Network]:
     path = "ipv4_pools"
     if written and not is_list(written):
         return [prefix(written, path, 4)]
@@ -97,7 +103,7 @@ def _pools(written: Any) -> list:
     pools = [prefix(pool, f"{path}[{index}]", 4) for index, pool in enumerate(written)]
     for index, pool in enumerate(pools):
         for number, other in enumerate(pools[:index]):
-            if pool.first <= other.last and other.first <= pool.last:
+            if pool.overlaps(other):
                 raise MapError(f"{path}[{index}]", str(pool), f"overlaps {other} of {path}[{number}]: leave one of them out")
     return pools
 
@@ -124,7 +130,7 @@ def _psid_length(fields: dict[str, Any], addresses: int, psid_offset: int) -> in
     return next(length for length in range(longest + 1) if subscribers <= addresses << length)
 
 
-def _end_user_prefix_length(fields: dict[str, Any], ipv6: Any, capacity: int) -> int:
+def _end_user_prefix_length(fields: dict[str, Any], ipv6: IPv6Network, capacity: int) -> int:
     """The length of the end-user prefixes; the IPv6 prefix must hold one for each possible subscriber."""
     path = "end_user_prefix_length"
     needed = (capacity - 1).bit_length()

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any, NamedTuple
 
-from .domain import integer, parse_domain, parse_lw4o6
-from .errors import Faults, MapError
+from .checks import address, integer, mapping, prefix
+from .domain import EXPLICIT_PSID, br_addresses, parse_domain, refuse_no_port
+from .errors import NO_VALUE, Faults, MapError, join_path
 
 RULE, BR, DMR, V4V6BIND, PORTPARAMS, CONT_MAPE, CONT_MAPT, CONT_LW = range(89, 97)
 NAMES = dict(zip(range(89, 97), (
@@ -30,6 +31,39 @@ CONTENTS = {
     V4V6BIND: {PORTPARAMS: (0, 1)},
 }
 FMR_FLAG = 1
+LW4O6_KEYS = ("transport", "br_address", "binding")
+BINDING_KEYS = ("ipv4_address", "ipv6_prefix", "psid_offset", "psid_length", "psid")
+BINDING = "RFC 7598 section 4.4"
+
+
+def parse_lw4o6(value: Any, path: str = "") -> dict[str, Any]:
+    """A lightweight 4over6 "domain", the form in which its DHCPv6 options come and go: {transport, br_address, binding}.
+
+    Its binding, which may be null, has the keys ipv4_address, ipv6_prefix, psid_offset (default 0), psid_length (default 0)
+    and psid, which is null where the address is not shared. Raises MapError.
+    """
+    faults = Faults()
+    fields = mapping(value, path, LW4O6_KEYS, "a lightweight 4over6 domain", faults)
+    faults.refuse()
+    parsed = {"transport": "lw4o6", "br_address": br_addresses(fields, path), "binding": None}
+    if "binding" not in fields:
+        return parsed
+    path = join_path(path, "binding")
+    binding = mapping(fields["binding"], path, BINDING_KEYS, "a binding", faults)
+    faults.refuse()
+    ipv4_address = str(address(binding.get("ipv4_address"), f"{path}.ipv4_address", 4))
+    ipv6_prefix = str(prefix(binding.get("ipv6_prefix"), f"{path}.ipv6_prefix", 6, BINDING))
+    offset = integer(binding.get("psid_offset", 0), f"{path}.psid_offset", 0, 15, EXPLICIT_PSID)
+    length = integer(binding.get("psid_length", 0), f"{path}.psid_length", 0, 16, EXPLICIT_PSID)
+    refuse_no_port(offset, length, f"{path}.psid_offset")
+    psid = binding.get("psid")
+    if length:
+        psid = integer(psid, f"{path}.psid", 0, (1 << length) - 1, EXPLICIT_PSID)
+    elif psid is not None:
+        raise MapError(f"{path}.psid", psid, "needs its psid_length, an integer between 1 and 16", EXPLICIT_PSID)
+    parsed["binding"] = {
+        "ipv4_address": ipv4_address, "ipv6_prefix": ipv6_prefix, "psid_offset": offset, "psid_length": length, "psid": psid}
+    return parsed
 
 
 def options(domain: Any, path: str = "", warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
@@ -151,7 +185,7 @@ def _walk(data: bytes, start: int, end: int) -> Iterator[Option]:
 
 def _fault(data: bytes, at: int, count: int, reason: str, reference: str) -> MapError:
     """What is wrong at an offset; its value are `count` bytes from there."""
-    return MapError(f"byte {at}", data[at:at + count].hex() or "the end", reason, reference)
+    return MapError(f"byte {at}", data[at:at + count].hex() or NO_VALUE, reason, reference)
 
 
 class _Decoder:

@@ -2,45 +2,52 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-
 """The one error of the collection, alone or several at once, and the paths it names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Collection
 from typing import Any
 
 # Enough to see what is wrong; a list of prefixes can be wrong a hundred thousand times.
 SHOWN = 20
+LONGEST = 80  # characters of a value
+# The value of a fault that lies in the name alone.
+NO_VALUE = object()
 
 
 class MapError(ValueError):
     """Something a person wrote that MAP cannot use.
 
     path: where it stands in their data, such as "rules[0].ea_length"
-    value: what stands there; None where something required is not set
+    value: what stands there; None where something required is not set, NO_VALUE where only the path matters
     reason: what is wrong with it and what to do
     reference: the section of the RFC that says so, or None
     """
 
-    def __init__(self, path, value, reason, reference=None):
+    def __init__(self, path: str, value: Any, reason: str, reference: str | None = None) -> None:
         self.path = path
         self.value = value
         self.reason = reason
         self.reference = reference
         super().__init__(path, value, reason, reference)
 
-    def __str__(self):
-        if self.value is None:
-            shown = "not set"
-        elif isinstance(self.value, str) and self.value.strip():
-            shown = str(self.value)
-        else:
-            shown = repr(self.value)
-        if len(shown) > 80:
-            shown = shown[:77] + "..."
+    def __str__(self) -> str:
+        shown = "" if self.value is NO_VALUE else f"{quoted(self.value)}: "
         suffix = f" ({self.reference})" if self.reference else ""
-        return f"{self.path}: {shown}: {self.reason}{suffix}"
+        return f"{self.path}: {shown}{self.reason}{suffix}"
+
+
+def quoted(value: Any) -> str:
+    """A value as an error shows it: text in quotation marks, so that blanks, newlines and no-break spaces can be seen."""
+    if value is None:
+        return "not set"
+    if not isinstance(value, str):
+        shown = repr(value)
+        return shown if len(shown) <= LONGEST else shown[:LONGEST - 3] + "..."
+    shown = repr(str(value))
+    return shown if len(shown) <= LONGEST else shown[:LONGEST - 4] + "..." + shown[-1]
 
 
 class MapErrors(MapError):
@@ -70,10 +77,10 @@ class Faults:
     def add_error(self, error: MapError) -> None:
         self.found += error.faults if isinstance(error, MapErrors) else [error]
 
-    def check(self, function: Callable[..., Any], *args: Any) -> Any:
+    def check(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """What the function returns; None where it raises a MapError, which is collected."""
         try:
-            return function(*args)
+            return function(*args, **named)
         except MapError as exc:
             self.add_error(exc)
             return None
@@ -89,3 +96,9 @@ class Faults:
 def join_path(path: str, key: str) -> str:
     """The path of a key below a path: ("rules[0]", "psid") -> "rules[0].psid"; ("", "dmr") -> "dmr"."""
     return f"{path}.{key}" if path else key
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """The name that was probably meant, as a question; "" where none is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {near[0]}?" if near else ""

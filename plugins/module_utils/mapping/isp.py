@@ -10,6 +10,7 @@ confidence (high or medium), each ISP the evidence for the layout of its interfa
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import unicodedata
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .arithmetic import split_prefix
-from .domain import merged, parse_domain
+from .domain import parse_domain
 from .errors import MapError
 
 RULE_KEYS = ("ipv6_prefix", "ipv4_prefix", "ea_length", "psid_offset", "psid_length")
@@ -39,7 +40,7 @@ def isp_domain(isp: Any, end_user_prefix: Any, isp_path: str = "isp", path: str 
     service = services()[name]
     rule = _matching_rule(service, end_user_prefix, path)
     if rule is None:
-        known = ", ".join(merged([rule["ipv6_prefix"] for rule in service["rules"]]))
+        known = ", ".join(str(network) for network in ipaddress.collapse_addresses(ipaddress.ip_network(rule["ipv6_prefix"]) for rule in service["rules"]))
         others = [other for other, fields in services().items() if _matching_rule(fields, end_user_prefix, path)]
         advice = f"it is one of {others[0]}" if others else "ask for the rule and write a domain"
         raise MapError(path, end_user_prefix, f"is outside every known rule of {name}: {advice}; known are {known}")

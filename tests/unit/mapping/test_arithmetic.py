@@ -219,7 +219,7 @@ def test_map_t_puts_the_complete_address_of_a_host_behind_a_prefix_into_its_map_
 def test_refused_end_user_prefix(end_user_prefix, text):
     with pytest.raises(MapError) as caught:
         ce(end_user_prefix, rule())
-    assert str(caught.value) == f"end_user_prefix: {end_user_prefix}: {text}"
+    assert str(caught.value) == f"end_user_prefix: {end_user_prefix!r}: {text}"
 
 
 @pytest.mark.parametrize(("value", "shown"), [(None, "not set"), (56, "56"), ("", "''"), (["2001:db8::/56"], "['2001:db8::/56']")])

@@ -7,8 +7,8 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from ansible_collections.softwire.map.plugins.module_utils.mapping.dhcpv6 import domain_of, options
-from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import parse_domain, parse_lw4o6
+from ansible_collections.softwire.map.plugins.module_utils.mapping.dhcpv6 import domain_of, options, parse_lw4o6
+from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import parse_domain
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -132,76 +132,76 @@ def test_defaults_of_what_is_not_there():
         # Not hex.
         (None, "option: not set: must be hex, two digits for each byte"),
         ("", "option: '': must be hex"),
-        ("005", "option: 005: must be hex"),
-        ("00:5e:000", "option: 00:5e:000: must be hex"),
-        ("0x5e", "option: 0x5e: must be hex"),
+        ("005", "option: '005': must be hex"),
+        ("00:5e:000", "option: '00:5e:000': must be hex"),
+        ("0x5e", "option: '0x5e': must be hex"),
         (5, "option: 5: must be hex"),
         # Truncated.
-        ("005e", "byte 0: 005e: is no option: a code and a length are 4 bytes, here are 2"),
-        ("005e0001", "byte 2: 0001: says that option 94 has 1 bytes, here are 0"),
-        (option(94, rule(), BR)[:-2], "byte 2: 0025: says that option 94 has 37 bytes, here are 36"),
-        (option(94, rule(), BR[:-2]), "byte 23: 0010: says that option 90 has 16 bytes, here are 15"),
-        (option(94, rule(), BR[:-2]) + option(23, "00"), "byte 23: 0010: says that option 90 has 16 bytes, here are 15"),
-        (option(94, rule(), BR, "00"), "byte 41: 00: is no option: a code and a length are 4 bytes, here are 1"),
-        (option(94, rule(), BR) + "ff", "byte 41: ff: is no option"),
-        (option(94, option(89, "0110"), BR), "byte 8: 0110: S46_RULE ends within its flags and lengths: 3 bytes are needed, here are 2"),
-        (option(94, option(89, "0110180102"), BR), "byte 11: 0102: S46_RULE ends within its IPv4 prefix: 4 bytes are needed, here are 2"),
-        (option(94, option(89, "01101801020300"), BR), "byte 15: the end: S46_RULE ends within its prefix length"),
-        (option(94, option(89, "011018010203002220010d"), BR), "byte 16: 20010d: S46_RULE ends within its IPv6 prefix: 5 bytes are needed, here are 3"),
-        (option(94, rule(inside="005d"), BR), "byte 21: 005d: is no option"),
-        (option(94, rule(), option(90, "2001")), "byte 25: 2001: S46_BR ends within its IPv6 address: 16 bytes are needed, here are 2"),
-        (option(95, rule(), option(91)), "byte 25: the end: S46_DMR ends within its prefix length: 1 bytes"),
-        (option(95, rule(), dmr("600064")), "byte 26: 0064: S46_DMR ends within its IPv6 prefix: 12 bytes are needed, here are 2"),
-        (option(94, rule(inside=option(93, "06")), BR), "byte 25: 06: S46_PORTPARAMS ends within its offset and PSID: 4 bytes"),
-        (option(96, BR, option(92, "c000")), "byte 28: c000: S46_V4V6BIND ends within its IPv4 address"),
+        ("005e", "byte 0: '005e': is no option: a code and a length are 4 bytes, here are 2"),
+        ("005e0001", "byte 2: '0001': says that option 94 has 1 bytes, here are 0"),
+        (option(94, rule(), BR)[:-2], "byte 2: '0025': says that option 94 has 37 bytes, here are 36"),
+        (option(94, rule(), BR[:-2]), "byte 23: '0010': says that option 90 has 16 bytes, here are 15"),
+        (option(94, rule(), BR[:-2]) + option(23, "00"), "byte 23: '0010': says that option 90 has 16 bytes, here are 15"),
+        (option(94, rule(), BR, "00"), "byte 41: '00': is no option: a code and a length are 4 bytes, here are 1"),
+        (option(94, rule(), BR) + "ff", "byte 41: 'ff': is no option"),
+        (option(94, option(89, "0110"), BR), "byte 8: '0110': S46_RULE ends within its flags and lengths: 3 bytes are needed, here are 2"),
+        (option(94, option(89, "0110180102"), BR), "byte 11: '0102': S46_RULE ends within its IPv4 prefix: 4 bytes are needed, here are 2"),
+        (option(94, option(89, "01101801020300"), BR), "byte 15: S46_RULE ends within its prefix length"),
+        (option(94, option(89, "011018010203002220010d"), BR), "byte 16: '20010d': S46_RULE ends within its IPv6 prefix: 5 bytes are needed, here are 3"),
+        (option(94, rule(inside="005d"), BR), "byte 21: '005d': is no option"),
+        (option(94, rule(), option(90, "2001")), "byte 25: '2001': S46_BR ends within its IPv6 address: 16 bytes are needed, here are 2"),
+        (option(95, rule(), option(91)), "byte 25: S46_DMR ends within its prefix length: 1 bytes"),
+        (option(95, rule(), dmr("600064")), "byte 26: '0064': S46_DMR ends within its IPv6 prefix: 12 bytes are needed, here are 2"),
+        (option(94, rule(inside=option(93, "06")), BR), "byte 25: '06': S46_PORTPARAMS ends within its offset and PSID: 4 bytes"),
+        (option(96, BR, option(92, "c000")), "byte 28: 'c000': S46_V4V6BIND ends within its IPv4 address"),
         # Over-long.
-        (option(94, rule(), option(90, BR[8:], "ffff")), "byte 41: ffff: S46_BR is 2 bytes longer than what it holds"),
-        (option(95, rule(), dmr("600064ff9b000000000000000000")), "byte 38: 00: S46_DMR is 1 bytes longer than what it holds"),
-        (option(94, rule(inside=option(93, "0600000000")), BR), "byte 29: 00: S46_PORTPARAMS is 1 bytes longer than what it holds"),
+        (option(94, rule(), option(90, BR[8:], "ffff")), "byte 41: 'ffff': S46_BR is 2 bytes longer than what it holds"),
+        (option(95, rule(), dmr("600064ff9b000000000000000000")), "byte 38: '00': S46_DMR is 1 bytes longer than what it holds"),
+        (option(94, rule(inside=option(93, "0600000000")), BR), "byte 29: '00': S46_PORTPARAMS is 1 bytes longer than what it holds"),
         # Misnested, missing, too many.
-        (option(94, rule(), BR, dmr()), "byte 41: 005b: S46_DMR must not stand in S46_CONT_MAPE (RFC 7598 section 5.1)"),
-        (option(95, rule(), BR, dmr()), "byte 21: 005a: S46_BR must not stand in S46_CONT_MAPT (RFC 7598 section 5.2)"),
-        (option(96, rule(), BR), "byte 4: 0059: S46_RULE must not stand in S46_CONT_LW (RFC 7598 section 5.3)"),
-        (option(94, rule(), BR, PORTS), "byte 41: 005d: S46_PORTPARAMS must not stand in S46_CONT_MAPE"),
-        (option(94, rule(inside=BR), BR), "byte 21: 005a: S46_BR must not stand in S46_RULE (RFC 7598 section 4.1)"),
-        (option(94, rule(inside=rule()), BR), "byte 21: 0059: S46_RULE must not stand in S46_RULE"),
-        (option(94, option(94, rule(), BR)), "byte 4: 005e: S46_CONT_MAPE must not stand in S46_CONT_MAPE"),
-        (option(96, BR, bind(inside=BR)), "byte 40: 005a: S46_BR must not stand in S46_V4V6BIND"),
-        (rule() + BR, "byte 0: 0059: no container is here: there are 94 (S46_CONT_MAPE), 95 (S46_CONT_MAPT), 96 (S46_CONT_LW)"),
-        (option(94, rule(), BR) + option(95, rule(), dmr()), "byte 41: 005f: is a second container"),
-        (option(94), "byte 0: 005e: S46_CONT_MAPE has no S46_RULE, which it needs"),
-        (option(23, "00") + option(94, rule()), "byte 5: 005e: S46_CONT_MAPE has no S46_BR, which it needs"),
-        (option(95, rule()), "byte 0: 005f: S46_CONT_MAPT has no S46_DMR, which it needs"),
-        (option(96, bind()), "byte 0: 0060: S46_CONT_LW has no S46_BR, which it needs"),
-        (option(95, dmr(), rule(), dmr()), "byte 38: 005b: is a second S46_DMR in S46_CONT_MAPT, which takes one"),
-        (option(96, BR, bind(), bind()), "byte 40: 005c: is a second S46_V4V6BIND in S46_CONT_LW"),
-        (option(94, rule(inside=ports() + ports()), BR), "byte 29: 005d: is a second S46_PORTPARAMS in S46_RULE"),
+        (option(94, rule(), BR, dmr()), "byte 41: '005b': S46_DMR must not stand in S46_CONT_MAPE (RFC 7598 section 5.1)"),
+        (option(95, rule(), BR, dmr()), "byte 21: '005a': S46_BR must not stand in S46_CONT_MAPT (RFC 7598 section 5.2)"),
+        (option(96, rule(), BR), "byte 4: '0059': S46_RULE must not stand in S46_CONT_LW (RFC 7598 section 5.3)"),
+        (option(94, rule(), BR, PORTS), "byte 41: '005d': S46_PORTPARAMS must not stand in S46_CONT_MAPE"),
+        (option(94, rule(inside=BR), BR), "byte 21: '005a': S46_BR must not stand in S46_RULE (RFC 7598 section 4.1)"),
+        (option(94, rule(inside=rule()), BR), "byte 21: '0059': S46_RULE must not stand in S46_RULE"),
+        (option(94, option(94, rule(), BR)), "byte 4: '005e': S46_CONT_MAPE must not stand in S46_CONT_MAPE"),
+        (option(96, BR, bind(inside=BR)), "byte 40: '005a': S46_BR must not stand in S46_V4V6BIND"),
+        (rule() + BR, "byte 0: '0059': no container is here: there are 94 (S46_CONT_MAPE), 95 (S46_CONT_MAPT), 96 (S46_CONT_LW)"),
+        (option(94, rule(), BR) + option(95, rule(), dmr()), "byte 41: '005f': is a second container"),
+        (option(94), "byte 0: '005e': S46_CONT_MAPE has no S46_RULE, which it needs"),
+        (option(23, "00") + option(94, rule()), "byte 5: '005e': S46_CONT_MAPE has no S46_BR, which it needs"),
+        (option(95, rule()), "byte 0: '005f': S46_CONT_MAPT has no S46_DMR, which it needs"),
+        (option(96, bind()), "byte 0: '0060': S46_CONT_LW has no S46_BR, which it needs"),
+        (option(95, dmr(), rule(), dmr()), "byte 38: '005b': is a second S46_DMR in S46_CONT_MAPT, which takes one"),
+        (option(96, BR, bind(), bind()), "byte 40: '005c': is a second S46_V4V6BIND in S46_CONT_LW"),
+        (option(94, rule(inside=ports() + ports()), BR), "byte 29: '005d': is a second S46_PORTPARAMS in S46_RULE"),
         # Values that contradict the format, MAP or each other.
         (option(94, rule(ea="31"), BR), "byte 9 (rules[0].ea_length): 49: must be an integer between 0 and 48"),
         (option(94, rule(ea="19"), BR), "byte 9 (rules[0].ea_length): 25: gives a PSID of 17 bits"),
-        (option(94, rule(ipv4="2101020300"), BR), "byte 10: 21: an IPv4 prefix of 33 bits; at most 32 (RFC 7598 section 4.1)"),
-        (option(94, rule(ipv6="81" + "00" * 17), BR), "byte 15: 81: an IPv6 prefix of 129 bits; at most 128"),
-        (option(94, rule(ipv6="2220010db83f"), BR), "byte 15 (rules[0].ipv6_prefix): 2001:db8:3f00::/34: has bits set after its first 34"),
-        (option(94, rule(), rule(ipv6="30200100000000"), BR), "byte 27 (rules[1].ipv4_prefix): 1.2.3.0/24: overlaps"),
-        (option(94, rule(), rule(ipv4="1801020400"), BR), "byte 32 (rules[1].ipv6_prefix): 2001:db8::/34: is the prefix of rules[0] too"),
+        (option(94, rule(ipv4="2101020300"), BR), "byte 10: '21': an IPv4 prefix of 33 bits; at most 32 (RFC 7598 section 4.1)"),
+        (option(94, rule(ipv6="81" + "00" * 17), BR), "byte 15: '81': an IPv6 prefix of 129 bits; at most 128"),
+        (option(94, rule(ipv6="2220010db83f"), BR), "byte 15 (rules[0].ipv6_prefix): '2001:db8:3f00::/34': has bits set after its first 34"),
+        (option(94, rule(), rule(ipv6="30200100000000"), BR), "byte 27 (rules[1].ipv4_prefix): '1.2.3.0/24': overlaps"),
+        (option(94, rule(), rule(ipv4="1801020400"), BR), "byte 32 (rules[1].ipv6_prefix): '2001:db8::/34': is the prefix of rules[0] too"),
         (option(94, rule(inside=ports("10")), BR), "byte 25 (rules[0].psid_offset): 16: must be an integer between 0 and 15"),
         (option(94, rule(inside=ports("09")), BR), "byte 25 (rules[0].psid_offset): 9: leaves no port"),
-        (option(94, rule(inside=ports("00", "11")), BR), "byte 26: 11: a PSID of 17 bits; at most 16 (RFC 7598 section 4.5)"),
+        (option(94, rule(inside=ports("00", "11")), BR), "byte 26: '11': a PSID of 17 bits; at most 16 (RFC 7598 section 4.5)"),
         (option(94, rule(inside=PORTS), BR), "byte 27 (rules[0].psid): 127: an explicit PSID needs ea_length 0 and an IPv4 prefix of /32"),
         (option(96, BR, bind(ports("0a", "07"))), "byte 44 (binding.psid_offset): 10: leaves no port"),
-        (option(96, BR, bind(ipv6="3720010db8001235")), "byte 32 (binding.ipv6_prefix): 2001:db8:12:3500::/55: has bits set"),
-        (option(95, rule(), dmr("2120010db800")), "byte 25 (dmr): 2001:db8::/33: must have one of the lengths 32, 40, 48, 56, 64, 96"),
-        (option(94, rule(), option(90, "ff02" + "00" * 14)), "byte 25 (br_address[0]): ff02::: must be a unicast IPv6 address"),
+        (option(96, BR, bind(ipv6="3720010db8001235")), "byte 32 (binding.ipv6_prefix): '2001:db8:12:3500::/55': has bits set"),
+        (option(95, rule(), dmr("2120010db800")), "byte 25 (dmr): '2001:db8::/33': must have one of the lengths 32, 40, 48, 56, 64, 96"),
+        (option(94, rule(), option(90, "ff02" + "00" * 14)), "byte 25 (br_address[0]): 'ff02::': must be a unicast IPv6 address"),
         (
             option(95, rule(), dmr("4020010db800000000")),
-            "byte 25 (dmr): 2001:db8::/64: overlaps 2001:db8::/34 of rules[0]: an IPv6 address would stand for a CE and",
+            "byte 25 (dmr): '2001:db8::/64': overlaps 2001:db8::/34 of rules[0]: an IPv6 address would stand for a CE and",
         ),
         (
             option(94, rule(ea="31", inside=ports("10")), BR),
             "2 faults:\n- byte 9 (rules[0].ea_length): 49: must be an integer between 0 and 48 (RFC 7597 section 5)\n"
             "- byte 25 (rules[0].psid_offset): 16: must be an integer between 0 and 15",
         ),
-        (option(94, rule(), BR, BR), "byte 45 (br_address[1]): 2001:db8::1: is the same address as br_address[0]"),
+        (option(94, rule(), BR, BR), "byte 45 (br_address[1]): '2001:db8::1': is the same address as br_address[0]"),
     ],
 )
 def test_refused_option(text, start):
@@ -212,10 +212,10 @@ def test_refused_option(text, start):
     ("text", "code", "start"),
     [
         (rule() + BR, 93, "code: 93: must be an integer between 94 and 96"),
-        (rule() + BR, "x", "code: x: must be an integer between 94 and 96"),
-        (rule() + BR, 95, "byte 17: 005a: S46_BR must not stand in S46_CONT_MAPT"),
-        (option(94, rule(), BR), 94, "byte 0: 005e: S46_CONT_MAPE must not stand in S46_CONT_MAPE"),
-        (rule() + BR[:-2], "94", "byte 19: 0010: says that option 90 has 16 bytes, here are 15"),
+        (rule() + BR, "x", "code: 'x': must be an integer between 94 and 96"),
+        (rule() + BR, 95, "byte 17: '005a': S46_BR must not stand in S46_CONT_MAPT"),
+        (option(94, rule(), BR), 94, "byte 0: '005e': S46_CONT_MAPE must not stand in S46_CONT_MAPE"),
+        (rule() + BR[:-2], "94", "byte 19: '0010': says that option 90 has 16 bytes, here are 15"),
     ],
 )
 def test_refused_body(text, code, start):
@@ -225,13 +225,13 @@ def test_refused_body(text, code, start):
 @pytest.mark.parametrize(
     ("domain", "text"),
     [
-        ({**MAP_E, "interface_id": "draft03"}, "interface_id: draft03: has no place in the options"),
+        ({**MAP_E, "interface_id": "draft03"}, "interface_id: 'draft03': has no place in the options"),
         ({**MAP_E, "rules": []}, "rules: []: must be a list of at least one rule"),
-        ("map-e", "domain: map-e: must be a MAP domain"),
+        ("map-e", "domain: 'map-e': must be a MAP domain"),
         ({**LW4O6, "rules": []}, "rules: []: is not a key of a lightweight 4over6 domain; there are transport, br_address, binding"),
         ({**LW4O6, "br_address": None}, "br_address: not set: is required for transport lw4o6"),
-        ({**LW4O6, "binding": "x"}, "binding: x: must be a binding, a dict"),
-        ({**LW4O6, "binding": {**BINDING, "ipv4_address": "192.0.2.0/24"}}, "binding.ipv4_address: 192.0.2.0/24: must be an IPv4 address"),
+        ({**LW4O6, "binding": "x"}, "binding: 'x': must be a binding, a dict"),
+        ({**LW4O6, "binding": {**BINDING, "ipv4_address": "192.0.2.0/24"}}, "binding.ipv4_address: '192.0.2.0/24': must be an IPv4 address"),
         ({**LW4O6, "binding": {**BINDING, "ipv6_prefix": None}}, "binding.ipv6_prefix: not set: must be an IPv6 prefix"),
         ({**LW4O6, "binding": {**BINDING, "psid": 128}}, "binding.psid: 128: must be an integer between 0 and 127"),
         ({**LW4O6, "binding": {**BINDING, "psid_length": 0}}, "binding.psid: 127: needs its psid_length"),
@@ -252,7 +252,7 @@ def test_refused_domain(domain, text):
 def test_the_roles_refuse_lightweight_4over6():
     with pytest.raises(MapError) as caught:
         parse_domain(LW4O6, "map_domain")
-    assert str(caught.value).startswith("map_domain.transport: lw4o6: lightweight 4over6 is not MAP")
+    assert str(caught.value).startswith("map_domain.transport: 'lw4o6': lightweight 4over6 is not MAP")
 
 
 @st.composite
@@ -273,9 +273,18 @@ def half(first_bit):
         lambda number: str(ipaddress.IPv6Network((first_bit << 127 | number << (128 - length), length)))))
 
 
+def of_customers(text):
+    """Whether customers can have these addresses; a longer prefix may also hold some that they cannot."""
+    network = ipaddress.ip_network(text)
+    first, last = network.network_address, network.broadcast_address
+    kinds = ("is_multicast", "is_loopback", "is_link_local")
+    return not (any(getattr(first, kind) and getattr(last, kind) for kind in kinds)
+                or network.version == 4 and (last.packed[0] == 0 or first.packed[0] >= 240))
+
+
 @st.composite
 def rules(draw):
-    ipv6_prefix, ipv4_prefix = draw(half(1)), draw(prefixes(32))
+    ipv6_prefix, ipv4_prefix = draw(half(1).filter(of_customers)), draw(prefixes(32).filter(of_customers))
     ipv6_length, ipv4_length = (int(text.split("/")[1]) for text in (ipv6_prefix, ipv4_prefix))
     written = {"ipv6_prefix": ipv6_prefix, "ipv4_prefix": ipv4_prefix, "fmr": draw(st.booleans())}
     if ipv4_length == 32 and draw(st.booleans()):

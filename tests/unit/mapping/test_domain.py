@@ -8,8 +8,8 @@ import copy
 import time
 
 import pytest
-from ansible_collections.softwire.map.plugins.module_utils.mapping import domain as domain_utils
-from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import ce, ces, owner, parse_domain, port_set
+from ansible_collections.softwire.map.plugins.module_utils.mapping.calculator import ce, ces, owner, port_set
+from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import parse_domain
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError, MapErrors
 
 RULE = {"ipv6_prefix": "2001:db8::/40", "ipv4_prefix": "192.0.2.0/24", "ea_length": 16}
@@ -118,21 +118,20 @@ def test_legal(domain):
             "map_domain: not set: must be a MAP domain, a dict with some of the keys transport, interface_id, "
             "br_address, dmr, rules",
         ),
-        ("ocn", "map_domain: ocn: must be a MAP domain"),
+        ("ocn", "map_domain: 'ocn': must be a MAP domain"),
         ([RULE], "map_domain: [{'ipv6_prefix': '2001:db8::/40', "),
         (
             {**MAP_E, "ruels": 1},
-            "map_domain.ruels: 1: is not a key of a MAP domain; there are transport, interface_id, br_address, dmr, "
-            "rules",
+            "map_domain.ruels: 1: is not a key of a MAP domain, did you mean rules?",
         ),
         (without(MAP_E, "transport"), "map_domain.transport: not set: must be one of map-e, map-t"),
-        ({**MAP_E, "transport": "map-x"}, "map_domain.transport: map-x: must be one of map-e, map-t"),
+        ({**MAP_E, "transport": "map-x"}, "map_domain.transport: 'map-x': must be one of map-e, map-t"),
         (
             {"transport": "lw4o6", "br_address": ["2001:db8::1"], "binding": {}},
-            "map_domain.transport: lw4o6: lightweight 4over6 is not MAP: it has a binding for each customer edge, no rules; use map-e",
+            "map_domain.transport: 'lw4o6': lightweight 4over6 is not MAP: it has a binding for each customer edge, no rules; use map-e",
         ),
         ({**MAP_E, "transport": ["map-e"]}, "map_domain.transport: ['map-e']: must be one of map-e, map-t"),
-        ({**MAP_E, "interface_id": "draft3"}, "map_domain.interface_id: draft3: must be one of rfc7597, draft03"),
+        ({**MAP_E, "interface_id": "draft3"}, "map_domain.interface_id: 'draft3': must be one of rfc7597, draft03"),
         # BR address and DMR.
         (
             without(MAP_E, "br_address"),
@@ -144,45 +143,45 @@ def test_legal(domain):
         ),
         (
             {**MAP_E, "br_address": "2001:db8::1/64"},
-            "map_domain.br_address: 2001:db8::1/64: must be a unicast IPv6 address without length, such as "
+            "map_domain.br_address: '2001:db8::1/64': must be a unicast IPv6 address without length, such as "
             f"2001:db8:ffff::1 {BR}",
         ),
         (
             {**MAP_E, "br_address": ["2001:db8::1", "192.0.2.1"]},
-            "map_domain.br_address[1]: 192.0.2.1: must be a unicast IPv6 address",
+            "map_domain.br_address[1]: '192.0.2.1': must be a unicast IPv6 address",
         ),
         (
             {**MAP_E, "br_address": ["2001:db8::1", "2001:DB8::1"]},
-            "map_domain.br_address[1]: 2001:db8::1: is the same address as map_domain.br_address[0]",
+            "map_domain.br_address[1]: '2001:db8::1': is the same address as map_domain.br_address[0]",
         ),
-        ({**MAP_E, "br_address": "ff02::1"}, "map_domain.br_address: ff02::1: must be a unicast IPv6 address"),
-        ({**MAP_E, "br_address": "::"}, "map_domain.br_address: ::: must be a unicast IPv6 address"),
+        ({**MAP_E, "br_address": "ff02::1"}, "map_domain.br_address: 'ff02::1': must be a unicast IPv6 address"),
+        ({**MAP_E, "br_address": "::"}, "map_domain.br_address: '::': must be a unicast IPv6 address"),
         ({**MAP_E, "br_address": 1}, "map_domain.br_address: 1: must be a unicast IPv6 address"),
         (
             {**MAP_E, "dmr": "64:ff9b::/96"},
-            f"map_domain.dmr: 64:ff9b::/96: is for transport map-t only: remove it, or set transport to map-t {DMR}",
+            f"map_domain.dmr: '64:ff9b::/96': is for transport map-t only: remove it, or set transport to map-t {DMR}",
         ),
         (
             {**MAP_T, "br_address": "2001:db8::1"},
-            "map_domain.br_address: 2001:db8::1: is for transport map-e only: a MAP-T domain reaches its BR through "
+            "map_domain.br_address: '2001:db8::1': is for transport map-e only: a MAP-T domain reaches its BR through "
             f"dmr {DMR}",
         ),
         (without(MAP_T, "dmr"), f"map_domain.dmr: not set: is required for transport map-t: the IPv6 prefix of the BR {DMR}"),
         (
             {**MAP_T, "dmr": "2001:db8::/65"},
-            f"map_domain.dmr: 2001:db8::/65: must have one of the lengths 32, 40, 48, 56, 64, 96 {EMBEDDED}",
+            f"map_domain.dmr: '2001:db8::/65': must have one of the lengths 32, 40, 48, 56, 64, 96 {EMBEDDED}",
         ),
         (
             {**MAP_T, "dmr": "2001:db8::/128"},
-            f"map_domain.dmr: 2001:db8::/128: must have one of the lengths 32, 40, 48, 56, 64, 96 {EMBEDDED}",
+            f"map_domain.dmr: '2001:db8::/128': must have one of the lengths 32, 40, 48, 56, 64, 96 {EMBEDDED}",
         ),
         (
             {**MAP_T, "dmr": "2001:db8:0:0:100::/96"},
-            f"map_domain.dmr: 2001:db8:0:0:100::/96: must have zero in its bits 64 to 71 (the ninth byte) {EMBEDDED}",
+            f"map_domain.dmr: '2001:db8:0:0:100::/96': must have zero in its bits 64 to 71 (the ninth byte) {EMBEDDED}",
         ),
         (
             {**MAP_T, "dmr": "2001:db8::1/96"},
-            "map_domain.dmr: 2001:db8::1/96: has bits set after its first 96: write 2001:db8::/96, or the length that "
+            "map_domain.dmr: '2001:db8::1/96': has bits set after its first 96: write 2001:db8::/96, or the length that "
             f"is meant {DMR}",
         ),
         # The list of rules and a rule's keys.
@@ -191,9 +190,9 @@ def test_legal(domain):
         ({**MAP_E, "rules": RULE}, "map_domain.rules: {'ipv6_prefix': '2001:db8::/40', "),
         (
             {**MAP_E, "rules": [RULE, "x"]},
-            "map_domain.rules[1]: x: must be a rule, a dict with some of the keys ipv6_prefix, ipv4_prefix, ",
+            "map_domain.rules[1]: 'x': must be a rule, a dict with some of the keys ipv6_prefix, ipv4_prefix, ",
         ),
-        (with_rule(ea_len=16), "map_domain.rules[0].ea_len: 16: is not a key of a rule; there are ipv6_prefix, "),
+        (with_rule(ea_len=16), "map_domain.rules[0].ea_len: 16: is not a key of a rule, did you mean ea_length?"),
         # Prefixes.
         (
             with_rule(ipv6_prefix=None),
@@ -202,52 +201,61 @@ def test_legal(domain):
         ),
         (
             with_rule(ipv6_prefix="2001:db8::"),
-            "map_domain.rules[0].ipv6_prefix: 2001:db8::: must be an IPv6 prefix with its length",
+            "map_domain.rules[0].ipv6_prefix: '2001:db8::': must be an IPv6 prefix with its length",
         ),
         (
             with_rule(ipv6_prefix="192.0.2.0/24"),
-            "map_domain.rules[0].ipv6_prefix: 192.0.2.0/24: must be an IPv6 prefix with its length",
+            "map_domain.rules[0].ipv6_prefix: '192.0.2.0/24': must be an IPv6 prefix with its length",
         ),
         (
             with_rule(ipv6_prefix="2001:db8::/129"),
-            "map_domain.rules[0].ipv6_prefix: 2001:db8::/129: must be an IPv6 prefix with its length",
+            "map_domain.rules[0].ipv6_prefix: '2001:db8::/129': must be an IPv6 prefix with its length",
         ),
         (
             with_rule(ipv6_prefix="2001:db8:1::/32"),
-            "map_domain.rules[0].ipv6_prefix: 2001:db8:1::/32: has bits set after its first 32: write 2001:db8::/32, "
+            "map_domain.rules[0].ipv6_prefix: '2001:db8:1::/32': has bits set after its first 32: write 2001:db8::/32, "
             f"or the length that is meant {ALGORITHM}",
         ),
         (
             with_rule(ipv4_prefix="192.0.2.1/24"),
-            "map_domain.rules[0].ipv4_prefix: 192.0.2.1/24: has bits set after its first 24: write 192.0.2.0/24, or "
+            "map_domain.rules[0].ipv4_prefix: '192.0.2.1/24': has bits set after its first 24: write 192.0.2.0/24, or "
             f"the length that is meant {ALGORITHM}",
         ),
         (
             with_rule(ipv4_prefix="192.0.2.0/255.255.255.0"),
-            "map_domain.rules[0].ipv4_prefix: 192.0.2.0/255.255.255.0: must be an IPv4 prefix with its length, such as"
+            "map_domain.rules[0].ipv4_prefix: '192.0.2.0/255.255.255.0': must be an IPv4 prefix with its length, such as"
             f" 192.0.2.0/24 {ALGORITHM}",
         ),
         (
             with_rule(ipv4_prefix="192.0.2/24"),
-            "map_domain.rules[0].ipv4_prefix: 192.0.2/24: must be an IPv4 prefix with its length",
+            "map_domain.rules[0].ipv4_prefix: '192.0.2/24': must be an IPv4 prefix with its length",
         ),
         (
             with_rule(ipv4_prefix="010.0.0.0/8"),
-            "map_domain.rules[0].ipv4_prefix: 010.0.0.0/8: must be an IPv4 prefix with its length",
+            "map_domain.rules[0].ipv4_prefix: '010.0.0.0/8': must be an IPv4 prefix with its length",
         ),
         (
             with_rule(ipv4_prefix="192.0.2.0/33"),
-            "map_domain.rules[0].ipv4_prefix: 192.0.2.0/33: must be an IPv4 prefix with its length",
+            "map_domain.rules[0].ipv4_prefix: '192.0.2.0/33': must be an IPv4 prefix with its length",
         ),
         (with_rule(ipv4_prefix=24), "map_domain.rules[0].ipv4_prefix: 24: must be an IPv4 prefix with its length"),
+        *(
+            (with_rule(**fields), f"map_domain.rules[0].{name}: {value!r}: lies in {inside}, where no customer has addresses (RFC 6890)")
+            for name, value, inside in (
+                ("ipv4_prefix", "0.0.0.0/8", "0.0.0.0/8 (this network)"), ("ipv4_prefix", "127.1.0.0/16", "127.0.0.0/8 (loopback)"),
+                ("ipv4_prefix", "169.254.0.0/24", "169.254.0.0/16 (link-local)"), ("ipv4_prefix", "233.252.0.0/24", "224.0.0.0/4 (multicast)"),
+                ("ipv4_prefix", "255.255.255.0/24", "240.0.0.0/4 (reserved)"), ("ipv6_prefix", "::/40", "::/8 (reserved)"),
+                ("ipv6_prefix", "fe80::/40", "fe80::/10 (link-local)"), ("ipv6_prefix", "ff02::/40", "ff00::/8 (multicast)"))
+            for fields in ({name: value},)
+        ),
         # EA bits.
         (with_rule(ea_length=None), f"map_domain.rules[0].ea_length: not set: must be an integer between 0 and 48 {ALGORITHM}"),
         (with_rule(ea_length=49), f"map_domain.rules[0].ea_length: 49: must be an integer between 0 and 48 {ALGORITHM}"),
-        (with_rule(ea_length="49"), f"map_domain.rules[0].ea_length: 49: must be an integer between 0 and 48 {ALGORITHM}"),
+        (with_rule(ea_length="49"), f"map_domain.rules[0].ea_length: '49': must be an integer between 0 and 48 {ALGORITHM}"),
         (with_rule(ea_length=-1), "map_domain.rules[0].ea_length: -1: must be an integer between 0 and 48"),
         (with_rule(ea_length=True), "map_domain.rules[0].ea_length: True: must be an integer between 0 and 48"),
         (with_rule(ea_length=16.0), "map_domain.rules[0].ea_length: 16.0: must be an integer between 0 and 48"),
-        (with_rule(ea_length="sixteen"), "map_domain.rules[0].ea_length: sixteen: must be an integer between 0 and 48"),
+        (with_rule(ea_length="sixteen"), "map_domain.rules[0].ea_length: 'sixteen': must be an integer between 0 and 48"),
         (with_rule(ea_length=""), "map_domain.rules[0].ea_length: '': must be an integer between 0 and 48"),
         (
             with_rule(ea_length=25),
@@ -271,7 +279,7 @@ def test_legal(domain):
             f"correct ea_length {BMR}",
         ),
         (with_rule(psid_length=17), f"map_domain.rules[0].psid_length: 17: must be an integer between 0 and 16 {PORTS}"),
-        (with_rule(fmr="yes"), "map_domain.rules[0].fmr: yes: must be true or false"),
+        (with_rule(fmr="on"), "map_domain.rules[0].fmr: 'on': must be true or false"),
         (with_rule(fmr=1), "map_domain.rules[0].fmr: 1: must be true or false"),
         # The explicit PSID.
         (
@@ -299,7 +307,11 @@ def test_legal(domain):
             "map_domain.rules[0].psid_length: not set: an explicit PSID needs its length, an integer between 1 and 16 "
             f"{EXPLICIT_PSID}",
         ),
-        (with_rule(**{**EXPLICIT, "psid_length": 0}), "map_domain.rules[0].psid_length: 0: an explicit PSID needs its length"),
+        (
+            with_rule(**{**EXPLICIT, "psid_length": 0, "psid": 0}),
+            "map_domain.rules[0].psid: 0: has psid_length 0, which says that the address is not shared: remove psid "
+            f"{EXPLICIT_PSID}",
+        ),
         (
             with_rule(**{**EXPLICIT, "psid": 256}),
             f"map_domain.rules[0].psid: 256: is wider than its psid_length of 8: at most 255 {EXPLICIT_PSID}",
@@ -312,35 +324,35 @@ def test_legal(domain):
         # A rule and the DMR.
         (
             {**MAP_T, "dmr": "2001:db8::/96"},
-            f"map_domain.dmr: 2001:db8::/96: overlaps 2001:db8::/40 of map_domain.rules[0]: an IPv6 address would stand for a CE and "
+            f"map_domain.dmr: '2001:db8::/96': overlaps 2001:db8::/40 of map_domain.rules[0]: an IPv6 address would stand for a CE and "
             f"for the rest of the internet {DMR}",
         ),
-        ({**MAP_T, "dmr": "2001:db8::/32"}, "map_domain.dmr: 2001:db8::/32: overlaps 2001:db8::/40 of map_domain.rules[0]"),
+        ({**MAP_T, "dmr": "2001:db8::/32"}, "map_domain.dmr: '2001:db8::/32': overlaps 2001:db8::/40 of map_domain.rules[0]"),
         # Two rules.
         (
             with_rules({}, {"ipv4_prefix": "192.0.3.0/24"}),
-            "map_domain.rules[1].ipv6_prefix: 2001:db8::/40: is the prefix of map_domain.rules[0] too: an end-user "
+            "map_domain.rules[1].ipv6_prefix: '2001:db8::/40': is the prefix of map_domain.rules[0] too: an end-user "
             f"prefix below it would match two rules {BMR}",
         ),
         (
             with_rules({}, {"ipv6_prefix": "2001:db8:100::/40"}),
-            "map_domain.rules[1].ipv4_prefix: 192.0.2.0/24: overlaps 192.0.2.0/24 of map_domain.rules[0]: one IPv4 "
+            "map_domain.rules[1].ipv4_prefix: '192.0.2.0/24': overlaps 192.0.2.0/24 of map_domain.rules[0]: one IPv4 "
             f"address would belong to two rules {BMR}",
         ),
         (
             with_rules({}, {"ipv6_prefix": "2001:db8:100::/40", "ipv4_prefix": "10.0.0.0/24"},
                        {"ipv6_prefix": "2001:db8:200::/40", "ipv4_prefix": "192.0.0.0/16"}),
-            "map_domain.rules[2].ipv4_prefix: 192.0.0.0/16: overlaps 192.0.2.0/24 of map_domain.rules[0]: one IPv4 "
+            "map_domain.rules[2].ipv4_prefix: '192.0.0.0/16': overlaps 192.0.2.0/24 of map_domain.rules[0]: one IPv4 "
             f"address would belong to two rules {BMR}",
         ),
         (
             with_rules({}, EXPLICIT),
-            "map_domain.rules[1].ipv4_prefix: 192.0.2.18/32: overlaps 192.0.2.0/24 of map_domain.rules[0]: one IPv4 "
+            "map_domain.rules[1].ipv4_prefix: '192.0.2.18/32': overlaps 192.0.2.0/24 of map_domain.rules[0]: one IPv4 "
             f"address would belong to two rules {BMR}",
         ),
         (
             with_rules(EXPLICIT, {"ipv6_prefix": "2001:db8:200::/40", "ipv4_prefix": "192.0.2.18/32", "ea_length": 8}),
-            "map_domain.rules[1].ipv4_prefix: 192.0.2.18/32: overlaps 192.0.2.18/32 of map_domain.rules[0]: one IPv4 "
+            "map_domain.rules[1].ipv4_prefix: '192.0.2.18/32': overlaps 192.0.2.18/32 of map_domain.rules[0]: one IPv4 "
             "address would belong to two rules",
         ),
         (
@@ -445,13 +457,13 @@ def test_a_prefix_inside_that_of_another_ce():
     ]}
     assert len(ces(domain, ["2001:db8:12:3412::/64", "2001:db8:12:3413::/64", "2001:db8:12:3500::/56"])) == 3
     assert refusal(ces, domain, ["2001:db8:12:3412::/64", "2001:db8:12:3400::/56"]) == (
-        "prefixes[0]: 2001:db8:12:3412::/64: lies in 2001:db8:12:3400::/56, the end-user prefix of prefixes[1]: "
+        "prefixes[0]: '2001:db8:12:3412::/64': lies in 2001:db8:12:3400::/56, the end-user prefix of prefixes[1]: "
         f"a prefix belongs to one CE, so one of the two needs another one {ALGORITHM}")
 
 
 def test_a_long_list_of_faults_is_cut():
     text = refusal(ces, MAP_E, ["x"] * 1000)
-    assert text.startswith("1000 faults:\n- prefixes[0]: x: must be")
+    assert text.startswith("1000 faults:\n- prefixes[0]: 'x': must be")
     assert text.endswith("\n- and 980 more")
     assert len(text.splitlines()) == 22
 
@@ -462,9 +474,9 @@ def test_a_long_list_of_faults_is_cut():
         (MAP_E, []),
         (MAP_T, []),
         ({**MAP_E, "br_address": ["2001:db9::1", "2001:db8::1"]},
-         ["map_domain.br_address: 2001:db8::1: lies in 2001:db8::/40 of map_domain.rules[0]: never delegate the end-user prefix around it"]),
+         ["map_domain.br_address: '2001:db8::1': lies in 2001:db8::/40 of map_domain.rules[0]: never delegate the end-user prefix around it"]),
         (with_rules({}, {"ipv6_prefix": "2001:db8:12::/48", "ipv4_prefix": "192.0.3.0/24", "ea_length": 8}),
-         ["map_domain.rules[1].ipv6_prefix: 2001:db8:12::/48: lies in 2001:db8::/40 of map_domain.rules[0]: end-user prefixes below it "
+         ["map_domain.rules[1].ipv6_prefix: '2001:db8:12::/48': lies in 2001:db8::/40 of map_domain.rules[0]: end-user prefixes below it "
           "follow this rule, so some addresses or ports of 192.0.2.0/24 have no CE"]),
         (with_rules({}, {"ipv6_prefix": "2001:db9::/40", "ipv4_prefix": "192.0.3.0/24", "psid_offset": 4}),
          ["map_domain.rules[1].psid_offset: 4: differs from 6 in map_domain.rules[0]; a domain usually has one"]),
@@ -491,12 +503,12 @@ def test_paths_without_a_prefix():
 
 
 def test_a_long_value_is_cut():
-    assert "...: must be one of" in refusal(parse_domain, {**MAP_E, "transport": "x" * 500})
+    assert "...': must be one of" in refusal(parse_domain, {**MAP_E, "transport": "x" * 500})
 
 
 def test_ce_paths():
     assert ce(MAP_E, "2001:db8:12:3400::/56")["psid"] == 0x34
-    assert refusal(ce, MAP_E, "2001:db9::/56", path="map_ce_end_user_prefix").startswith("map_ce_end_user_prefix: 2001:db9::/56: is outside")
+    assert refusal(ce, MAP_E, "2001:db9::/56", path="map_ce_end_user_prefix").startswith("map_ce_end_user_prefix: '2001:db9::/56': is outside")
     assert refusal(ce, {}, "2001:db9::/56", domain_path="map_domain").startswith("2 faults:\n- map_domain.transport: not set")
 
 
@@ -510,11 +522,11 @@ def test_ces_keeps_the_order():
     ("prefixes", "text"),
     [
         (None, "prefixes: not set: must be a list of end-user IPv6 prefixes"),
-        ("2001:db8::/56", "prefixes: 2001:db8::/56: must be a list of end-user IPv6 prefixes"),
-        (["2001:db8::/56", "2001:db8::/48"], "prefixes[1]: 2001:db8::/48: is too short for rules[0]"),
+        ("2001:db8::/56", "prefixes: '2001:db8::/56': must be a list of end-user IPv6 prefixes"),
+        (["2001:db8::/56", "2001:db8::/48"], "prefixes[1]: '2001:db8::/48': is too short for rules[0]"),
         (
             ["2001:db8::/56", "2001:db8:12:3400::/56", "2001:db8:12:3480::/60"],
-            "prefixes[2]: 2001:db8:12:3480::/60: gives the same CE as prefixes[1] (2001:db8:12:3400::/56): "
+            "prefixes[2]: '2001:db8:12:3480::/60': gives the same CE as prefixes[1] (2001:db8:12:3400::/56): "
             "both are 2001:db8:12:3400::/56 after rule and EA bits; a CE is listed once, and two CEs differ within "
             f"these bits {ALGORITHM}",
         ),
@@ -561,6 +573,12 @@ def test_owner(domain, address, port, prefix):
         assert found == ce(domain, prefix)
 
 
+def test_owner_takes_address_and_port_in_one_text():
+    one = owner(MAP_E, "192.0.2.18", 1232)
+    assert owner(MAP_E, "192.0.2.18:1232") == one
+    assert owner(MAP_E, ["192.0.2.18:1232", ["192.0.2.18", "1232"], "192.0.2.18:80"]) == [one, one, None]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -568,16 +586,19 @@ def test_owner(domain, address, port, prefix):
         (("192.0.2.18", 65536), "port: 65536: must be an integer between 0 and 65535"),
         (("192.0.2.18", True), "port: True: must be an integer between 0 and 65535"),
         ((None, 80), "ipv4_address: not set: must be an IPv4 address without length, such as 192.0.2.18"),
-        (("192.0.2", 80), "ipv4_address: 192.0.2: must be an IPv4 address"),
-        (("192.0.2.18\0", 80), "ipv4_address: 192.0.2.18\0: must be an IPv4 address"),
-        (("2001:db8::1", 80), "ipv4_address: 2001:db8::1: must be an IPv4 address"),
+        (("192.0.2", 80), "ipv4_address: '192.0.2': must be an IPv4 address"),
+        (("192.0.2.18\0", 80), "ipv4_address: '192.0.2.18\\x00': must be an IPv4 address"),
+        (("2001:db8::1", 80), "ipv4_address: '2001:db8::1': must be an IPv4 address"),
         ((3221225490, 80), "ipv4_address: 3221225490: must be an IPv4 address"),
         (([], 80), "port: 80: is for one address; with a list of pairs each pair has its own port"),
-        ((["192.0.2.18", 80],), "2 faults:\n- pairs[0]: 192.0.2.18: must be a pair"),
-        ((["192.0.2.18"],), "pairs[0]: 192.0.2.18: must be a pair of an IPv4 address and a port, such as [192.0.2.18, 1232]"),
+        ((["192.0.2.18", 80],), "2 faults:\n- pairs[0]: '192.0.2.18': must be a pair"),
+        ((["192.0.2.18"],), "pairs[0]: '192.0.2.18': must be a pair of an IPv4 address and a port, such as [192.0.2.18, 1232] or 192.0.2.18:1232"),
         (([["192.0.2.18", 80, 1]],), "pairs[0]: ['192.0.2.18', 80, 1]: must be a pair"),
-        (([["192.0.2.18", 80], ["192.0.2.256", 80]],), "pairs[1][0]: 192.0.2.256: must be an IPv4 address"),
-        (([["192.0.2.18", "http"]],), "pairs[0][1]: http: must be an integer between 0 and 65535"),
+        (([["192.0.2.18", 80], ["192.0.2.256", 80]],), "pairs[1][0]: '192.0.2.256': must be an IPv4 address"),
+        (("192.0.2.18:65536",), "ipv4_address: '65536': must be an integer between 0 and 65535"),
+        (("192.0.2.18:1232", 1232), "ipv4_address: '192.0.2.18:1232': must be an IPv4 address"),
+        ((["192.0.2.18:1232", "192.0.2.256:80"],), "pairs[1]: '192.0.2.256': must be an IPv4 address"),
+        (([["192.0.2.18", "http"]],), "pairs[0][1]: 'http': must be an integer between 0 and 65535"),
     ],
 )
 def test_refused_owner(arguments, text):
@@ -621,8 +642,3 @@ def test_refused_port_set(arguments, text):
 
 def test_port_set_takes_digits():
     assert port_set("27", "5", "0") == [[55296, 57343]]
-
-
-def test_the_error_without_netaddr_names_it(monkeypatch):
-    monkeypatch.setattr(domain_utils, "netaddr", None)
-    assert "install it on the controller (pip install netaddr)" in refusal(parse_domain, MAP_E)

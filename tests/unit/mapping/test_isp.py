@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.softwire.map.plugins.filter import isp_domain as isp_filter
-from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import ce, parse_domain
+from ansible_collections.softwire.map.plugins.module_utils.mapping.calculator import ce
+from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import parse_domain
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
 from ansible_collections.softwire.map.plugins.module_utils.mapping.isp import RULE_KEYS, isp_domain, services
 
@@ -76,14 +77,14 @@ def test_biglobe_has_a_br_in_the_east_and_one_in_the_west():
 @pytest.mark.parametrize(
     ("isp", "prefix", "text"),
     [
-        ("sky", "240b:10::/56", "isp: sky: is not a known ISP: write a domain with its rules, or one of these names: v6plus (v6 Plus, "),
+        ("sky", "240b:10::/56", "isp: 'sky': is not a known ISP: write a domain with its rules, or one of these names: v6plus (v6 Plus, "),
         (None, "240b:10::/56", "isp: not set: is not a known ISP"),
         ("ocn", "2001:db8::/56",
-         "end_user_prefix: 2001:db8::/56: is outside every known rule of ocn: ask for the rule and write a domain; known are 2400:4050::/31, "),
+         "end_user_prefix: '2001:db8::/56': is outside every known rule of ocn: ask for the rule and write a domain; known are 2400:4050::/31, "),
         ("v6plus", "2001:db8::/56",
-         "end_user_prefix: 2001:db8::/56: is outside every known rule of v6plus: ask for the rule and write a domain; known are 240b:10::/30, 240b:250::/30"),
-        ("ocn", "240b:10::/56", "end_user_prefix: 240b:10::/56: is outside every known rule of ocn: it is one of v6plus; known are "),
-        ("ocn", "2400:4050::1/64", "end_user_prefix: 2400:4050::1/64: has bits set after its first 64: write 2400:4050::/64"),
+         "end_user_prefix: '2001:db8::/56': is outside every known rule of v6plus: ask for the rule and write a domain; known are 240b:10::/30, 240b:250::/30"),
+        ("ocn", "240b:10::/56", "end_user_prefix: '240b:10::/56': is outside every known rule of ocn: it is one of v6plus; known are "),
+        ("ocn", "2400:4050::1/64", "end_user_prefix: '2400:4050::1/64': has bits set after its first 64: write 2400:4050::/64"),
     ],
 )
 def test_refused(isp, prefix, text):
