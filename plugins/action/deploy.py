@@ -14,15 +14,13 @@ from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire.generations import encoded
-from ansible_collections.softwire.map.plugins.module_utils.mapping import checks
-from ansible_collections.softwire.map.plugins.module_utils.routers import alternatives, render
+from ansible_collections.softwire.map.plugins.module_utils.routers import deployment, render
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import warn
 
 MODULE = "softwire.map.deploy"
 APT_CACHE_SECONDS = 3600
 CONFIRM_PAUSE = 2  # seconds between two attempts to confirm
-PASSED_ON = ("instance", "state", "install_packages", "generation", "confirm_timeout", "keep_generations", "metrics", "metrics_directory")
 HINTS = {
     "linux-headers-": "DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for",
     "jool-dkms": "what DKMS said is in /var/lib/dkms/jool*/*/build/make.log on the router",
@@ -38,8 +36,8 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _unused, args = self.validate_argument_spec(
             argument_spec={
-                **alternatives.ARGUMENTS,
-                "state": {"type": "str", "choices": ["present", "absent", "rollback"], "default": "present"},
+                **deployment.ARGUMENTS,
+                "state": {"type": "str", "choices": list(deployment.STATES), "default": "present"},
                 "generation": {"type": "str", "default": ""},
                 "confirm_timeout": {"type": "int", "default": 60},
                 "keep_generations": {"type": "int", "default": 5},
@@ -48,19 +46,18 @@ class ActionModule(ActionBase):
                 # Not a path, which would be made one of the controller.
                 "metrics_directory": {"type": "str", "default": "/var/lib/prometheus/node-exporter"},
             },
-            **alternatives.CONDITIONS,
+            **deployment.CONDITIONS,
         )
-        call = {key: args[key] for key in PASSED_ON}
         try:
-            checks.integer(args["confirm_timeout"], "confirm_timeout", 10, 3600)
-            checks.integer(args["keep_generations"], "keep_generations", 2, 100)
-            checks.absolute_path(args["metrics_directory"], "metrics_directory")
-            made = alternatives.alternatives(args, warn)
-            if args["state"] == "present":
-                call["alternatives"] = [{"name": name, "files": encoded(files)} for name, files in made]
-                call["units"] = {unit.name: unit.read_text() for unit in render.UNITS}
+            wanted = deployment.read(args, warn)
         except MapError as exc:
-            raise AnsibleActionFail(f"{exc} (nothing was changed)") from exc
+            # Not "from exc": Ansible would append the sentence a second time.
+            raise AnsibleActionFail(f"{exc} (nothing was changed)") from None
+        call = {name: getattr(wanted, name) for name in deployment.DEFAULTS}
+        call["generation"] = args["generation"]
+        if wanted.state == "present":
+            call["alternatives"] = [{"name": name, "files": encoded(files)} for name, files in wanted.alternatives]
+            call["units"] = {unit.name: unit.read_text() for unit in render.UNITS}
         result = self._deploy(call, task_vars)
         if result.get("missing_packages") and not result.get("failed"):
             result = self._with_packages(call, result, task_vars)

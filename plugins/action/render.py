@@ -13,7 +13,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire.generations import decoded, differences, encoded
 from ansible_collections.softwire.map.plugins.module_utils.softwire.files import read
-from ansible_collections.softwire.map.plugins.module_utils.routers import alternatives
+from ansible_collections.softwire.map.plugins.module_utils.routers import deployment
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import warn
 
@@ -26,24 +26,25 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         _unused, args = self.validate_argument_spec(
-            argument_spec={"directory": {"type": "path", "required": True}, **alternatives.ARGUMENTS}, **alternatives.CONDITIONS)
+            argument_spec={"directory": {"type": "path", "required": True}, **deployment.ARGUMENTS}, **deployment.CONDITIONS)
         try:
-            made = alternatives.alternatives(args, warn)
+            made = deployment.read(args, warn)
         except MapError as exc:
-            raise AnsibleActionFail(f"{exc} (nothing was written)") from exc
-        directory = Path(args["directory"]).absolute() / args["instance"]
+            # Not "from exc": Ansible would append the sentence a second time.
+            raise AnsibleActionFail(f"{exc} (nothing was written)") from None
+        directory = Path(args["directory"]).absolute() / made.instance
         wanted = {
             f"{name}/{path}": content
-            for name, files in made for path, content in decoded(encoded(files)).items()
+            for name, files in made.alternatives for path, content in decoded(encoded(files)).items()
         }
         try:
             before = read(directory)
             if before != wanted and not self._task.check_mode:
                 write(directory, before, wanted)
         except OSError as exc:
-            raise AnsibleActionFail(f"directory: {args['directory']}: cannot hold the generations: {exc}") from exc
+            raise AnsibleActionFail(f"directory: {args['directory']}: cannot hold the generations: {exc}") from None
         result.update(
-            changed=before != wanted, directory=str(directory), alternatives=[name for name, _files in made],
+            changed=before != wanted, directory=str(directory), alternatives=[name for name, _files in made.alternatives],
             diff=differences(before, wanted, directory))
         return result
 

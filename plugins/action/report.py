@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
                     (directory / name).write_bytes(content)
                     (directory / name).chmod(0o644)
         except OSError as exc:
-            raise AnsibleActionFail(f"directory: {args['directory']}: cannot hold the report: {exc}") from exc
+            raise AnsibleActionFail(f"directory: {args['directory']}: cannot hold the report: {exc}") from None
         return dict(
             result, changed=before != wanted, files=[str(directory / name) for name in wanted],
             faults=sum(1 for members in network.domains for _pair in members.coinciding()) + len(network.unusable),

@@ -24,7 +24,8 @@ def map_filter(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except MapError as exc:
-            raise AnsibleFilterError(f"softwire.map.{function.__name__}: {exc}") from exc
+            # Not "from exc": Ansible would append the sentence a second time.
+            raise AnsibleFilterError(f"softwire.map.{function.__name__}: {exc}") from None
 
     return called
 

@@ -14,10 +14,10 @@ from typing import Any
 from ansible.errors import AnsibleError
 
 from ansible_collections.softwire.map.plugins.module_utils.mapping.arithmetic import Domain
-from ansible_collections.softwire.map.plugins.module_utils.routers import border_relay, customer_edge
+from ansible_collections.softwire.map.plugins.module_utils.routers import br_variables, ce_variables
 from ansible_collections.softwire.map.plugins.module_utils.mapping import conflicts
 from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import parse_domain
-from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
+from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import Faults, MapError
 
 # A role's defaults are no variables of its hosts. None stands for the inventory variable map_domain.
 CE_DEFAULTS = {"map_ce_state": "present", "map_ce_isp": "", "map_ce_domain": None}
@@ -70,15 +70,18 @@ class Network:
         if path not in variables:
             raise MapError(path, None, "is required; set it in the inventory")
         prefix = _read(variables, path)
-        given = {"domain": _value(variables, "map_ce_domain", CE_DEFAULTS), "isp": _value(variables, "map_ce_isp", CE_DEFAULTS)}
-        members = self._of(customer_edge.domain_of(given, prefix), "map_ce_domain")
+        domain, isp = (_value(variables, name, CE_DEFAULTS) for name in ("map_ce_domain", "map_ce_isp"))
+        members = self._of(ce_variables.domain_of(domain, isp, prefix), "map_ce_domain")
         members.customer_edges.append((host, members.domain.ce(prefix, path)))
 
     def _add_border_relay(self, host: str, variables: Mapping) -> None:
         if _value(variables, "map_br_state", BR_DEFAULTS) == "absent":
             return
         domains = _value(variables, "map_br_domains", BR_DEFAULTS)
-        for domain in border_relay.domains_of({"domains": domains}):
+        faults = Faults()
+        checked = br_variables.domains_of(domains, faults)
+        faults.refuse()
+        for domain in checked:
             self._of(domain, "map_br_domains").border_relays.append(host)
 
     def _of(self, written: Any, path: str) -> Members:
@@ -105,4 +108,4 @@ def _read(variables: Mapping, name: str) -> Any:
     try:
         return variables[name]
     except AnsibleError as exc:
-        raise MapError(name, "its template", f"cannot be filled in: {exc}") from exc
+        raise MapError(name, "its template", f"cannot be filled in: {exc}") from None

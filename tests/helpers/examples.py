@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from ansible_collections.softwire.map.plugins.module_utils.routers import border_relay, customer_edge
+from ansible_collections.softwire.map.plugins.module_utils.routers import deployment
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # The runner, as it lies in each generation.
@@ -143,11 +143,21 @@ BR_CASES = {
 }
 
 
+def ce_alternatives(variables, warn=None):
+    """The generations of a customer edge in order of preference, [(carrier, files)]; variables: without their prefix."""
+    return deployment.read({"customer_edge": variables}, warn).alternatives
+
+
+def br_alternatives(variables, warn=None):
+    """The same of a border relay."""
+    return deployment.read({"border_relay": variables}, warn).alternatives
+
+
 @functools.lru_cache(maxsize=None)
 def _made(device, changes):
     if device == "ce":
-        return dict(customer_edge.alternatives(ce(**json.loads(changes))))
-    return dict(border_relay.alternatives(br(**json.loads(changes))))
+        return dict(ce_alternatives(ce(**json.loads(changes))))
+    return dict(br_alternatives(br(**json.loads(changes))))
 
 
 def ce_generations(**changes):

@@ -5,10 +5,16 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import examples
 import pytest
+from ansible_collections.softwire.map.plugins.module_utils.mapping import calculator, isp
 
 PACKAGES = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 # What a package may import beside the standard library, and the packages that it may know.
@@ -35,3 +41,45 @@ def test_a_file_imports_what_its_package_may(path):
     libraries, packages = MAY[path.parent.name]
     allowed = {("", name) for name in (*sys.stdlib_module_names, *libraries)} | {(name, "") for name in (path.parent.name, *packages)}
     assert set(imports(path)) <= allowed
+
+
+ON_A_ROUTER = """
+import json, sys
+from module_utils.mapping import calculator, dhcpv6, isp
+from module_utils.routers import deployment
+
+prefix = "2400:4050:1234:5600::/56"
+domain = isp.isp_domain("ocn", prefix)
+option = dhcpv6.options({**domain, "interface_id": "rfc7597"})[0]["option"]
+try:
+    calculator.ce(domain, "2001:db8::/56")
+except ValueError as exc:
+    refused = str(exc)
+edge = json.load(sys.stdin)
+made = deployment.read({"customer_edge": {**edge, "isp": "ocn", "end_user_prefix": prefix}})
+json.dump({
+    "ce": calculator.ce(domain, prefix), "decoded": dhcpv6.domain_of(option), "refused": refused,
+    "files": made.alternatives, "loaded": sorted(name for name in sys.modules if name.startswith(("ansible", "netaddr", "yaml")))}, sys.stdout)
+"""
+
+
+@pytest.mark.parametrize("napt_namespace", ["", "napt"])
+def test_a_customer_edge_is_computed_and_rendered_on_a_router(tmp_path, napt_namespace):
+    """A copy of the packages outside Ansible's tree, and a Python that has Jinja2 and no other library."""
+    shutil.copytree(PACKAGES, tmp_path / "module_utils", ignore=shutil.ignore_patterns("__pycache__"))
+    for library in ("jinja2", "markupsafe"):
+        shutil.copytree(Path(importlib.util.find_spec(library).origin).parent, tmp_path / library)
+    variables = {key: value for key, value in examples.ce(napt_namespace=napt_namespace).items() if key not in ("domain", "end_user_prefix")}
+    variables["lan_addresses"] = ["192.168.1.1/24"]
+    done = subprocess.run(
+        [sys.executable, "-ISBc", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{ON_A_ROUTER}"],
+        input=json.dumps(variables), capture_output=True, text=True, check=False, cwd="/", env={})
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    prefix = "2400:4050:1234:5600::/56"
+    assert said["loaded"] == []
+    assert said["ce"] == calculator.ce(isp.isp_domain("ocn", prefix), prefix) and said["ce"]["ipv4_address"] == "153.240.72.209"
+    assert said["decoded"]["rules"] == isp.isp_domain("ocn", prefix)["rules"]
+    assert said["refused"].startswith("end_user_prefix: '2001:db8::/56': is outside every rule")
+    assert dict(said["files"]) == examples.ce_generations(
+        isp="ocn", domain=None, end_user_prefix=prefix, lan_addresses=["192.168.1.1/24"], napt_namespace=napt_namespace)

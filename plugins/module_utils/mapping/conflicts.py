@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any
+from typing import Any, Dict, Tuple
 
 from .arithmetic import ipv6_text, split_prefix
 from .errors import Faults, MapError, join_path
@@ -22,7 +22,7 @@ PORTS = "RFC 7597 section 5.1"
 BMR = "RFC 7597 section 5.2"
 DMR = "RFC 7599 section 5.1"
 
-PlacedRule = tuple[str, dict[str, Any]]
+PlacedRule = Tuple[str, Dict[str, Any]]
 
 
 def find(rules: list[PlacedRule], faults: Faults) -> None:

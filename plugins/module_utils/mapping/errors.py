@@ -98,7 +98,7 @@ def join_path(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """The name that was probably meant, as a question; "" where none is near."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f", did you mean {near[0]}?" if near else ""
+def did_you_mean(name: str, known: Collection[str], prefix: str = "") -> str:
+    """The name that was probably meant, as a question; "" where none is near. prefix: what a person writes before each."""
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f", did you mean {prefix}{near[0]}?" if near else ""

@@ -14,7 +14,7 @@ import ipaddress
 import json
 import re
 import unicodedata
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from .errors import MapError
 RULE_KEYS = ("ipv6_prefix", "ipv4_prefix", "ea_length", "psid_offset", "psid_length")
 
 
-@cache
+@lru_cache(maxsize=None)
 def services() -> dict[str, dict[str, Any]]:
     """The contents of isp_rules.json: {name: {title, aliases, rules, ...}}; read only."""
     return json.loads(Path(__file__).with_name("isp_rules.json").read_text(encoding="utf-8"))

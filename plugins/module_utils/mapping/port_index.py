@@ -48,6 +48,8 @@ def port_index(port_ranges, static_ports=()):
     if [list(r) for r in port_ranges] == [FULL_SET]:
         return _plain(1, LAST_PORT, static)
 
+    if not _without(port_ranges, [0]):
+        raise ValueError("the port set is port 0 alone, which no NAPT uses: no port is left; this CE cannot share the address")
     free = _without(port_ranges, [0] + static)
     if not free:
         raise ValueError("forwarded and reserved ports use up the whole port set: no port is left for the LAN")

@@ -20,7 +20,7 @@ BPF_MACHINE = 247  # e_machine of an ELF file for BPF
 COMPILERS = ("clang", "clang-19", "clang-18", "clang-17", "clang-16", "clang-15", "clang-14")
 
 
-def build(source, prebuilt, variable):
+def build(source: str, prebuilt: str, variable: str) -> bytes:
     """The object file's bytes: the prebuilt one, or the role's source compiled here.
 
     source: the name of the source file.
@@ -32,7 +32,7 @@ def build(source, prebuilt, variable):
     return compiled(SOURCES / source, variable)
 
 
-def read_object(path, variable):
+def read_object(path: Path, variable: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as exc:
@@ -43,7 +43,7 @@ def read_object(path, variable):
 
 
 @functools.lru_cache(maxsize=None)
-def compiled(source, variable):
+def compiled(source: Path, variable: str) -> bytes:
     advice = f"install clang and libbpf-dev on the controller, or give an object file built elsewhere as {variable}"
     clang = next(filter(None, map(shutil.which, COMPILERS)), None)
     if clang is None:

@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 # jool_mapt has packets reassembled, and loses those whose fragments all fit lowest-ipv6-mtu while the whole does not
 # (it compares their size with the MTU before translation). Below the size of common fragments it cuts them up itself.
 BELOW_COMMON_FRAGMENTS = 100  # bytes
 SMALLEST_IPV6_MTU = 1280
 
 
-def siit(instance, dmr, ipv6_mtu, eamt):
+def siit(instance: str, dmr: str, ipv6_mtu: int, eamt: list[tuple[str, str]]) -> dict[str, Any]:
     """A stateless translator with an explicit address mapping table (RFC 7757).
 
     eamt: a list of (IPv4 prefix, IPv6 prefix).
@@ -31,7 +33,7 @@ def siit(instance, dmr, ipv6_mtu, eamt):
     }
 
 
-def mapt_ce(instance, ce, ipv6_mtu):
+def mapt_ce(instance: str, ce: dict[str, Any], ipv6_mtu: int) -> dict[str, Any]:
     """A MAP-T customer edge of Jool 4.2; ce: the dict of the filter softwire.map.ce."""
     return {
         "instance": instance,
@@ -47,7 +49,7 @@ def mapt_ce(instance, ce, ipv6_mtu):
     }
 
 
-def mapt_br(instance, dmr, ipv6_mtu, rules):
+def mapt_br(instance: str, dmr: str, ipv6_mtu: int, rules: list[dict[str, Any]]) -> dict[str, Any]:
     """A MAP-T border relay of Jool 4.2 with its forwarding mapping rule table."""
     return {
         "instance": instance,
@@ -57,11 +59,11 @@ def mapt_br(instance, dmr, ipv6_mtu, rules):
     }
 
 
-def mapt_mtu(ipv6_mtu):
+def mapt_mtu(ipv6_mtu: int) -> int:
     return max(SMALLEST_IPV6_MTU, ipv6_mtu - BELOW_COMMON_FRAGMENTS)
 
 
-def rule(entry):
+def rule(entry: dict[str, Any]) -> dict[str, Any]:
     return {
         "ipv6 prefix": entry["ipv6_prefix"],
         "ipv4 prefix": entry["ipv4_prefix"],

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -20,7 +21,7 @@ UNITS = sorted((HERE / "units").iterdir())
 
 
 @functools.lru_cache(maxsize=None)
-def environment(templates):
+def environment(templates: str) -> jinja2.Environment:
     """templates: the directory of a role's templates; it compiles each only once, which is nearly all that rendering costs."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
@@ -32,20 +33,20 @@ def environment(templates):
     )
 
 
-def compile_all(templates):
+def compile_all(templates: str) -> None:
     """Compiles every template of a directory. Processes that are forked afterwards need not."""
     jinja = environment(os.path.realpath(templates))
     for name in jinja.list_templates():
         jinja.get_template(name)
 
 
-def generation(templates, plan, parameters, settings):
+def generation(templates: str, plan: dict[str, str], parameters: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
     """The files of a generation as {path: text}.
 
     templates: the directory of the role's templates.
     plan: {path in the generation: name of its template}; a template that renders to nothing makes no file.
     parameters: what the templates see.
-    settings: the content of instance.json, which softwire.py and the preflight read.
+    settings: the content of instance.json, which the runner and the preflight read.
     """
     jinja = environment(os.path.realpath(templates))
     files = {path: jinja.get_template(name).render(parameters) for path, name in plan.items()}
@@ -56,5 +57,5 @@ def generation(templates, plan, parameters, settings):
     return files
 
 
-def as_json(value):
+def as_json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True) + "\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from ansible_collections.softwire.map.plugins.module_utils.mapping.arithmetic import Domain, port_ranges
-from ansible_collections.softwire.map.plugins.module_utils.routers import border_relay
+from ansible_collections.softwire.map.plugins.module_utils.routers import deployment
 from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import parse_domain
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "map_br"
@@ -197,7 +197,7 @@ def generation(instance: str, transport: str, rule: dict, fast_path: bool = Fals
         instance=instance, domains=[domain(transport, rule)], fast_path=fast_path, translator="jool_siit",
         ipv4_interface="inet", ipv6_interface="core",
     )
-    _name, files = border_relay.alternatives(variables)[0]
+    _name, files = deployment.read({"border_relay": variables}).alternatives[0]
     return {path: text if isinstance(text, bytes) else text.encode() for path, text in files.items()}
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from ansible_collections.softwire.map.plugins.module_utils.routers import customer_edge
+from ansible_collections.softwire.map.plugins.module_utils.mapping.calculator import ce as ce_of
+from ansible_collections.softwire.map.plugins.module_utils.routers import deployment
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "map_ce"
 LAN = "192.168.0.0/24"
@@ -52,9 +53,9 @@ def this_design(count):
     }
     variables.update(domain=domain, end_user_prefix=prefix, wan_interface="wan0", lan_interfaces=["lan0"],
                      lan_addresses=["192.168.0.1/24"])
-    ce = customer_edge.ce_of(domain, prefix)
+    ce = ce_of(domain, prefix)
     assert ce["port_count"] == count
-    [(_, files)] = customer_edge.alternatives(variables)
+    [(_, files)] = deployment.read({"customer_edge": variables}).alternatives
     return files["napt/napt.nft"], ce
 
 

@@ -34,9 +34,9 @@ def refusal(hosts, **args):
 def test_every_pair_is_listed():
     text = refusal("abcde")
     assert text.startswith("2 faults:\n- ") and " (nothing was changed)" in text
-    assert ("hostvars['c'].map_ce_end_user_prefix: 2001:db8:0:80::/60: gives the same CE as "
+    assert ("hostvars['c'].map_ce_end_user_prefix: '2001:db8:0:80::/60': gives the same CE as "
             "hostvars['a'].map_ce_end_user_prefix (2001:db8::/56): both are 2001:db8::/56") in text
-    assert "hostvars['d'].map_ce_end_user_prefix: 2001:db8:0:100::/56: gives the same CE as hostvars['b']" in text
+    assert "hostvars['d'].map_ce_end_user_prefix: '2001:db8:0:100::/56': gives the same CE as hostvars['b']" in text
 
 
 def test_a_pair_counts_where_one_of_it_is_in_the_run():

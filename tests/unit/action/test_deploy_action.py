@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_what_is_odd_is_a_warning(arguments):
         result, _calls = run(arguments, DEPLOYED)
     assert result == DEPLOYED
     (text,), _named = warning.call_args
-    assert "br_address: 2001:db8::1: lies in 2001:db8::/40 of map_" in text
+    assert "br_address: '2001:db8::1': lies in 2001:db8::/40 of map_" in text
 
 
 def test_absent_needs_no_variables():
@@ -99,7 +100,7 @@ CHANGED = {"changed": True, "generation": "0002-bb", "previous": "0001-aa", "unc
 
 def test_a_change_is_confirmed_over_a_new_connection():
     CONNECTION.reset_mock()
-    result, calls = run({**CE, "keep_generations": 3}, CHANGED, {"changed": False})
+    result, calls = run({"customer_edge": examples.ce(keep_generations=3, instance="ce")}, CHANGED, {"changed": False})
     assert result == dict(CHANGED, unconfirmed=False)
     assert calls[1] == ("softwire.map.deploy", {"instance": "ce", "state": "confirm", "generation": "0002-bb", "keep_generations": 3})
     CONNECTION.reset.assert_called_once_with()
@@ -134,16 +135,23 @@ def test_a_confirmation_that_comes_too_late():
 
 
 @pytest.mark.parametrize("arguments, said", [
-    ({}, "missing required arguments: instance"),
+    ({}, "instance: not set: is required"),
     ({"instance": "ce"}, "one of customer_edge and border_relay is required with state present"),
     ({**CE, "border_relay": {}}, "parameters are mutually exclusive: customer_edge|border_relay"),
     ({**CE, "state": "gone"}, "value of state must be one of: present, absent, rollback"),
-    ({**CE, "confirm_timeout": 5}, "confirm_timeout: 5: must be an integer between 10 and 3600"),
-    ({**CE, "metrics_directory": "prometheus"}, "metrics_directory: prometheus: must be an absolute path"),
-    ({**CE, "keep_generations": 1}, "keep_generations: 1: must be an integer between 2 and 100"),
+    ({"customer_edge": examples.ce(confirm_timeout=5)}, "map_ce_confirm_timeout: 5: must be an integer between 10 and 3600"),
+    ({"instance": "ce", "state": "absent", "confirm_timeout": 5}, "confirm_timeout: 5: must be an integer between 10 and 3600"),
+    ({"customer_edge": examples.ce(metrics_directory="prometheus")}, "map_ce_metrics_directory: 'prometheus': must be an absolute path"),
+    ({"border_relay": examples.br(keep_generations=1)}, "map_br_keep_generations: 1: must be an integer between 2 and 100"),
     ({**CE, "extra": 1}, "extra"),
-    ({**CE, "instance": "Home"}, "instance: Home: must be at most 10 characters"),
-    ({"instance": "../x", "state": "absent"}, "instance: ../x: must be at most 10 characters"),
+    ({"customer_edge": examples.ce(instance="Home")}, "map_ce_instance: 'Home': must be at most 10 characters"),
+    ({"instance": "../x", "state": "absent"}, "instance: '../x': must be at most 10 characters"),
+    ({"customer_edge": examples.ce(state="gone")}, "map_ce_state: 'gone': must be one of present, absent (nothing was changed)"),
+    ({"customer_edge": examples.ce(prot_forwards=[])},
+     "map_ce_prot_forwards: unknown, did you mean map_ce_port_forwards? (nothing was changed)"),
+    ({"customer_edge": examples.ce(wan_mtu=0, route_table="x", prot_forwards=[], reserved_ports=[1])},
+     "4 faults:\n- map_ce_wan_mtu: 0: must be an integer between 1280 and 65535\n- map_ce_reserved_ports[0]: 1: is not in"),
+    ({"border_relay": examples.br(bpf_objekt="", ipv6_mtu=0)}, "2 faults:\n- map_br_ipv6_mtu: 0: must be"),
     ({**CE, "customer_edge": examples.ce(wan_mtu=0)},
      "map_ce_wan_mtu: 0: must be an integer between 1280 and 65535 (nothing was changed)"),
     ({"instance": "br", "border_relay": examples.br(domains=[])},
@@ -235,5 +243,26 @@ def test_a_real_play_reaches_the_module(tmp_path):
 def test_a_real_play_with_a_wrong_variable(tmp_path):
     done = play(tmp_path, end_user_prefix="2001:db9::/64")
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "map_ce_end_user_prefix: 2001:db9::/64: is outside every rule" in done.stdout + done.stderr
+    assert "map_ce_end_user_prefix: '2001:db9::/64': is outside every rule" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("variables, said", [
+    ({"prot_forwards": []}, ["map_ce_prot_forwards: unknown, did you mean map_ce_port_forwards? (nothing was changed)"]),
+    ({"end_user_prefix": "{{ site_prefix }}"}, ["'site_prefix' is undefined"]),
+    ({"end_user_prefix": ""}, ["map_ce_end_user_prefix: '': is required; set it in the inventory (nothing was changed)"]),
+    # Of Ansible's own, by the role's argument_specs
+    ({"state": "gone"}, ["value of map_ce_state must be one of: present, absent, got: gone"]),
+    ({"wan_mtu": 0, "lan_interfaces": []}, ["2 faults:", "map_ce_wan_mtu: 0: must be", "map_ce_lan_interfaces: []: is required"]),
+])
+def test_what_a_real_play_says_of_wrong_variables(tmp_path, variables, said):
+    done = play(tmp_path, **variables)
+    assert done.returncode == 2 and "Traceback" not in done.stdout + done.stderr
+    (message,) = re.findall(r'fatal: .*"msg": "((?:[^"\\]|\\.)*)"', done.stdout)
+    for sentence in said:
+        assert message.count(sentence) == 1, message
+
+
+def test_a_play_takes_an_instance_down_whatever_its_other_variables_are(tmp_path):
+    done = play(tmp_path, state="absent", end_user_prefix="", wan_mtu=0, prot_forwards=[])
+    assert done.returncode == 0 and "ok=" in done.stdout, done.stdout + done.stderr

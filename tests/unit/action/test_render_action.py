@@ -84,7 +84,7 @@ def test_check_mode_writes_nothing_and_tells(tmp_path):
 
 @pytest.mark.parametrize("changes, said", [
     ({"customer_edge": examples.ce(wan_mtu=0)}, "map_ce_wan_mtu: 0: must be an integer between 1280 and 65535 (nothing was written)"),
-    ({"instance": "../ce"}, "instance: ../ce: must be at most 10 characters"),
+    ({"customer_edge": examples.ce(instance="../ce")}, "map_ce_instance: '../ce': must be at most 10 characters"),
     ({"directory": "/proc/nowhere"}, "directory: /proc/nowhere: cannot hold the generations"),
 ])
 def test_errors(tmp_path, changes, said):

@@ -226,14 +226,14 @@ def test_pictures_have_a_text_for_those_who_do_not_see_them():
 def test_customer_edges_that_coincide_are_a_fault():
     page = Page(network({"a": "2001:db8::/56", "b": "2001:db8:0:40::/60", "c": "2001:db8:0:100::/56"}))
     assert {host for host, cells in page.rows.items() if cells[0].endswith("fault")} == {"a", "b"}
-    assert "hostvars['b'].map_ce_end_user_prefix: 2001:db8:0:40::/60: gives the same CE as hostvars['a']" in page.said()
+    assert "hostvars['b'].map_ce_end_user_prefix: '2001:db8:0:40::/60': gives the same CE as hostvars['a']" in page.said()
     assert [box.get("class") for box in page.figures["192.0.2.0"].iter(XHTML + "rect") if box.get("class") != "free"][:2] == ["twice", "c1"]
     assert "a and b: PSID 0" in page.text and "hostvars\\['b'\\]" in page.markdown and "2 of 256 port sets given" in page.said()
 
 
 def test_hosts_with_the_same_fault_are_named_together():
     page = Page(network({**{f"bad{number:02}": "2001:db9::/56" for number in range(25)}, "good": "2001:db8::/56"}))
-    assert "bad18, bad19 and 5 more: map_ce_end_user_prefix: 2001:db9::/56: is outside every rule" in page.said()
+    assert "bad18, bad19 and 5 more: map_ce_end_user_prefix: '2001:db9::/56': is outside every rule" in page.said()
     assert list(page.rows) == ["good"] and "bad19 and 5 more: map\\_ce" in page.markdown
 
 

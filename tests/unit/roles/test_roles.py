@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.softwire.map.plugins.module_utils.routers.customer_edge import TIMEOUTS
+from ansible_collections.softwire.map.plugins.module_utils.mapping.calculator import ce
+from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
+from ansible_collections.softwire.map.plugins.module_utils.routers import deployment
+from ansible_collections.softwire.map.plugins.module_utils.routers.ce_variables import TIMEOUTS
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 # A template cannot be the default of a dict or a list in argument_specs: its description says it, the README names it.
@@ -20,8 +23,7 @@ TEMPLATES = {
     "map_ce_domain": ("{{ map_domain | default({}) }}", "map_domain"),
     "map_br_domains": ("{{ [map_domain | default({})] }}", "[map_domain]"),
 }
-# Arguments of the one task, beside the variables of the device.
-OF_THE_TASK = {"state", "install_packages", "confirm_timeout", "keep_generations", "metrics", "metrics_directory"}
+DEVICES = {"map_ce": "customer_edge", "map_br": "border_relay"}
 
 
 class Role:
@@ -29,7 +31,6 @@ class Role:
         self.name = name
         self.defaults = self.read("defaults/main.yml")
         self.options = self.read("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-        (self.variables,) = self.read("vars/main.yml").values()
         self.readme = (ROLES / name / "README.md").read_text(encoding="utf-8")
 
     def read(self, path):
@@ -76,18 +77,28 @@ def test_what_has_no_default_is_required_and_says_so(role):
         assert says is (name not in role.defaults), name
 
 
-def test_the_variables_of_the_device_are_the_declared_ones(role):
-    assert {f"{role.name}_{key}" for key in role.variables} == set(role.options) - {f"{role.name}_{key}" for key in OF_THE_TASK}
-    for key, template in role.variables.items():
-        name = f"{role.name}_{key}"
-        assert re.fullmatch(r"\{\{ %s( \| default\((''|\[\])\))? \}\}" % name, template), template
-        assert ("default(" in template) is (name not in role.defaults), template
+def test_the_variables_that_are_read_are_the_declared_ones(role):
+    """Each declared name is read, since one that nobody reads is refused as unknown; and no other name is known."""
+    names = {name.removeprefix(role.name + "_"): None for name in role.options}
+    with pytest.raises(MapError) as caught:
+        deployment.read({DEVICES[role.name]: {**names, "state": "present", "not_declared": 1}})
+    unknown = [fault.path for fault in caught.value.faults if fault.reason.startswith("unknown")]
+    assert unknown == [f"{role.name}_not_declared"]
 
 
-def test_the_task_uses_declared_variables_only(role):
-    text = (ROLES / role.name / "tasks" / "main.yml").read_text(encoding="utf-8")
-    used = set(re.findall(rf"\b{role.name}_\w+", text)) - {f"_{role.name}_variables"}
-    assert used == {f"{role.name}_{key}" for key in OF_THE_TASK | {"instance"}}
+def test_the_defaults_of_the_deployment_are_those_of_the_role(role):
+    for name, value in deployment.DEFAULTS.items():
+        assert name == "instance" or role.defaults[f"{role.name}_{name}"] == value, name
+
+
+def test_the_tasks_hand_over_every_variable_that_is_set(role):
+    for name in ("main", "render"):
+        (task,) = yaml.safe_load((ROLES / role.name / "tasks" / f"{name}.yml").read_text(encoding="utf-8"))
+        (arguments,) = (task[key] for key in task if key.startswith("softwire.map."))
+        assert arguments[DEVICES[role.name]] == "{{ _%s_variables }}" % role.name
+        assert set(arguments) <= {"directory", DEVICES[role.name]}
+    given = role.read("vars/main.yml")
+    assert f"'^{role.name}_.'" in given[f"_{role.name}_names"]
 
 
 def shown_type(option):
@@ -139,19 +150,14 @@ def test_the_examples_of_the_readme_are_yaml_with_declared_variables(role):
 
 
 def test_the_example_of_the_readme_gives_a_generation(role):
-    from ansible_collections.softwire.map.plugins.module_utils.routers import border_relay, customer_edge
-
     (play,) = yaml.safe_load(re.search(r"```yaml\n(- hosts.*?)```", role.readme, flags=re.DOTALL)[1])
     given = play["roles"][0]["vars"]
     values = {**role.defaults, "map_ce_domain": given["map_domain"], "map_br_domains": [given["map_domain"]], **given}
-    variables = {key: values[f"{role.name}_{key}"] for key in role.variables}
-    device = customer_edge if role.name == "map_ce" else border_relay
-    assert device.alternatives(variables)
+    variables = {name.removeprefix(role.name + "_"): value for name, value in values.items() if name.startswith(role.name + "_")}
+    assert deployment.read({DEVICES[role.name]: variables}).alternatives
 
 
 def test_the_forwards_of_the_readme_are_ports_of_its_example():
-    from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import ce
-
     readme = Role("map_ce").readme
     blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", readme, flags=re.DOTALL)]
     given = blocks[0][0]["roles"][0]["vars"]

@@ -12,8 +12,8 @@ import json
 import examples
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils.routers import border_relay, bpf_object
-from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError, MapErrors
+from ansible_collections.softwire.map.plugins.module_utils.routers import border_relay, bpf_object, br_variables
+from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import Faults, MapError, MapErrors
 
 TUTORIAL = examples.TUTORIAL
 MAP_E = {"transport": "map-e", "br_address": "2001:db8:ffff::1",
@@ -34,31 +34,31 @@ REFUSALS = {
     "no domain in the inventory": ({"domains": [{}]}, "map_br_domains[0]", "{}", "is required"),
     "wrong rule": (
         {"domains": [TUTORIAL, other(ea_length=49)]}, "map_br_domains[1].rules[0].ea_length", "49", "between 0 and 48"),
-    "map-e": ({"domains": [TUTORIAL, MAP_E]}, "map_br_domains[1].transport", "map-e", "map-t"),
+    "map-e": ({"domains": [TUTORIAL, MAP_E]}, "map_br_domains[1].transport", "'map-e", "map-t"),
     "two DMRs": (
-        {"domains": [TUTORIAL, {**other(), "dmr": "2001:db8:ffff::/64"}]}, "map_br_domains[1].dmr", "2001:db8:ffff::/64",
+        {"domains": [TUTORIAL, {**other(), "dmr": "2001:db8:ffff::/64"}]}, "map_br_domains[1].dmr", "'2001:db8:ffff::/64",
         "differs from map_br_domains[0].dmr, 64:ff9b::/96"),
     "one IPv4 prefix in two domains": (
-        {"domains": [TUTORIAL, other(ipv4_prefix="192.0.2.128/25")]}, "map_br_domains[1].rules[0].ipv4_prefix", "192.0.2.128/25",
+        {"domains": [TUTORIAL, other(ipv4_prefix="192.0.2.128/25")]}, "map_br_domains[1].rules[0].ipv4_prefix", "'192.0.2.128/25",
         "overlaps 192.0.2.0/24 of map_br_domains[0].rules[0]"),
     "a prefix too long for the programs": (
-        {"domains": [TUTORIAL, other(ipv6_prefix="2001:db8:4000::/56")]}, "map_br_domains[1].rules[0]", "2001:db8:4000::/56",
+        {"domains": [TUTORIAL, other(ipv6_prefix="2001:db8:4000::/56")]}, "map_br_domains[1].rules[0]", "'2001:db8:4000::/56",
         "at most /64"),
-    "translator": ({"translator": "ebpf"}, "map_br_translator", "ebpf", "must be one of auto, jool_mapt, jool_siit"),
-    "explicit PSID": ({"domains": EXPLICIT, "translator": "jool_mapt"}, "map_br_translator", "jool_mapt", "use jool_siit"),
-    "instance": ({"instance": "relay-1"}, "map_br_instance", "relay-1", "at most 10 characters"),
-    "internal IPv4": ({"internal_prefix": "10.0.0.0/8"}, "map_br_internal_prefix", "10.0.0.0/8", "must be an IPv6 prefix"),
-    "internal length": ({"internal_prefix": "fd00::/64"}, "map_br_internal_prefix", "fd00::/64", "must be a /96 with bits 64 to 71 zero"),
+    "translator": ({"translator": "ebpf"}, "map_br_translator", "'ebpf", "must be one of auto, jool_mapt, jool_siit"),
+    "explicit PSID": ({"domains": EXPLICIT, "translator": "jool_mapt"}, "map_br_translator", "'jool_mapt", "use jool_siit"),
+    "instance": ({"instance": "relay-1"}, "map_br_instance", "'relay-1", "at most 10 characters"),
+    "internal IPv4": ({"internal_prefix": "10.0.0.0/8"}, "map_br_internal_prefix", "'10.0.0.0/8", "must be an IPv6 prefix"),
+    "internal length": ({"internal_prefix": "fd00::/64"}, "map_br_internal_prefix", "'fd00::/64", "must be a /96 with bits 64 to 71 zero"),
     "internal bits 64 to 71": (
-        {"internal_prefix": "fd00:0:0:0:100::/96"}, "map_br_internal_prefix", "fd00::100:0:0:0/96", "must be a /96 with bits 64 to 71 zero"),
-    "internal is the DMR": ({"internal_prefix": "64:ff9b::/96"}, "map_br_internal_prefix", "64:ff9b::/96", "overlaps the DMR 64:ff9b::/96"),
+        {"internal_prefix": "fd00:0:0:0:100::/96"}, "map_br_internal_prefix", "'fd00::100:0:0:0/96", "must be a /96 with bits 64 to 71 zero"),
+    "internal is the DMR": ({"internal_prefix": "64:ff9b::/96"}, "map_br_internal_prefix", "'64:ff9b::/96", "overlaps the DMR 64:ff9b::/96"),
     "internal in a rule": (
-        {"internal_prefix": "2001:db8:ce:1::/96"}, "map_br_internal_prefix", "2001:db8:ce:1::/96", "overlaps the rule 2001:db8:ce::/51"),
+        {"internal_prefix": "2001:db8:ce:1::/96"}, "map_br_internal_prefix", "'2001:db8:ce:1::/96", "overlaps the rule 2001:db8:ce::/51"),
     "no IPv4 interface": ({"ipv4_interface": ""}, "map_br_ipv4_interface", "''", "is required"),
     "no IPv6 interface": ({"ipv6_interface": None}, "map_br_ipv6_interface", "not set", "is required"),
-    "interface": ({"ipv6_interface": "enp 1"}, "map_br_ipv6_interface", "enp 1", "the name of a network interface"),
+    "interface": ({"ipv6_interface": "enp 1"}, "map_br_ipv6_interface", "'enp 1", "the name of a network interface"),
     "mtu": ({"ipv6_mtu": 1200}, "map_br_ipv6_mtu", "1200", "between 1280 and 65535"),
-    "object": ({"bpf_object": "/no/such.o"}, "map_br_bpf_object", "/no/such.o", "cannot be read on the controller: No such file"),
+    "object": ({"bpf_object": "/no/such.o"}, "map_br_bpf_object", "'/no/such.o", "cannot be read on the controller: No such file"),
 }
 
 
@@ -67,15 +67,15 @@ def test_refusals(name, monkeypatch):
     variables, path, value, reason = REFUSALS[name]
     monkeypatch.setattr(bpf_object, "compiled", lambda *_arguments: b"")
     with pytest.raises(MapError) as caught:
-        border_relay.alternatives(examples.br(**variables))
+        examples.br_alternatives(examples.br(**variables))
     assert str(caught.value).startswith(f"{path}: {value}"), str(caught.value)
     assert reason in str(caught.value)
 
 
 def test_every_fault_of_every_domain_is_listed_at_once():
-    same_prefixes = {"transport": "map-t", "dmr": "2001:db8:ffff::/64", "rules": [{**TUTORIAL["rules"][0], "fmr": "yes"}, TUTORIAL["rules"][0]]}
+    same_prefixes = {"transport": "map-t", "dmr": "2001:db8:ffff::/64", "rules": [{**TUTORIAL["rules"][0], "fmr": "on"}, TUTORIAL["rules"][0]]}
     with pytest.raises(MapErrors) as caught:
-        border_relay.alternatives(examples.br(domains=[TUTORIAL, MAP_E, same_prefixes]))
+        examples.br_alternatives(examples.br(domains=[TUTORIAL, MAP_E, same_prefixes]))
     assert [fault.path for fault in caught.value.faults] == [
         "map_br_domains[2].rules[0].fmr", "map_br_domains[2].rules[1].ipv6_prefix", "map_br_domains[2].rules[1].ipv4_prefix",
         "map_br_domains[1].transport", "map_br_domains[2].dmr",
@@ -85,25 +85,27 @@ def test_every_fault_of_every_domain_is_listed_at_once():
 
 def test_explicit_psids_of_one_address_in_two_domains():
     one, two = ({**EXPLICIT[0], "rules": [rule]} for rule in EXPLICIT[0]["rules"])
-    assert border_relay.domains_of({"domains": [one, two]})[1]["rules"][0]["psid"] == 2
-    with pytest.raises(MapError, match="is the PSID of map_br_domains.0..rules.0. too"):
-        border_relay.domains_of({"domains": [one, {**two, "rules": [{**two["rules"][0], "psid": 1}]}]})
+    faults = Faults()
+    assert br_variables.domains_of([one, two], faults)[1]["rules"][0]["psid"] == 2 and faults.found == []
+    br_variables.domains_of([one, {**two, "rules": [{**two["rules"][0], "psid": 1}]}], faults)
+    assert [fault.reason for fault in faults.found] == [
+        "is the PSID of map_br_domains[0].rules[0] too: both would have the same ports of 192.0.2.1/32"]
 
 
 def test_what_is_odd_is_a_warning():
     warned = []
-    border_relay.domains_of({"domains": [{**MAP_E, "br_address": "2001:db8:5000::1"}]}, warned.append)
-    assert warned == ["map_br_domains[0].br_address: 2001:db8:5000::1: lies in 2001:db8:5000::/40 of map_br_domains[0].rules[0]: "
+    br_variables.domains_of([{**MAP_E, "br_address": "2001:db8:5000::1"}], Faults(), warned.append)
+    assert warned == ["map_br_domains[0].br_address: '2001:db8:5000::1': lies in 2001:db8:5000::/40 of map_br_domains[0].rules[0]: "
                       "never delegate the end-user prefix around it"]
 
 
-@pytest.mark.parametrize("variable", sorted(set(examples.br()) - {"bpf_object"}))
+@pytest.mark.parametrize("variable", sorted(examples.br()))
 @pytest.mark.parametrize("value", [None, 5, "\u00b2", [None], {"a": 1}, ["x"], [{}]], ids=str)
 def test_no_value_ends_in_a_traceback(variable, value, monkeypatch):
     monkeypatch.setattr(bpf_object, "compiled", lambda *_arguments: b"")
     monkeypatch.setattr(border_relay.render, "generation", lambda *_arguments: {})
     try:
-        border_relay.alternatives(examples.br(**{variable: value}))
+        examples.br_alternatives(examples.br(**{variable: value}))
     except MapError as exc:
         assert "map_br_" in exc.path
 

@@ -181,7 +181,7 @@ def test_variables_of_the_translator_do_not_matter(changes, layout):
 def test_a_line_by_the_name_of_its_isp():
     prefix = "240b:10:2a40:9600::/64"
     variables = examples.ce(domain=isp_domain("v6 Plus", prefix), end_user_prefix=prefix, lan_addresses=["192.168.0.1/24"])
-    (_name, files), = customer_edge.alternatives(variables)
+    (_name, files), = examples.ce_alternatives(variables)
     made, = (line for line in ip_lines(files, "main/ip") if "ip6tnl" in line)
     # 106.72.42.64 with PSID 0x96; the identifier of the draft: zero, address, PSID, zero.
     assert (after(made, "local"), after(made, "remote")) == ("240b:10:2a40:9600:6a:482a:4000:9600", "2404:9200:225:100::64")
@@ -192,7 +192,7 @@ def test_the_line_of_the_readme():
     play = re.search(r"```yaml\n(- hosts[^`]*map_ce_isp[^`]*)```", readme)[1]
     given = yaml.safe_load(play)[0]["roles"][0]["vars"]
     variables = {name[len("map_ce_"):]: value for name, value in given.items()}
-    (name, files), = customer_edge.alternatives({**examples.defaults("map_ce"), **variables})
+    (name, files), = examples.ce_alternatives({**examples.defaults("map_ce"), **variables})
     parameters = json.loads(files["parameters.json"])
     assert (name, parameters["ce"]["port_count"], parameters["napt"]["mss"]) == ("ip6_tunnel", 1008, 1420)
 

@@ -13,7 +13,7 @@ import examples
 import pytest
 from jinja2 import UndefinedError
 
-from ansible_collections.softwire.map.plugins.module_utils.routers import alternatives, border_relay, customer_edge, render
+from ansible_collections.softwire.map.plugins.module_utils.routers import border_relay, customer_edge, deployment, render
 
 
 def test_a_generation(tmp_path):
@@ -35,7 +35,7 @@ def test_a_parameter_that_is_not_there_is_no_empty_text(tmp_path):
 
 
 def test_templates_are_compiled_before_a_process_is_forked_for_each_host():
-    assert set(alternatives.DEVICES) == {"customer_edge", "border_relay"}
+    assert set(deployment.DEVICES) == {"customer_edge", "border_relay"}
     for templates in (customer_edge.TEMPLATES, border_relay.TEMPLATES):
         jinja = render.environment(os.path.realpath(templates))
         assert {name for _loader, name in jinja.cache.keys()} == set(jinja.list_templates())

@@ -1,17 +1,18 @@
 """The parameters of a customer edge for the role idiomatic_ce, so that both roles pay for the same arithmetic once."""
 from __future__ import annotations
 
-from ansible_collections.softwire.map.plugins.module_utils.routers import customer_edge
-from ansible_collections.softwire.map.plugins.module_utils.mapping import domain
+from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import Faults
+from ansible_collections.softwire.map.plugins.module_utils.routers import ce_variables, customer_edge
+from ansible_collections.softwire.map.plugins.module_utils.routers.variables import Variables
 
 
-def edge(variables, softwire):
+def edge(variables, carrier):
     """variables: as the action plugin takes them. Returns the parameters, with instance.json and jool.json as data."""
-    ce = domain.ce(variables["domain"], variables["end_user_prefix"])
-    parameters = dict(customer_edge.parameters(variables, ce), softwire=softwire)
+    record = ce_variables.read(Variables("map_ce_", variables, Faults()), "ce")
+    parameters = dict(customer_edge.parameters(record), softwire=carrier)
     return {
         "parameters": parameters,
-        "settings": customer_edge.settings(parameters),
+        "settings": customer_edge.machine(parameters),
         "jool": customer_edge.jool_configuration(parameters),
     }
 

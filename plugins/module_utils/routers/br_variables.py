@@ -1,0 +1,112 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the role map_br is told: every variable read, checked by itself and beside the others, into one record."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv6Network
+from typing import Any
+
+from ..mapping import checks
+from ..mapping.domain import parse_domains
+from ..mapping.errors import Faults
+from . import instance as instances
+from .variables import Variables
+
+FILE = re.compile(r"[^\x00-\x1f]+")
+
+
+@dataclass(frozen=True)
+class BorderRelay:
+    """The checked variables of a border relay. domains: of one transport, and with MAP-T of one DMR."""
+
+    instance: str
+    domains: list[dict[str, Any]]
+    carriers: tuple[str, ...]
+    ipv4_interface: str
+    ipv6_interface: str
+    ipv6_mtu: int
+    internal_prefix: IPv6Network | None  # of MAP-T
+    bpf_object: str
+    fast_path: bool
+
+
+def read(variables: Variables, instance: str | None, warn: Callable[[str], None] | None = None) -> BorderRelay:
+    """The record of these variables. Raises MapError, with all faults at once.
+
+    instance: its checked name. warn: gets a text for each thing that is legal but odd.
+    """
+    faults = variables.faults
+    before = len(faults.found)
+    domains = domains_of(variables.raw("domains"), faults, warn)
+    if len(faults.found) > before:
+        domains = []
+    wanted = variables.get("translator", checks.choice, ("auto", *instances.TRANSLATORS))
+    carriers: tuple[str, ...] = ()
+    if domains and wanted:
+        explicit = any(rule["psid"] is not None for domain in domains for rule in domain["rules"])
+        carriers = faults.check(instances.carriers, domains[0]["transport"], wanted, explicit, "map_br_translator")
+    internal = variables.raw("internal_prefix")
+    if domains and domains[0]["transport"] == "map-t":
+        internal = _internal_prefix(variables, domains)
+    record = BorderRelay(
+        instance=instance,
+        domains=domains,
+        carriers=carriers,
+        ipv4_interface=variables.required("ipv4_interface", checks.interface),
+        ipv6_interface=variables.required("ipv6_interface", checks.interface),
+        ipv6_mtu=variables.get("ipv6_mtu", checks.integer, 1280, 65535),
+        internal_prefix=internal if isinstance(internal, IPv6Network) else None,
+        bpf_object=variables.optional("bpf_object", checks.text, FILE, "the path of a file on the controller") or "",
+        fast_path=variables.get("fast_path", checks.boolean),
+    )
+    variables.refuse_unknown()
+    faults.refuse()
+    return record
+
+
+def domains_of(written: Any, faults: Faults, warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+    """The domains of one relay, checked; their faults are collected."""
+    given = faults.check(checks.required, written, "map_br_domains")
+    given = given and faults.check(checks.listed, given, "map_br_domains")
+    if not given:
+        return []
+    placed = [(f"map_br_domains[{index}]", value) for index, value in enumerate(given)]
+    empty = [path for path, value in placed if faults.check(checks.required, value, path) is None]
+    domains = parse_domains([(path, value) for path, value in placed if path not in empty], faults, warn)
+    if domains:
+        _find_differences(domains, faults)
+    return domains
+
+
+def _find_differences(domains: list[dict[str, Any]], faults: Faults) -> None:
+    """Collects what differs from the first domain and must not; a value of None has a fault of its own."""
+    for key, reason in (
+        ("transport", "a border relay serves one transport, so use an instance for each"),
+        ("dmr", "a translator serves one DMR, so use one border relay for each"),
+    ):
+        first = domains[0][key]
+        for index, domain in enumerate(domains):
+            if domain[key] != first and None not in (domain[key], first):
+                faults.add(f"map_br_domains[{index}].{key}", domain[key], f"differs from map_br_domains[0].{key}, {first}; {reason}")
+
+
+def _internal_prefix(variables: Variables, domains: list[Mapping[str, Any]]) -> IPv6Network | None:
+    """The /96 that stands for the CEs between translator and programs; nobody else may use it."""
+    internal = variables.get("internal_prefix", checks.prefix, 6)
+    if internal is None:
+        return None
+    if internal.prefixlen != 96 or internal.network_address.packed[8]:
+        variables.fault("internal_prefix", str(internal), "must be a /96 with bits 64 to 71 zero", "RFC 6052 section 2.2")
+    taken = {f"the DMR {domains[0]['dmr']}": domains[0]["dmr"]}
+    taken.update({f"the rule {rule['ipv6_prefix']}": rule["ipv6_prefix"] for domain in domains for rule in domain["rules"]})
+    for what, prefix in taken.items():
+        if internal.overlaps(ipaddress.ip_network(prefix)):
+            variables.fault("internal_prefix", str(internal), f"overlaps {what}; it must be a prefix that nobody uses")
+    return internal
