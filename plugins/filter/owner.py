@@ -19,11 +19,13 @@ extends_documentation_fragment:
 positional: ipv4_address, port
 options:
   ipv4_address:
-    description: The IPv4 address, or a list of pairs C([address, port]) that are looked up in one call.
+    description:
+      - The IPv4 address, alone or with the port as logs have them, such as V(192.0.2.18:1232).
+      - A list of pairs C([address, port]), or of such texts, is looked up in one call.
     type: raw
     required: true
   port:
-    description: The port, 0 to 65535. Required with one address, refused with a list of pairs.
+    description: The port, 0 to 65535. Required with an address alone, refused with a list of pairs.
     type: int
 seealso:
   - plugin: softwire.map.ce
@@ -35,6 +37,20 @@ EXAMPLES = r"""
 - name: Who sent this
   ansible.builtin.debug:
     msg: "{{ (map_domain | softwire.map.owner('192.0.2.18', 1232)).end_user_prefix }}"
+  vars:
+    map_domain:
+      transport: map-e
+      br_address: 2001:db8:ffff::1
+      rules:
+        - ipv6_prefix: 2001:db8::/40
+          ipv4_prefix: 192.0.2.0/24
+          ea_length: 16
+  # Result:
+  # 2001:db8:12:3400::/56
+
+- name: The same, from a line of a log
+  ansible.builtin.debug:
+    msg: "{{ (map_domain | softwire.map.owner('192.0.2.18:1232')).end_user_prefix }}"
   vars:
     map_domain:
       transport: map-e

@@ -22,9 +22,8 @@ options:
     type: path
     required: true
   instance:
-    description: Name of the instance, as M(softwire.map.deploy) takes it.
+    description: Name of the instance, as M(softwire.map.deploy) takes it. By default the one that O(customer_edge) or O(border_relay) names.
     type: str
-    required: true
   state:
     description: With V(absent) the files of the instance are removed from O(directory).
     type: str
