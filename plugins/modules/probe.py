@@ -119,13 +119,14 @@ import random
 import socket
 import struct
 import time
-from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.softwire.map.plugins.module_utils.softwire import flows
+from ansible_collections.softwire.map.plugins.module_utils.softwire.commands import StepError
+from ansible_collections.softwire.map.plugins.module_utils.softwire.paths import Paths
+
 CLONE_NEWNET = 0x40000000
-CONNTRACK = Path("/proc/thread-self/net/nf_conntrack")
-PARAMETERS = "/etc/softwire/%s/current/parameters.json"
 PROTOCOLS = {"ping": "icmp", "TCP": "tcp", "UDP": "udp"}
 STUN_SERVER = "the STUN server"
 MAGIC_COOKIE = 0x2112A442
@@ -225,32 +226,15 @@ def is_reply(packet, identifier):
 # connection tracking
 
 
-def tracked_source(lines, protocol, source, port, target):
-    """(address, number) that conntrack translates a flow of ours to, or None.
+def tracked_source(found, local, port, target):
+    """(address, index) that the NAPT gave a flow of ours among those that flows.listed() has found, or None.
 
-    lines: of /proc/net/nf_conntrack; port: the flow's source port or ICMP identifier.
+    port: the flow's source port or ICMP identifier.
     """
-    number, reply_number = ("id", "id") if protocol == "icmp" else ("sport", "dport")
-    for line in lines:
-        words = line.split()
-        if len(words) < 3 or words[2] != protocol:
-            continue
-        pairs = [word.split("=", 1) for word in words if "=" in word]
-        starts = [index for index, (key, _value) in enumerate(pairs) if key == "src"]
-        if len(starts) < 2:
-            continue
-        original, reply = dict(pairs[:starts[1]]), dict(reversed(pairs[starts[1]:]))
-        if (original["src"], original["dst"], original.get(number)) == (source, target, str(port)):
-            return reply["dst"], int(reply[reply_number])
+    for _protocol, begun, answers in found:
+        if (begun["src"], begun["dst"], flows.port_of(begun, "sport")) == (local, target, port):
+            return answers["dst"], flows.port_of(answers, "dport")
     return None
-
-
-def port_of(number, index):
-    """The port that an index stands for; index: what port_index() returns."""
-    for first_index, first_port, length in index["ranges"]:
-        if first_index <= number < first_index + length:
-            return first_port + number - first_index
-    return number
 
 
 def belongs(address, port, ce):
@@ -262,11 +246,12 @@ def belongs(address, port, ce):
 class Probe:
     """The checks of one customer edge.
 
-    edge: the parameters of its generation; options: those of the module, with addresses in place of names; local: to send from.
+    edge: the parameters of its generation; ports: {index: port} of its NAPT; options: those of the module, with addresses in place of
+    names; local: to send from.
     """
 
-    def __init__(self, edge, options, local):
-        self.edge, self.options, self.local = edge, options, local
+    def __init__(self, edge, ports, options, local):
+        self.edge, self.ports, self.options, self.local = edge, ports, options, local
 
     def run(self):
         return [self.check(name, getattr(self, PROTOCOLS[name])) for name in PROTOCOLS]
@@ -297,13 +282,14 @@ class Probe:
     def conntrack(self, protocol, port, target):
         """(source, who saw it) as the router itself knows it."""
         try:
-            with CONNTRACK.open() as lines:
-                found = tracked_source(lines, protocol, self.local, port, target)
-        except OSError:
-            return None, ""  # a kernel without this file
+            # This process lives in the namespace already.
+            found = tracked_source(flows.listed("main", "-p", protocol, "-s", self.local, "-d", target), self.local, port, target)
+        except (StepError, OSError):
+            return None, ""  # no tool, or a kernel without it
         if not found:
             return None, ""
-        return (found[0], port_of(found[1], self.edge["napt"]["index"])), "conntrack"
+        address, index = found
+        return (address, self.ports.get(index, index)), "conntrack"  # an index of a NAPT that is not ours is a port
 
     def icmp(self):
         identifier, target = random.randrange(1, 65536), self.options["target"]
@@ -390,9 +376,9 @@ def main():
         supports_check_mode=True,
     )
     options = dict(module.params)
-    path = Path(PARAMETERS % options["instance"])
+    current = Paths(options["instance"]).current
     try:
-        edge = json.loads(path.read_text())
+        edge = json.loads((current / "parameters.json").read_text())
     except OSError as exc:
         module.fail_json(msg="instance %s: nothing is deployed here: %s" % (options["instance"], exc))
     if edge["role"] != "ce":
@@ -404,13 +390,14 @@ def main():
             module.fail_json(msg="%s: %s: has no IPv4 address: %s" % (name, options[name], exc))
     namespace = edge["layout"]["namespaces"]["napt"]
     try:
+        ports, _services = flows.ports_and_services((current / namespace / "flows").read_bytes())
         if namespace != "main":
             enter(namespace)
         links = json.loads(module.run_command(["ip", "-json", "-4", "address"], check_rc=True)[1])
         local = local_address(links, edge["napt"], edge["ce"]["ipv4_prefix"])
     except (Fault, OSError) as exc:
         module.fail_json(msg="instance %s: is not up: %s" % (options["instance"], exc))
-    checks = Probe(edge, options, local).run()
+    checks = Probe(edge, ports, options, local).run()
     works, summary = verdict(checks)
     module.exit_json(changed=False, works=works, summary=summary, checks=checks)
 

@@ -130,7 +130,7 @@ def test_a_router_that_does_not_answer_returns_by_itself(monkeypatch):
 
 def test_a_confirmation_that_comes_too_late():
     result, _calls = run(CE, CHANGED, {"failed": True, "msg": "generation 0002-bb is not waiting"})
-    assert str(result) == "the change was taken back, it was not confirmed in time: generation 0002-bb is not waiting"
+    assert str(result) == "the change was rolled back, it was not confirmed in time: generation 0002-bb is not waiting"
 
 
 @pytest.mark.parametrize("arguments, said", [
@@ -155,7 +155,7 @@ def test_errors_on_the_controller_touch_no_router(arguments, said):
 
 
 def test_a_connection_that_breaks_says_what_becomes_of_the_change():
-    text = r"gone \(a change that was under way is not confirmed, so the router takes it back within 60 s\)"
+    text = r"gone \(a change that was under way is not confirmed, so the router rolls it back within 60 s\)"
     with pytest.raises(AnsibleConnectionFailure, match=text):
         run(CE, AnsibleConnectionFailure("gone"))
 
