@@ -206,9 +206,10 @@ class Deployment:
 
     def is_free(self):
         """Whether no earlier deployment waits for its confirmation; one that nobody watches over is rolled back."""
-        if self.transaction.record() and self.transaction.is_watched():
+        record = self.transaction.record()
+        if record and self.transaction.is_watched():
             return False
-        if self.transaction.record():
+        if record:
             self.roll_back()
         return True
 

@@ -141,7 +141,7 @@ class Sandbox:
         instance = Instance("test", self.directory)
         name = instance.next_name(files)
         instance.finish(instance.stage(files, name), name)
-        Transaction(instance.directory).switch(name)
+        Transaction(instance).switch(name)
         return instance.current
 
     def softwire(self, generation, action, check=True, fault=None, at=0):

@@ -102,7 +102,7 @@ class Instance(paths.Paths):
                 stream.flush()
                 os.fsync(stream.fileno())
             target.chmod(0o644)
-        for directory in (self.directory, self.generations, staging, *{(staging / path).parent for path in files}):
+        for directory in {self.directory, self.generations, staging, *((staging / path).parent for path in files)}:
             directory.chmod(0o755)
             paths.sync(directory)
         return staging
