@@ -10,6 +10,7 @@ import json
 from types import SimpleNamespace
 
 import examples
+import loose_files
 import pytest
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire import commands, generations, paths
@@ -102,7 +103,7 @@ class Router:
         return (0, "", "") if good else (1, "", "what went wrong")
 
     def start_service(self, unit, argv, directory):
-        self.calls.append(["systemd-run", unit])
+        self.calls.append(["systemd-run", unit, str(directory), *argv])
         self.watched = True
 
     def run(self, check=False, confirm=True, **parameters):
@@ -476,6 +477,40 @@ def test_nobody_returns_to_what_was_rolled_back(running):
     assert not running.run(_alternatives=offered(reserved_ports=[53301]))["failed"]
     assert running.run(state="rollback", generation=refused)["msg"].startswith(f"instance ce: there is no generation {refused} to return to")
     assert running.run(state="rollback")["generation"] == first
+
+
+def test_a_router_of_before_the_package_is_upgraded_and_rolled_back(router):
+    """Its program is loose files, and its units call those."""
+    old = loose_files.generation("mapt_napt_namespace")
+    first = router.instance.next_name(old)
+    router.instance.finish(router.instance.stage(old, first), first)
+    deploy.rollback.Transaction(router.instance).switch(first)
+    router.instance.confirmed.write_text(first + "\n")
+    for name, text in loose_files.units().items():
+        (router.units / name).write_text(text)
+    for action in ("enable", "start"):
+        router.command(["systemctl", action, "softwire@ce.service"])
+
+    result = router.run(_alternatives=offered())
+    assert (result["failed"], result["changed"], result["previous"]) == (False, True, first), result
+    assert result["applied"] in ("reload", "restart")
+    assert {path.name: path.read_text() for path in router.units.glob("softwire*")} == UNITS
+    assert not router.run(_alternatives=offered())["changed"]
+
+    result = router.run(state="rollback", confirm=False)
+    assert (result["failed"], result["generation"], result["unconfirmed"]) == (False, first, True), result
+    watcher, = (call for call in router.calls if call[0] == "systemd-run")
+    assert watcher[2:] == [str(router.instance.generations / first), "/usr/bin/python3", "-B", "softwire_rollback.py", "watch",
+                           str(router.instance.directory)]
+    assert not router.call(False, _confirm=first)["failed"] and router.instance.running() == first
+
+
+def test_a_record_of_a_later_version_is_refused(running):
+    running.instance.unconfirmed.write_text('{"format": 2}')
+    before = running.tree()
+    with pytest.raises(paths.FormatError, match="unconfirmed: format 2, written by a later version of softwire.map"):
+        running.run(_alternatives=offered(reserved_ports=[53300]))
+    assert running.tree() == before
 
 
 def test_a_full_disk(running, monkeypatch):
