@@ -142,7 +142,7 @@ chmod +x {jool}
 
 
 def test_a_disk_that_fills_up_and_a_translator_that_fails_once(network):
-    """One router has no room to write down its way back, on the other one Jool refuses the new configuration."""
+    """One router has no room to write the record of how things were, on the other one Jool refuses the new configuration."""
     full, failing = network.routers
     full.do(FULL.format(spare=1000))
     full.stop_at("open", r"/\.unconfirmed\.new w")
@@ -163,7 +163,7 @@ def test_a_disk_that_fills_up_and_a_translator_that_fails_once(network):
 
 
 def test_a_translator_that_fails_for_a_while(network):
-    """With a tool that never works there is no way back either; the router says so, and goes it as soon as it works again."""
+    """With a tool that never works there is no rollback either; the router says so, and rolls back as soon as it works again."""
     failing = network.routers[1]
     before, wanted = {failing: failing.wanted}, {failing: other(failing, reload=False)}
     failing.do(BROKEN_JOOL.format(jool=JOOL, when="true"))
