@@ -223,20 +223,6 @@ def is_reply(packet, identifier):
     return len(icmp) >= 8 and icmp[0] == 0 and struct.unpack("!H", icmp[4:6])[0] == identifier
 
 
-# connection tracking
-
-
-def tracked_source(found, local, port, target):
-    """(address, index) that the NAPT gave a flow of ours among those that flows.listed() has found, or None.
-
-    port: the flow's source port or ICMP identifier.
-    """
-    for _protocol, begun, answers in found:
-        if (begun["src"], begun["dst"], flows.port_of(begun, "sport")) == (local, target, port):
-            return answers["dst"], flows.port_of(answers, "dport")
-    return None
-
-
 def belongs(address, port, ce):
     """Whether an address and a port are this CE's own."""
     own = ipaddress.ip_network(ce["ipv4_prefix"] or ce["ipv4_address"])
@@ -280,16 +266,16 @@ class Probe:
         return made
 
     def conntrack(self, protocol, port, target):
-        """(source, who saw it) as the router itself knows it."""
+        """(source, who saw it) of a flow of ours as the router itself knows it; port: its source port, or ICMP identifier."""
         try:
-            # This process lives in the namespace already.
-            found = tracked_source(flows.listed("main", "-p", protocol, "-s", self.local, "-d", target), self.local, port, target)
+            found = flows.listed("main", "-p", protocol, "-s", self.local, "-d", target)  # we live in the namespace already
         except (StepError, OSError):
-            return None, ""  # no tool, or a kernel without it
-        if not found:
-            return None, ""
-        address, index = found
-        return (address, self.ports.get(index, index)), "conntrack"  # an index of a NAPT that is not ours is a port
+            return None, ""  # no tool, or a kernel without connection tracking
+        for _protocol, begun, answers in found:
+            if flows.port_of(begun, "sport") == port:
+                index = flows.port_of(answers, "dport")
+                return (answers["dst"], self.ports.get(index, index)), "conntrack"  # what is no index of ours is a port
+        return None, ""
 
     def icmp(self):
         identifier, target = random.randrange(1, 65536), self.options["target"]
