@@ -330,7 +330,7 @@ class Deployment:
                 if faults:
                     self.fail_back(how, "; ".join(faults))
                 self.transaction.extend(self.module.params["confirm_timeout"])
-            except (OSError, StepError) as exc:
+            except (OSError, ValueError, StepError) as exc:
                 self.fail_back(how, "%s" % exc)
         self.systemctl("--quiet", "enable", self.unit)
 

@@ -138,7 +138,7 @@ XOR_MAPPED_ADDRESS = 0x0020
 DNS_QUERY = struct.pack("!HHHHHH", random.randrange(65536), 0x0100, 1, 0, 0, 0) + b"\0" + struct.pack("!HH", 2, 1)
 
 
-class Fault(Exception):
+class ProbeError(Exception):
     """Why something does not work; the text is for a person."""
 
 
@@ -159,7 +159,7 @@ def resolved(name):
 def local_address(links, napt, ipv4_prefix):
     """The address to send from: one that the NAPT serves, best of a LAN interface.
 
-    links: the output of "ip -json address"; napt: the NAPT's parameters. Raises Fault.
+    links: the output of "ip -json address"; napt: the NAPT's parameters. Raises ProbeError.
     """
     served = [ipaddress.ip_network(network) for network in napt["sources"] + ([ipv4_prefix] if ipv4_prefix else [])]
     found = [
@@ -168,7 +168,7 @@ def local_address(links, napt, ipv4_prefix):
         if entry["family"] == "inet" and any(ipaddress.ip_address(entry["local"]) in network for network in served)
     ]
     if not found:
-        raise Fault("this router has no address in %s, from which the NAPT takes packets" % ", ".join(napt["sources"]))
+        raise ProbeError("this router has no address in %s, from which the NAPT takes packets" % ", ".join(napt["sources"]))
     return min(found)[1]
 
 
@@ -250,7 +250,7 @@ class Probe:
                 source, seen_by = action()
                 fault = ""
                 break
-            except (Fault, OSError) as exc:
+            except (ProbeError, OSError) as exc:
                 fault = "no answer within %d s" % self.options["timeout"] if isinstance(exc, socket.timeout) else str(exc)
         if source and not belongs(source[0], source[1], self.edge["ce"]):
             fault = "leaves from %s:%d, which is not of this CE (seen by %s)" % (source[0], source[1], seen_by)
@@ -328,7 +328,7 @@ class Probe:
             datagrams.send(stun_request(transaction))
             source = stun_address(datagrams.recv(2048), transaction)
         if not source:
-            raise Fault("%s:%d does not answer as a STUN server does" % (self.options["stun_server"], self.options["stun_port"]))
+            raise ProbeError("%s:%d does not answer as a STUN server does" % (self.options["stun_server"], self.options["stun_port"]))
         return source, STUN_SERVER
 
 
@@ -338,7 +338,7 @@ def verdict(checks):
     working = [check["name"] for check in checks if not check["fault"]]
     seen = sorted((check for check in checks if check["source"]), key=lambda check: check["seen_by"] != STUN_SERVER)
     if not seen and not broken:
-        broken = ["nobody tells the source that leaves: this kernel lists no connections; give a STUN server"]
+        broken = ["nobody tells the source that leaves: conntrack lists none of them; give a STUN server"]
     line = "FAILS: " + "; ".join(broken) if broken else "works"
     if working:
         line += " (%s)" % ", ".join(working) if not broken else "; works: " + ", ".join(working)
@@ -381,7 +381,7 @@ def main():
             enter(namespace)
         links = json.loads(module.run_command(["ip", "-json", "-4", "address"], check_rc=True)[1])
         local = local_address(links, edge["napt"], edge["ce"]["ipv4_prefix"])
-    except (Fault, OSError) as exc:
+    except (ProbeError, OSError) as exc:
         module.fail_json(msg="instance %s: is not up: %s" % (options["instance"], exc))
     checks = Probe(edge, ports, options, local).run()
     works, summary = verdict(checks)

@@ -136,7 +136,7 @@ def main():
             conntrack.forget(flow)
         elif wanted != index and not conntrack.reindex(flow, address, wanted):
             left.append((flow, wanted))
-    # What was in the way has moved by now, unless it goes round in a circle.
+    # Try those again whose place was taken: the flow there has moved by now, unless they go round in a circle.
     for flow, wanted in left:
         conntrack.reindex(flow, address, wanted)
 

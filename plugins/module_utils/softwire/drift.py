@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Compares a router with the generation that it is to run; changes nothing.
 
-missing() says whether an instance works at all, for a deployment that would be rolled back. changed() goes further, for who
-wants to know whether somebody has changed something since: routes, rules and sysctls by what the generation says of them,
-and the contents of nftables tables, of Jool and of BPF maps by digests taken when they were loaded.
+missing() finds what an instance cannot work without; a deployment that lacks it is rolled back. changed() finds what somebody
+has changed since: it compares routes, rules and sysctls with the generation's files, and the contents of nftables tables, of
+Jool and of BPF maps with digests that were taken when they were loaded.
 
 Each takes a runner.Generation, and raises OSError where a tool is not there.
 """

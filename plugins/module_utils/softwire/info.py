@@ -139,7 +139,7 @@ def ports_in_use(namespace, flows, list_ports):
     used = set()
     for protocol, begun, answers in listed(namespace, "-q", address):
         used.add((protocol, real_ports.get(port_of(answers, "dport")), begun["src"]))
-    # Who came from outside by a forwarded or reserved port; what is still for our own address was led nowhere.
+    # Flows that began outside, at a forwarded or reserved port; where our own address answers, no host has got the flow.
     for protocol, begun, answers in listed(namespace, "-d", address):
         if answers["src"] != address:
             used.add((protocol, real_ports.get(port_of(begun, "dport")), answers["src"]))

@@ -99,7 +99,7 @@ class Generation:
         return True
 
     def _changed_lines(self, old, new):
-        """(journal entries that drop the lines that are gone, (step, namespace, lines) for each set of new ones) of two sets of files."""
+        """Compares two sets of files; returns (journal entries that drop the lines that are gone, [(step, namespace, new lines)])."""
         dropped, added = [], []
         for name, step in LINE_STEPS:
             for namespace in self.namespaces:
@@ -110,7 +110,7 @@ class Generation:
         return dropped, added
 
     def _replace_rules(self, old, new):
-        """Goes from the rules and flows of one set of files to those of another; False where that did not work."""
+        """Loads the rules of another set of files, and moves or forgets the flows that they mean otherwise; False where that fails."""
         changes = {
             namespace: flows.Changes(old.get(namespace + "/flows", b""), new.get(namespace + "/flows", b"")) for namespace in self.namespaces}
         held = []

@@ -99,7 +99,7 @@ def test_it_sends_from_the_lan_if_it_can():
     assert probe.local_address(links, napt, None) == "192.168.0.1"
     assert probe.local_address(links[:1], napt, None) == "192.0.0.2"
     assert probe.local_address(links, {**napt, "sources": ["192.0.0.0/29"]}, "10.0.0.0/28") == "10.0.0.1"
-    with pytest.raises(probe.Fault, match=r"no address in 192.168.0.0/24, 192.0.0.0/29"):
+    with pytest.raises(probe.ProbeError, match=r"no address in 192.168.0.0/24, 192.0.0.0/29"):
         probe.local_address(links[2:], napt, None)
 
 
@@ -115,7 +115,7 @@ def check(name, fault="", source="", seen_by=""):
      "FAILS: ping: no answer within 2 s; UDP: refused; works: TCP"),
     ([check("ping", "x")], False, "FAILS: ping: x"),
     ([check("ping"), check("TCP"), check("UDP")], False,
-     "FAILS: nobody tells the source that leaves: this kernel lists no connections; give a STUN server; works: ping, TCP, UDP"),
+     "FAILS: nobody tells the source that leaves: conntrack lists none of them; give a STUN server; works: ping, TCP, UDP"),
 ])
 def test_the_verdict(checks, works, line):
     assert probe.verdict(checks) == (works, line)

@@ -257,6 +257,21 @@ def test_down_after_a_kill_between_the_journal_and_the_step(router):
     unchanged(router, before)
 
 
+@pytest.mark.parametrize("action", ["up", "down", "reload"])
+def test_a_journal_of_a_later_version_is_refused_and_kept(action, router):
+    generation = install_ce(router, "mape_main")
+    router.softwire(generation, "up")
+    journal = router.sh("cat /run/softwire/ce/journal")
+    assert journal.startswith('{"format": 1, "try": ["true"]}\n') and journal.count("format") == 1
+    router.sh("sed -i 's/\"format\": 1/\"format\": 2/' /run/softwire/ce/journal")
+    before = router.snapshot()
+    done = router.softwire(generation, action, check=False)
+    assert (done.returncode, done.stderr) == (
+        1, "softwire: /run/softwire/ce/journal: format 2, written by a later version of softwire.map; this one reads formats up to 1, "
+           "so use that version\n")
+    assert router.snapshot() == before
+
+
 def test_nft_that_refuses_leaves_nothing(router, edge):
     before = router.snapshot()
     files = files_of(edge)
