@@ -56,8 +56,8 @@ class ActionModule(ActionBase):
         call = {name: getattr(wanted, name) for name in deployment.DEFAULTS}
         call["generation"] = args["generation"]
         if wanted.state == "present":
-            call["alternatives"] = [{"name": name, "files": encoded(files)} for name, files in wanted.alternatives]
-            call["units"] = {unit.name: unit.read_text() for unit in render.UNITS}
+            call["_alternatives"] = [{"name": name, "files": encoded(files)} for name, files in wanted.alternatives]
+            call["_units"] = {unit.name: unit.read_text() for unit in render.UNITS}
         result = self._deploy(call, task_vars)
         if result.get("missing_packages") and not result.get("failed"):
             result = self._with_packages(call, result, task_vars)
@@ -70,13 +70,13 @@ class ActionModule(ActionBase):
             return self._execute_module(module_name=MODULE, module_args=call, task_vars=task_vars)
         except AnsibleConnectionFailure as exc:
             raise AnsibleConnectionFailure(
-                f"{exc} (a change that was under way is not confirmed, so the router takes it back within {call['confirm_timeout']} s)"
-            ) from exc
+                f"{exc} (a change that was under way is not confirmed, so the router rolls it back within {call['confirm_timeout']} s)"
+            ) from None
 
     def _confirmed(self, call, result, task_vars):
         """Proves by a fresh connection that the router can still be reached; else it returns to what it was."""
         arguments = {key: call[key] for key in ("instance", "keep_generations")}
-        arguments.update(state="confirm", generation=result["generation"])
+        arguments["_confirm"] = result["generation"]
         deadline = time.monotonic() + call["confirm_timeout"]
         while True:
             if getattr(type(self._connection), "reset", None) is not ConnectionBase.reset:  # the base class only warns
@@ -89,10 +89,10 @@ class ActionModule(ActionBase):
                     raise AnsibleActionFail(
                         f"generation {result['generation']} could not be confirmed by a new connection, so the router returns "
                         f"to {result['previous'] or 'having none'} by itself: {exc}"
-                    ) from exc
+                    ) from None
             time.sleep(CONFIRM_PAUSE)
         if answer.get("failed"):
-            raise AnsibleActionFail(f"the change was taken back, it was not confirmed in time: {answer.get('msg')}")
+            raise AnsibleActionFail(f"the change was rolled back, it was not confirmed in time: {answer.get('msg')}")
         return dict(result, unconfirmed=False)
 
     def _with_packages(self, call, wanted, task_vars):

@@ -24,15 +24,14 @@ options:
     description:
       - Name of the instance, at most 10 characters of V(a-z), V(0-9) and V(_), starting with a letter.
       - Its files are in C(/etc/softwire/INSTANCE), its unit is C(softwire@INSTANCE.service).
+      - Required, unless O(customer_edge) or O(border_relay) names it.
     type: str
-    required: true
   state:
     description:
       - With V(absent) the instance is taken down and its files are removed; packages stay.
       - With V(rollback) an earlier generation runs again, see O(generation).
-      - V(confirm) is the action plugin's second call.
     type: str
-    choices: [present, absent, rollback, confirm]
+    choices: [present, absent, rollback]
     default: present
   generation:
     description:
@@ -53,12 +52,14 @@ options:
     default: 5
   customer_edge:
     description:
-      - Variables of a customer edge, as the role P(softwire.map.map_ce#role) documents them, without the prefix C(map_ce_).
+      - Variables of a customer edge, as the role P(softwire.map.map_ce#role) documents them, without the prefix C(map_ce_). Where one has
+        the name of an option of this module, it comes before that.
       - Used on the controller.
     type: dict
   border_relay:
     description:
-      - Variables of a border relay, as the role P(softwire.map.map_br#role) documents them, without the prefix C(map_br_).
+      - Variables of a border relay, as the role P(softwire.map.map_br#role) documents them, without the prefix C(map_br_). Where one has
+        the name of an option of this module, it comes before that.
       - Used on the controller.
     type: dict
   install_packages:
@@ -66,20 +67,6 @@ options:
       - Whether packages that are missing on the router are installed.
     type: bool
     default: true
-  alternatives:
-    description:
-      - Generations in order of preference; the first that the machine can run is taken. Made by the action plugin.
-    type: list
-    elements: dict
-    suboptions:
-      name:
-        description: What tells this alternative from the others, such as V(jool_siit).
-        type: str
-        required: true
-      files:
-        description: Content of each file by its path below the generation's directory.
-        type: dict
-        required: true
   metrics:
     description:
       - Whether a systemd timer, C(softwire-metrics@INSTANCE.timer), writes what M(softwire.map.map_info) counts into
@@ -92,10 +79,6 @@ options:
       - The directory on the router that node exporter reads, which has to be there; root owns it.
     type: path
     default: /var/lib/prometheus/node-exporter
-  units:
-    description:
-      - Content of each unit in C(/etc/systemd/system) by its name. Made by the action plugin.
-    type: dict
 attributes:
   check_mode:
     support: full
@@ -165,18 +148,17 @@ missing_packages:
 """
 
 import json
-import subprocess
 import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import generations, metrics_timer as metrics, preflight, files as softwire_changes, check as softwire_check, rollback as softwire_rollback
+from ansible_collections.softwire.map.plugins.module_utils.softwire import drift, generations, metrics_timer, paths, preflight, rollback
+from ansible_collections.softwire.map.plugins.module_utils.softwire.commands import StepError
+from ansible_collections.softwire.map.plugins.module_utils.softwire.files import reload_suffices
+from ansible_collections.softwire.map.plugins.module_utils.softwire.runner import Generation
 
-UNITS = Path("/etc/systemd/system")
 UNIT_NAMES = ("softwire@.service", "softwire-metrics@.service", "softwire-metrics@.timer")
-RUN_DIRECTORY = Path("/run/softwire")
-SYSTEMD = Path("/run/systemd/system")
 PATIENCE = 300  # seconds to wait for another deployment on the same router
 
 
@@ -187,9 +169,9 @@ class Deployment:
         self.module = module
         self.name = module.params["instance"]
         self.instance = generations.Instance(self.name)
-        self.unit = "softwire@%s.service" % self.name
-        self.transaction = softwire_rollback.Transaction(self.instance.directory)
-        self.metrics = metrics.Metrics(self.instance.directory, self.name, UNITS)
+        self.transaction = rollback.Transaction(self.instance)
+        self.unit = self.transaction.unit
+        self.metrics = metrics_timer.Metrics(self.instance)
         self.diff = []
 
     def fail(self, message, **result):
@@ -203,48 +185,51 @@ class Deployment:
 
     def is_up(self):
         """Whether the generation that is meant to run is the one that does, as a whole."""
-        return self.active() and self.transaction.applied() == self.instance.running()
+        return self.active() and self.instance.applied_name() == self.instance.running()
 
     def enabled(self):
-        return (UNITS / "multi-user.target.wants" / self.unit).is_symlink()
+        return (paths.UNITS / "multi-user.target.wants" / self.unit).is_symlink()
 
     def run(self):
-        """Does what the state says, once no earlier deployment waits for its confirmation; ends the module."""
+        """Does what is asked for, once no earlier deployment waits for its confirmation; ends the module."""
+        if self.module.params["_confirm"]:
+            with rollback.locked(PATIENCE):
+                self.confirm(self.module.params["_confirm"])
         state = getattr(self, self.module.params["state"])
         if self.module.check_mode:
             state()
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            with softwire_rollback.locked(PATIENCE):
+            with rollback.locked(PATIENCE):
                 if self.is_free():
                     state()
-            time.sleep(softwire_rollback.POLL)
+            time.sleep(rollback.POLL)
         self.fail("nothing was changed: another deployment of this router does not come to its end")
 
     def is_free(self):
-        """Whether no earlier deployment waits for its confirmation; one that nobody watches over is taken back."""
-        if self.module.params["state"] == "confirm" or not self.transaction.record():
-            return True
-        if not self.transaction.is_watched():
-            self.take_back()
-            return True
-        return False
+        """Whether no earlier deployment waits for its confirmation; one that nobody watches over is rolled back."""
+        record = self.transaction.record()
+        if record and self.transaction.is_watched():
+            return False
+        if record:
+            self.roll_back()
+        return True
 
     # present
 
     def present(self):
-        if not SYSTEMD.is_dir():
+        if not paths.SYSTEMD.is_dir():
             self.fail("systemd is not running on this machine; it is needed to bring the softwire up at boot")
         machine = preflight.Machine()
         alternative, packages = self.choose(machine)
         files = generations.decoded(alternative["files"])
         before = self.instance.files()
-        units = {name: text.encode() for name, text in self.module.params["units"].items()}
+        units = {name: text.encode() for name, text in self.module.params["_units"].items()}
         units_before = {path.name: path.read_bytes() for path in unit_files()}
         directory = self.module.params["metrics_directory"] if self.module.params["metrics"] else None
         self.diff = generations.differences(before, files, self.instance.current)
-        self.diff += generations.differences(units_before, units, UNITS) + self.metrics.difference(directory)
-        new_files, new_units, new_metrics = before != files, units_before != units, not self.metrics.are(directory)
+        self.diff += generations.differences(units_before, units, paths.UNITS) + self.metrics.difference(directory)
+        new_files, new_units, new_metrics = before != files, units_before != units, not self.metrics.go_to(directory)
         changed = new_files or new_units or new_metrics or not self.enabled() or not self.is_up()
         name = self.instance.next_name(files) if new_files else self.instance.running()
         result = {"changed": changed, "generation": name, "alternative": alternative["name"],
@@ -265,19 +250,19 @@ class Deployment:
             try:
                 self.metrics.switch(directory)
             except OSError as exc:
-                self.fall_back("write metrics", "%s" % exc)
+                self.fail_back("write metrics", "%s" % exc)
         self.module.exit_json(**result)
 
     def choose(self, machine):
         """The first alternative that this machine can run as it is, else the last one with what it lacks."""
-        offered = self.module.params["alternatives"]
+        offered = self.module.params["_alternatives"]
         for alternative in offered:
             settings = json.loads(alternative["files"]["instance.json"]["text"])
             packages, faults = preflight.missing(machine, settings)
             if not packages and not faults:
                 break
         # A journal means that something of this instance is up, be it what a killed run left.
-        up = (RUN_DIRECTORY / self.name / "journal").exists()
+        up = self.instance.journal.exists()
         ours = json.loads(self.instance.files().get("instance.json", b"{}")).get("namespaces", []) if up else []
         faults = preflight.interface_faults(machine, settings, ours) + preflight.namespace_faults(machine, settings, ours) + faults
         faults += preflight.networkd_faults(settings)
@@ -319,7 +304,7 @@ class Deployment:
             temporary = Path(self.module.tmpdir, name)
             temporary.write_bytes(content)
             temporary.chmod(0o644)
-            self.module.atomic_move(str(temporary), str(UNITS / name))
+            self.module.atomic_move(str(temporary), str(paths.UNITS / name))
         self.systemctl("daemon-reload")
 
     def exchange(self, name, before, files, result):
@@ -327,7 +312,7 @@ class Deployment:
         previous, was_active = self.instance.running(), self.active()
         how = "start"
         if was_active:
-            how = "nothing" if previous == name and self.is_up() else "reload" if softwire_changes.reload_suffices(before, files) else "restart"
+            how = "nothing" if previous == name and self.is_up() else "reload" if reload_suffices(before, files) else "restart"
         result.update(applied=how, previous=previous or "", unconfirmed=how != "nothing")
         if how != "nothing":
             relay = json.loads(files["instance.json"])["border_relay"]
@@ -338,17 +323,17 @@ class Deployment:
                 # systemd goes on with a restart even when this connection breaks in the middle of it.
                 self.systemctl("reset-failed", self.unit)
                 if self.systemctl(how, self.unit)[0]:
-                    self.fall_back(how, self.journal())
-                faults = softwire_check.faults(self.instance.current)
-                if self.transaction.applied() != name:
+                    self.fail_back(how, self.journal())
+                faults = drift.missing(Generation(self.instance.current))
+                if self.instance.applied_name() != name:
                     faults.append("generation %s is not up as a whole" % name)
                 if reached and not self.reaches(relay, 3):
                     faults.append("the border relay %s answered before, and does not now" % relay)
                 if faults:
-                    self.fall_back(how, "; ".join(faults))
+                    self.fail_back(how, "; ".join(faults))
                 self.transaction.extend(self.module.params["confirm_timeout"])
-            except (OSError, subprocess.SubprocessError) as exc:
-                self.fall_back(how, "%s" % exc)
+            except (OSError, ValueError, StepError) as exc:
+                self.fail_back(how, "%s" % exc)
         self.systemctl("--quiet", "enable", self.unit)
 
     def reaches(self, address, attempts=1):
@@ -356,22 +341,20 @@ class Deployment:
         return bool(address) and any(
             self.module.run_command(["ping", "-6", "-c", "1", "-W", "2", address])[0] == 0 for _attempt in range(attempts))
 
-    def fall_back(self, how, reason):
-        back = "the running configuration was not touched"
-        if self.transaction.record():
-            back = self.take_back()
-        self.fail("the new generation does not %s; %s: %s" % (how, back, reason), diff=self.diff)
+    def fail_back(self, how, reason):
+        """Rolls back where that is due, and fails with what runs now."""
+        now = self.roll_back() if self.transaction.record() else "the running configuration was not touched"
+        self.fail("the new generation does not %s; %s: %s" % (how, now, reason), diff=self.diff)
 
-    def take_back(self):
+    def roll_back(self):
         try:
-            return self.transaction.take_back()
-        except softwire_rollback.NotTakenBack as exc:
+            return self.transaction.roll_back()
+        except rollback.RollbackError as exc:
             return "%s" % exc
 
-    # confirm, rollback
+    # rollback, and the confirmation of any change
 
-    def confirm(self):
-        name = self.module.params["generation"]
+    def confirm(self, name):
         if not self.transaction.confirm(name):
             self.fail("generation %s is not waiting for a confirmation; %s runs" % (name, self.instance.running() or "nothing"))
         self.instance.prune(self.module.params["keep_generations"], self.transaction.confirmed())
@@ -394,7 +377,7 @@ class Deployment:
         self.module.exit_json(**result)
 
     def journal(self):
-        """What softwire.py said when it failed last."""
+        """What the runner said when it failed last."""
         code, out, err = self.module.run_command(["journalctl", "-u", self.unit, "-n", "20", "-o", "cat", "--no-pager"])
         said = [line for line in out.splitlines() if line.startswith("softwire: ")]
         return said[-1] if said else (out or err).strip()
@@ -402,9 +385,7 @@ class Deployment:
     # absent
 
     def absent(self):
-        others = [
-            path for path in generations.ROOT.glob("*/current") if path.parent.name != self.name
-        ] if generations.ROOT.is_dir() else []
+        others = [name for name in paths.instances() if name != self.name]
         exists = self.instance.directory.exists()
         units = unit_files()
         last_units = [] if others else units
@@ -425,42 +406,46 @@ class Deployment:
         self.module.exit_json(changed=changed, diff=self.diff)
 
     def remove_empty(self):
-        for directory in (RUN_DIRECTORY / self.name / "bpf", RUN_DIRECTORY / self.name, RUN_DIRECTORY, generations.ROOT):
+        for directory in (self.instance.bpf, self.instance.run_dir, paths.RUN, paths.CONFIGURATION):
             if directory.is_dir() and not any(directory.iterdir()):
                 directory.rmdir()
 
 
 def unit_files():
     """The units of ours that are there."""
-    return [UNITS / name for name in UNIT_NAMES if (UNITS / name).exists()]
+    return [paths.UNITS / name for name in UNIT_NAMES if (paths.UNITS / name).exists()]
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
-            "instance": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent", "rollback", "confirm"], "default": "present"},
+            "instance": {"type": "str"},
+            "state": {"type": "str", "choices": ["present", "absent", "rollback"], "default": "present"},
             "generation": {"type": "str", "default": ""},
             "confirm_timeout": {"type": "int", "default": 60},
             "keep_generations": {"type": "int", "default": 5},
             "customer_edge": {"type": "dict"},
             "border_relay": {"type": "dict"},
             "install_packages": {"type": "bool", "default": True},
-            "alternatives": {
+            "metrics": {"type": "bool", "default": False},
+            "metrics_directory": {"type": "path", "default": "/var/lib/prometheus/node-exporter"},
+            # What the action plugin adds: generations in order of preference, of which the first that the machine can run is taken
+            # ("files": the content of each by its path), the content of each unit by its name, and the generation to confirm.
+            "_alternatives": {
                 "type": "list", "elements": "dict",
                 "options": {"name": {"type": "str", "required": True}, "files": {"type": "dict", "required": True}},
             },
-            "metrics": {"type": "bool", "default": False},
-            "metrics_directory": {"type": "path", "default": "/var/lib/prometheus/node-exporter"},
-            "units": {"type": "dict"},
+            "_units": {"type": "dict"},
+            "_confirm": {"type": "str"},
         },
-        required_if=[("state", "present", ["alternatives", "units"])],
+        required_if=[("state", "present", ["_alternatives", "_confirm"], True)],
+        required_together=[("_alternatives", "_units")],
         supports_check_mode=True,
     )
     deployment = Deployment(module)
     try:
         deployment.run()
-    except (OSError, subprocess.SubprocessError) as exc:
+    except (OSError, StepError, paths.FormatError) as exc:
         deployment.fail("%s" % exc)
 
 

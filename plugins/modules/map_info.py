@@ -205,7 +205,7 @@ notices:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import generations, info as softwire_info
+from ansible_collections.softwire.map.plugins.module_utils.softwire import info, paths
 
 
 def main():
@@ -213,16 +213,16 @@ def main():
         argument_spec={"instance": {"type": "str", "required": True}, "list_ports": {"type": "bool", "default": False}},
         supports_check_mode=True,
     )
-    deployed = {path.parent.name: path for path in generations.ROOT.glob("*/current")}
+    deployed = paths.instances()
     name = module.params["instance"]
     if name not in deployed:
         module.fail_json(msg="instance: %s: nothing of this name is deployed on this router, which has %s; the roles map_ce and map_br deploy" % (
             name, ", ".join(sorted(deployed)) or "no instance at all"))
     try:
-        info = softwire_info.collect(deployed[name], module.params["list_ports"])
+        found = info.collect(deployed[name].current, module.params["list_ports"])
     except (OSError, ValueError) as exc:
         module.fail_json(msg="instance: %s: its generation cannot be read: %s" % (name, exc))
-    module.exit_json(changed=False, **info)
+    module.exit_json(changed=False, **found)
 
 
 if __name__ == "__main__":

@@ -119,13 +119,14 @@ import random
 import socket
 import struct
 import time
-from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.softwire.map.plugins.module_utils.softwire import flows
+from ansible_collections.softwire.map.plugins.module_utils.softwire.commands import StepError
+from ansible_collections.softwire.map.plugins.module_utils.softwire.paths import Paths
+
 CLONE_NEWNET = 0x40000000
-CONNTRACK = Path("/proc/thread-self/net/nf_conntrack")
-PARAMETERS = "/etc/softwire/%s/current/parameters.json"
 PROTOCOLS = {"ping": "icmp", "TCP": "tcp", "UDP": "udp"}
 STUN_SERVER = "the STUN server"
 MAGIC_COOKIE = 0x2112A442
@@ -137,7 +138,7 @@ XOR_MAPPED_ADDRESS = 0x0020
 DNS_QUERY = struct.pack("!HHHHHH", random.randrange(65536), 0x0100, 1, 0, 0, 0) + b"\0" + struct.pack("!HH", 2, 1)
 
 
-class Fault(Exception):
+class ProbeError(Exception):
     """Why something does not work; the text is for a person."""
 
 
@@ -158,7 +159,7 @@ def resolved(name):
 def local_address(links, napt, ipv4_prefix):
     """The address to send from: one that the NAPT serves, best of a LAN interface.
 
-    links: the output of "ip -json address"; napt: the NAPT's parameters. Raises Fault.
+    links: the output of "ip -json address"; napt: the NAPT's parameters. Raises ProbeError.
     """
     served = [ipaddress.ip_network(network) for network in napt["sources"] + ([ipv4_prefix] if ipv4_prefix else [])]
     found = [
@@ -167,7 +168,7 @@ def local_address(links, napt, ipv4_prefix):
         if entry["family"] == "inet" and any(ipaddress.ip_address(entry["local"]) in network for network in served)
     ]
     if not found:
-        raise Fault("this router has no address in %s, from which the NAPT takes packets" % ", ".join(napt["sources"]))
+        raise ProbeError("this router has no address in %s, from which the NAPT takes packets" % ", ".join(napt["sources"]))
     return min(found)[1]
 
 
@@ -222,37 +223,6 @@ def is_reply(packet, identifier):
     return len(icmp) >= 8 and icmp[0] == 0 and struct.unpack("!H", icmp[4:6])[0] == identifier
 
 
-# connection tracking
-
-
-def tracked_source(lines, protocol, source, port, target):
-    """(address, number) that conntrack translates a flow of ours to, or None.
-
-    lines: of /proc/net/nf_conntrack; port: the flow's source port or ICMP identifier.
-    """
-    number, reply_number = ("id", "id") if protocol == "icmp" else ("sport", "dport")
-    for line in lines:
-        words = line.split()
-        if len(words) < 3 or words[2] != protocol:
-            continue
-        pairs = [word.split("=", 1) for word in words if "=" in word]
-        starts = [index for index, (key, _value) in enumerate(pairs) if key == "src"]
-        if len(starts) < 2:
-            continue
-        original, reply = dict(pairs[:starts[1]]), dict(reversed(pairs[starts[1]:]))
-        if (original["src"], original["dst"], original.get(number)) == (source, target, str(port)):
-            return reply["dst"], int(reply[reply_number])
-    return None
-
-
-def port_of(number, index):
-    """The port that an index stands for; index: what port_index() returns."""
-    for first_index, first_port, length in index["ranges"]:
-        if first_index <= number < first_index + length:
-            return first_port + number - first_index
-    return number
-
-
 def belongs(address, port, ce):
     """Whether an address and a port are this CE's own."""
     own = ipaddress.ip_network(ce["ipv4_prefix"] or ce["ipv4_address"])
@@ -262,11 +232,12 @@ def belongs(address, port, ce):
 class Probe:
     """The checks of one customer edge.
 
-    edge: the parameters of its generation; options: those of the module, with addresses in place of names; local: to send from.
+    edge: the parameters of its generation; ports: {index: port} of its NAPT; options: those of the module, with addresses in place of
+    names; local: to send from.
     """
 
-    def __init__(self, edge, options, local):
-        self.edge, self.options, self.local = edge, options, local
+    def __init__(self, edge, ports, options, local):
+        self.edge, self.ports, self.options, self.local = edge, ports, options, local
 
     def run(self):
         return [self.check(name, getattr(self, PROTOCOLS[name])) for name in PROTOCOLS]
@@ -279,7 +250,7 @@ class Probe:
                 source, seen_by = action()
                 fault = ""
                 break
-            except (Fault, OSError) as exc:
+            except (ProbeError, OSError) as exc:
                 fault = "no answer within %d s" % self.options["timeout"] if isinstance(exc, socket.timeout) else str(exc)
         if source and not belongs(source[0], source[1], self.edge["ce"]):
             fault = "leaves from %s:%d, which is not of this CE (seen by %s)" % (source[0], source[1], seen_by)
@@ -295,15 +266,16 @@ class Probe:
         return made
 
     def conntrack(self, protocol, port, target):
-        """(source, who saw it) as the router itself knows it."""
+        """(source, who saw it) of a flow of ours as the router itself knows it; port: its source port, or ICMP identifier."""
         try:
-            with CONNTRACK.open() as lines:
-                found = tracked_source(lines, protocol, self.local, port, target)
-        except OSError:
-            return None, ""  # a kernel without this file
-        if not found:
-            return None, ""
-        return (found[0], port_of(found[1], self.edge["napt"]["index"])), "conntrack"
+            found = flows.listed("main", "-p", protocol, "-s", self.local, "-d", target)  # we live in the namespace already
+        except (StepError, OSError):
+            return None, ""  # no tool, or a kernel without connection tracking
+        for _protocol, begun, answers in found:
+            if flows.port_of(begun, "sport") == port:
+                index = flows.port_of(answers, "dport")
+                return (answers["dst"], self.ports.get(index, index)), "conntrack"  # what is no index of ours is a port
+        return None, ""
 
     def icmp(self):
         identifier, target = random.randrange(1, 65536), self.options["target"]
@@ -356,7 +328,7 @@ class Probe:
             datagrams.send(stun_request(transaction))
             source = stun_address(datagrams.recv(2048), transaction)
         if not source:
-            raise Fault("%s:%d does not answer as a STUN server does" % (self.options["stun_server"], self.options["stun_port"]))
+            raise ProbeError("%s:%d does not answer as a STUN server does" % (self.options["stun_server"], self.options["stun_port"]))
         return source, STUN_SERVER
 
 
@@ -366,7 +338,7 @@ def verdict(checks):
     working = [check["name"] for check in checks if not check["fault"]]
     seen = sorted((check for check in checks if check["source"]), key=lambda check: check["seen_by"] != STUN_SERVER)
     if not seen and not broken:
-        broken = ["nobody tells the source that leaves: this kernel lists no connections; give a STUN server"]
+        broken = ["nobody tells the source that leaves: conntrack lists none of them; give a STUN server"]
     line = "FAILS: " + "; ".join(broken) if broken else "works"
     if working:
         line += " (%s)" % ", ".join(working) if not broken else "; works: " + ", ".join(working)
@@ -390,9 +362,9 @@ def main():
         supports_check_mode=True,
     )
     options = dict(module.params)
-    path = Path(PARAMETERS % options["instance"])
+    current = Paths(options["instance"]).current
     try:
-        edge = json.loads(path.read_text())
+        edge = json.loads((current / "parameters.json").read_text())
     except OSError as exc:
         module.fail_json(msg="instance %s: nothing is deployed here: %s" % (options["instance"], exc))
     if edge["role"] != "ce":
@@ -404,13 +376,14 @@ def main():
             module.fail_json(msg="%s: %s: has no IPv4 address: %s" % (name, options[name], exc))
     namespace = edge["layout"]["namespaces"]["napt"]
     try:
+        ports, _services = flows.ports_and_services((current / namespace / "flows").read_bytes())
         if namespace != "main":
             enter(namespace)
         links = json.loads(module.run_command(["ip", "-json", "-4", "address"], check_rc=True)[1])
         local = local_address(links, edge["napt"], edge["ce"]["ipv4_prefix"])
-    except (Fault, OSError) as exc:
+    except (ProbeError, OSError) as exc:
         module.fail_json(msg="instance %s: is not up: %s" % (options["instance"], exc))
-    checks = Probe(edge, options, local).run()
+    checks = Probe(edge, ports, options, local).run()
     works, summary = verdict(checks)
     module.exit_json(changed=False, works=works, summary=summary, checks=checks)
 

@@ -141,17 +141,17 @@ class Sandbox:
         instance = Instance("test", self.directory)
         name = instance.next_name(files)
         instance.finish(instance.stage(files, name), name)
-        Transaction(instance.directory).switch(name)
+        Transaction(instance).switch(name)
         return instance.current
 
-    def softwire(self, generation, action, check=True, fault=None, at=0):
+    def softwire(self, generation, action, check=True, fault=None, at=0, python="python3", program=("-m", "softwire")):
         """Runs the runner of a generation, with the rights it has in its unit. fault "fail" or "kill" strikes at step number `at`."""
         (self.directory / "steps").write_text("")
         tools = ("steps.d", "fakes") if fault else ("fakes",)
         environment = {"FAULT": fault, "FAULT_AT": str(at)} if fault else {}
         rights = re.search("^CapabilityBoundingSet=(.*)", UNIT.read_text(encoding="utf-8"), re.MULTILINE)[1]
         confined = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+" + rights.lower().replace("cap_", "").replace(" ", ",+")]
-        return self.run(*confined, "env", "-C", generation, "python3", "-BES", "-m", "softwire", action, check=check, tools=tools, **environment)
+        return self.run(*confined, "env", "-C", generation, python, "-BES", *program, action, check=check, tools=tools, **environment)
 
     def steps(self):
         return (self.directory / "steps").read_text().splitlines()

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 
 from . import metrics, rollback, runner
+from .commands import StepError, report
+from .paths import FormatError, Paths, write
 
 GENERATION = Path(os.path.realpath(__file__)).parents[1]
 
@@ -25,10 +27,19 @@ def main():
     commands.add_parser("watch", help="wait for the confirmation of a deployment, and roll it back where none comes")
     commands.add_parser("metrics", help="write the metrics of the instance").add_argument("file", type=Path)
     arguments = parser.parse_args()
+    try:
+        return run(arguments)
+    except (StepError, FormatError, OSError) as exc:
+        report(exc)
+        return 1
+
+
+def run(arguments):
     if arguments.command == "metrics":
-        return metrics.write(arguments.file, metrics.text(metrics.collect(GENERATION)))
+        return write(arguments.file, metrics.text(metrics.collect(GENERATION)))
     if arguments.command in ("boot", "watch"):
-        return {"boot": rollback.start, "watch": rollback.watch}[arguments.command](rollback.Transaction(GENERATION.parents[1]))
+        instance = GENERATION.parents[1]
+        return {"boot": rollback.boot, "watch": rollback.watch}[arguments.command](rollback.Transaction(Paths(instance.name, instance.parent)))
     return runner.act(arguments.command, GENERATION)
 
 

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 softwire.map contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gives flows of the NAPT other numbers: softwire_conntrack.py ADDRESS < {"NUMBER": NUMBER OR null, ...}
+"""Gives flows of the NAPT other indexes: python3 -m softwire.conntrack ADDRESS < {"INDEX": INDEX OR null, ...}
 
-ADDRESS is the NAPT's IPv4 address, a number what it put in the place of a flow's source port (or ICMP identifier); null
+ADDRESS is the NAPT's IPv4 address, an index what it put in the place of a flow's source port (or ICMP identifier); null
 forgets the flows. A flow is deleted and made anew with all that the kernel knows of it, in about 50 microseconds, except for the
 time-outs of nftables: netlink cannot set them, so from its next packet on the kernel's own count. The tool conntrack would
 forget the window scale of TCP, and search the whole table for each flow.
@@ -81,14 +81,14 @@ class Conntrack:
                 data = data[(length + 3) & ~3:]
 
     def flows(self, address):
-        """(number that the NAPT gave it, attributes) of each flow whose answers go to an address (bytes)."""
+        """(index that the NAPT gave it, attributes) of each flow whose answers go to an address (bytes)."""
         for data in self.request(GET, DUMP, {}):
             flow = attributes(data)
             reply = attributes(flow[TUPLE_REPLY])
             ports = attributes(reply[TUPLE_PROTO])
-            number = ports.get(PORT_DST) or ports.get(ICMP_ID)
-            if number and attributes(reply[TUPLE_IP]).get(IP_DST) == address:
-                yield struct.unpack(">H", number)[0], flow
+            index = ports.get(PORT_DST) or ports.get(ICMP_ID)
+            if index and attributes(reply[TUPLE_IP]).get(IP_DST) == address:
+                yield struct.unpack(">H", index)[0], flow
 
     def forget(self, flow):
         """Deletes a flow; it may have ended."""
@@ -98,8 +98,8 @@ class Conntrack:
             if exc.errno != errno.ENOENT:
                 raise
 
-    def renumber(self, flow, address, number):
-        """Deletes a flow and makes it anew with another number; False where a packet, or another flow, was there first."""
+    def reindex(self, flow, address, index):
+        """Deletes a flow and makes it anew with another index; False where a packet, or another flow, was there first."""
         original, reply = ({kind: attributes(value) for kind, value in attributes(flow[kind]).items()} for kind in (TUPLE_ORIG, TUPLE_REPLY))
         # The kernel wants the answers to the untranslated flow, and translates them.
         reply[TUPLE_IP][IP_DST] = original[TUPLE_IP][IP_SRC]
@@ -107,7 +107,7 @@ class Conntrack:
             reply[TUPLE_PROTO][ICMP_ID] = original[TUPLE_PROTO][ICMP_ID]
         else:
             reply[TUPLE_PROTO][PORT_DST] = original[TUPLE_PROTO][PORT_SRC]
-        port = struct.pack(">H", number)
+        port = struct.pack(">H", index)
         source = {NAT_MIN_IP: address, NAT_MAX_IP: address, NAT_PROTO: {PORT_MIN: port, PORT_MAX: port}}
         made = {kind: flow[kind] for kind in KEPT if kind in flow}
         made[STATUS] = struct.pack(">I", struct.unpack(">I", flow[STATUS])[0] & SETTABLE)
@@ -127,18 +127,18 @@ class Conntrack:
 
 
 def main():
-    address, numbers = socket.inet_aton(sys.argv[1]), json.load(sys.stdin)
+    address, indexes = socket.inet_aton(sys.argv[1]), json.load(sys.stdin)
     conntrack = Conntrack()
     left = []
-    for number, flow in list(conntrack.flows(address)):
-        wanted = numbers.get(str(number), number)
+    for index, flow in list(conntrack.flows(address)):
+        wanted = indexes.get(str(index), index)
         if wanted is None:
             conntrack.forget(flow)
-        elif wanted != number and not conntrack.renumber(flow, address, wanted):
+        elif wanted != index and not conntrack.reindex(flow, address, wanted):
             left.append((flow, wanted))
-    # What was in the way has moved by now, unless it goes round in a circle.
+    # Try those again whose place was taken: the flow there has moved by now, unless they go round in a circle.
     for flow, wanted in left:
-        conntrack.renumber(flow, address, wanted)
+        conntrack.reindex(flow, address, wanted)
 
 
 if __name__ == "__main__":

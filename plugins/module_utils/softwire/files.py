@@ -1,10 +1,7 @@
 # Copyright (c) 2026 softwire.map contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of a generation as text: what their lines undo, and what a running instance can take without a restart.
-
-A copy of this file lies in every generation, beside softwire.py, which applies what is read here.
-"""
+"""The files of a generation as text: what undoes their lines, and what a running instance can take without a restart."""
 
 from __future__ import annotations
 
@@ -54,7 +51,7 @@ def is_move(line):
 
 
 def inverse(line):
-    """What takes back a line of "ip -batch" or "tc -batch" that adds, or of bpftool that puts an entry into a map."""
+    """What undoes a line of "ip -batch" or "tc -batch" that adds, or of bpftool that puts an entry into a map."""
     kind, arguments = line[0], line[2:]
     if kind == "map":
         return ["map", "delete"] + arguments[: arguments.index("value")]

@@ -1,15 +1,13 @@
 # Copyright (c) 2026 softwire.map contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What conntrack remembers of a NAPT, and what of it no longer fits new rules.
+"""The flows of a NAPT as conntrack knows them: how to read them, and how they follow new rules.
 
 A file "flows" says what the flows of the NAPT in its namespace stand for:
 
     address ADDRESS                  of this customer edge: the IPv4 address of the NAPT, the MAP address
     ports INDEX PORT LENGTH          what conntrack calls INDEX is PORT on the wire, and so on for LENGTH of them
     service PROTOCOL PORT TARGET     where new connections to a port lead
-
-A copy of this Python file lies in every generation, beside softwire.py.
 """
 
 from __future__ import annotations
@@ -18,7 +16,8 @@ import json
 import sys
 from pathlib import Path
 
-from . import files as softwire_changes, journal as softwire_journal
+from .commands import StepError, in_namespace, run
+from .files import addresses, split_lines
 
 # Before the rewrite on the way in (priority -250), and between NAT and rewrite on the way out (100, 150).
 HOLD = """
@@ -38,11 +37,11 @@ table ip softwire_{instance}_moving {{
 """
 
 
-def undo(flows):
+def forgetting(flows):
     """The journal entries that forget what a file "flows" (bytes) left in the main namespace; others end with their flows."""
     return [
         {"try": ["conntrack", "-D", "-f", "ipv6" if ":" in address else "ipv4", direction, address]}
-        for address in softwire_changes.addresses(flows) for direction in ("-d", "-q")  # -q: where the answers go
+        for address in addresses(flows) for direction in ("-d", "-q")  # -q: where the answers go
     ]
 
 
@@ -53,7 +52,7 @@ class Changes:
     """
 
     def __init__(self, before, after):
-        self.addresses = [address for address in softwire_changes.addresses(after) if ":" not in address]  # no NAPT of IPv6
+        self.addresses = [address for address in addresses(after) if ":" not in address]  # no NAPT of IPv6
         (old, self.old_services), (new, self.services) = ports_and_services(before), ports_and_services(after)
         indexes = {port: index for index, port in new.items()}
         self.indexes = sorted(index for index in old.keys() | new.keys() if old.get(index) != new.get(index))
@@ -68,48 +67,53 @@ class Changes:
             instance=instance, addresses=", ".join(self.addresses),
             indexes=", ".join(map(str, self.indexes)), ports=", ".join(map(str, self.ports)))
 
-    def follow(self, namespace):
-        """Lets flows follow their ports to other indexes; forgets those whose port is gone, or whose service leads elsewhere."""
+    def apply(self, namespace):
+        """Gives flows the new indexes of their ports; forgets those whose port is gone, or whose service leads elsewhere. Raises StepError."""
         for address in self.addresses:
-            # Connections from outside first: the number of a forwarded port may stand for another one from now on.
+            # Connections from outside first: the index of a forwarded port may stand for another port from now on.
             for (protocol, port), target in self.old_services.items():
                 if self.services.get((protocol, port)) != target:
                     conntrack(namespace, "-D", "-p", protocol, "-d", address, "--dport", port)
             if self.moves:
                 argv = [sys.executable, "-B", "-m", "softwire.conntrack", address]
-                softwire_journal.run(softwire_journal.in_namespace(namespace, argv), str(Path(__file__).parents[1]), json.dumps(self.moves))
+                run(in_namespace(namespace, argv), str(Path(__file__).parents[1]), json.dumps(self.moves))
 
 
 def ports_and_services(flows):
     """({index: port}, {(protocol, port): target}) of a file "flows" (bytes)."""
     ports, services = {}, {}
-    for kind, *words in softwire_changes.split_lines(flows):
+    for kind, *words in split_lines(flows):
         if kind == "ports":
             index, port, length = map(int, words)
-            ports.update((index + number, port + number) for number in range(length))
+            ports.update((index + offset, port + offset) for offset in range(length))
         elif kind == "service":
             services[words[0], words[1]] = words[2]
     return ports, services
 
 
-def flow(line):
-    """A line of "conntrack -L" as (protocol, fields of the packets of the one who began, fields of the answers)."""
+def conntrack(namespace, *arguments):
+    """What the tool conntrack prints about the IPv4 flows that match; none is no error. Raises StepError, OSError without the tool."""
+    try:
+        return run(in_namespace(namespace, ["conntrack", "-f", "ipv4"] + list(arguments)))
+    except StepError as exc:
+        if ": 0 flow entries" not in str(exc):
+            raise
+        return ""
+
+
+def listed(namespace, *selectors):
+    """The IPv4 flows that match: (protocol, fields of the packets of the one who began, fields of the answers) each."""
+    return [parsed(line) for line in conntrack(namespace, "-L", *selectors).splitlines()]
+
+
+def parsed(line):
+    """A line of "conntrack -L", as listed() has it."""
     words = line.split()
     fields = [word.split("=", 1) for word in words if "=" in word]
     answers = [key for key, _value in fields].index("src", 1)
     return words[0], dict(fields[:answers]), dict(fields[answers:])
 
 
-def number(fields, key):
-    """The port of that name, or an echo's identifier, which serves as one; 0 where a protocol has neither."""
+def port_of(fields, key):
+    """The port of that name ("sport", "dport") among fields, or an echo's identifier, which serves as one; 0 where there is neither."""
     return int(fields.get(key) or fields.get("id") or 0)
-
-
-def conntrack(namespace, *arguments):
-    """What conntrack prints about the IPv4 flows that match; none is no error."""
-    try:
-        return softwire_journal.run(softwire_journal.in_namespace(namespace, ["conntrack", "-f", "ipv4"] + list(arguments)))
-    except softwire_journal.StepError as exc:
-        if ": 0 flow entries" not in str(exc):
-            raise
-        return ""

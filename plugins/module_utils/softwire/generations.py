@@ -11,11 +11,9 @@ import hashlib
 import os
 import re
 import shutil
-from pathlib import Path
 
-from . import files as softwire_changes
-
-ROOT = Path("/etc/softwire")
+from . import paths
+from .files import read
 
 
 def decoded(files):
@@ -27,7 +25,7 @@ def decoded(files):
 
 
 def encoded(files):
-    """The way back of decoded(), from {path: str or bytes}: bytes travel as base64."""
+    """The inverse of decoded(), from {path: str or bytes}: bytes travel as base64."""
     return {
         path: {"text": content} if isinstance(content, str) else {"base64": base64.b64encode(content).decode()}
         for path, content in files.items()
@@ -72,13 +70,8 @@ def number_of(path):
     return int(path.name.split("-")[0])
 
 
-class Instance:
-    """The directory of one instance."""
-
-    def __init__(self, name, root=ROOT):
-        self.directory = root / name
-        self.generations = self.directory / "generations"
-        self.current = self.directory / "current"
+class Instance(paths.Paths):
+    """The generations of one instance."""
 
     def running(self):
         """The name of the generation that "current" points at, or None."""
@@ -87,7 +80,7 @@ class Instance:
     def files(self, name=None):
         """The files of a generation, by default of the running one; {} where there is none."""
         name = name or self.running()
-        return softwire_changes.read(self.generations / name) if name else {}
+        return read(self.generations / name) if name else {}
 
     def names(self):
         """The names of all finished generations, the oldest first."""
@@ -109,8 +102,9 @@ class Instance:
                 stream.flush()
                 os.fsync(stream.fileno())
             target.chmod(0o644)
-        for directory in (self.directory, self.generations, staging, *{(staging / path).parent for path in files}):
+        for directory in {self.directory, self.generations, staging, *((staging / path).parent for path in files)}:
             directory.chmod(0o755)
+            paths.sync(directory)
         return staging
 
     def discard(self, staging):
@@ -118,6 +112,7 @@ class Instance:
 
     def finish(self, staging, name):
         os.rename(str(staging), str(self.generations / name))
+        paths.sync(self.generations)
 
     def prune(self, keep, confirmed):
         """Removes the generations that nobody confirmed, and the oldest ones beyond a number; never the running one."""

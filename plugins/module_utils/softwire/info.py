@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an instance is doing: its counters, the ports in use, and whether the router runs what its generation says.
 
-A copy of this file lies in every generation, beside softwire.py; the module map_info and softwire_metrics.py show what it finds.
+The module map_info and metrics.py show what it finds.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import os
 import sys
 from pathlib import Path
 
-from . import runner as softwire, files as softwire_changes, check as softwire_check, flows as softwire_flows, state as softwire_state
-from .journal import StepError, in_namespace, run
+from . import drift
+from .commands import StepError, in_namespace, run
+from .files import addresses, tables
+from .flows import listed, port_of, ports_and_services
+from .runner import Generation
 
 PROTOCOLS = ("tcp", "udp", "icmp")
 
@@ -27,7 +30,7 @@ def collect(directory, list_ports=False):
     list_ports: whether each port in use is listed, too. Changes nothing.
     What cannot be read, for want of a tool or of a part of the generation, is None and has its reason in "notices".
     """
-    generation = softwire.Generation(Path(os.path.realpath(str(directory))))
+    generation = Generation(Path(os.path.realpath(str(directory))))
     parameters = json.loads((generation.directory / "parameters.json").read_text())
     notices = []
 
@@ -60,13 +63,12 @@ def collect(directory, list_ports=False):
 
 def differences(generation):
     """What the router lacks, or has otherwise, of a generation; texts for a person."""
-    recorded = json.loads(generation.loaded.read_text()) if generation.loaded.exists() else {}
-    return softwire_check.faults(generation.directory) or softwire_state.faults(generation, recorded)
+    return drift.missing(generation) or drift.changed(generation)
 
 
 def state(generation, faults):
     """Whether the router runs this generation; faults: what it lacks, None where that is not known."""
-    applied = Path(generation.applied.read_text()).name if generation.applied.exists() else ""
+    applied = generation.paths.applied_name() or ""
     if applied != generation.directory.name:
         faults = ["%s is applied" % ("generation " + applied if applied else "no generation as a whole")] + (faults or [])
     return {"applied": applied, "equal": faults == [], "faults": faults or []}
@@ -75,7 +77,7 @@ def state(generation, faults):
 def rule_counters(namespace, path):
     """The named counters of the tables that an nftables file makes."""
     found = []
-    for family, table in softwire_changes.tables(path.read_bytes()):
+    for family, table in tables(path.read_bytes()):
         listed = json.loads(run(in_namespace(namespace, ["nft", "-j", "list", "counters", "table", family, table])))
         found += [
             {"namespace": namespace, "rules": path.stem, "name": counter["name"], "reason": counter.get("comment", ""),
@@ -88,9 +90,8 @@ def rule_counters(namespace, path):
 def translator(generation):
     """Jool's own counters by name, or None without a translator."""
     for namespace in generation.namespaces:
-        path = generation.directory / namespace / "jool.json"
-        if path.exists():
-            name = json.loads(path.read_text())["instance"]
+        name = drift.translator_of(generation.directory / namespace)
+        if name:
             shown = run(in_namespace(namespace, [
                 generation.settings["jool"], "-i", name, "stats", "display", "--all", "--csv", "--no-headers"]))
             return {counter: int(value) for counter, value in (line.split(",") for line in shown.splitlines())}
@@ -113,11 +114,11 @@ def programs(bpf):
     if not bpf:
         return None
     dump = json.loads(run(["bpftool", "-j", "map", "dump", "pinned", bpf["pins"] + "/maps/counters"]))
-    totals = {native(entry["key"]): sum(native(value["value"]) for value in entry["values"]) for entry in dump}
+    totals = {as_integer(entry["key"]): sum(as_integer(value["value"]) for value in entry["values"]) for entry in dump}
     return {name: totals[index] for index, name in enumerate(bpf["counters"])}
 
 
-def native(digits):
+def as_integer(digits):
     """The integer that bpftool shows as a list of bytes, "0x00" each, in the machine's own order."""
     return int.from_bytes(bytes(int(digit, 16) for digit in digits), sys.byteorder)
 
@@ -133,15 +134,15 @@ def ports(generation, list_ports):
 
 def ports_in_use(namespace, flows, list_ports):
     """flows: the file "flows" (bytes). A port with several connections, to different places, is one port."""
-    real_ports, _services = softwire_flows.ports_and_services(flows)
-    address = next(address for address in softwire_changes.addresses(flows) if ":" not in address)
+    real_ports, _services = ports_and_services(flows)
+    address = next(address for address in addresses(flows) if ":" not in address)
     used = set()
-    for protocol, begun, answers in map(softwire_flows.flow, softwire_flows.conntrack(namespace, "-L", "-q", address).splitlines()):
-        used.add((protocol, real_ports.get(softwire_flows.number(answers, "dport")), begun["src"]))
-    # Who came from outside by a forwarded or reserved port; what is still for our own address was led nowhere.
-    for protocol, begun, answers in map(softwire_flows.flow, softwire_flows.conntrack(namespace, "-L", "-d", address).splitlines()):
+    for protocol, begun, answers in listed(namespace, "-q", address):
+        used.add((protocol, real_ports.get(port_of(answers, "dport")), begun["src"]))
+    # Flows that began outside, at a forwarded or reserved port; where our own address answers, no host has got the flow.
+    for protocol, begun, answers in listed(namespace, "-d", address):
         if answers["src"] != address:
-            used.add((protocol, real_ports.get(softwire_flows.number(begun, "dport")), answers["src"]))
+            used.add((protocol, real_ports.get(port_of(begun, "dport")), answers["src"]))
     used = sorted((host, protocol, port) for protocol, port, host in used if port)
     by_host = collections.defaultdict(collections.Counter)
     for host, protocol, _port in used:

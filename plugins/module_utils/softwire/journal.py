@@ -1,73 +1,43 @@
 # Copyright (c) 2026 softwire.map contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Steps, and the journal of how to take them back.
+"""The journal: how to undo each step that was done."""
 
-A copy of this file lies in every generation, beside softwire.py.
-"""
-
-# Needs no AnsibleModule and its run_command. pylint: disable=ansible-bad-function
 from __future__ import annotations
 
 import functools
 import itertools
 import json
-import os
 import re
-import shlex
-import subprocess
-import time
 from pathlib import Path
 
-from . import files as softwire_changes
+from . import paths
+from .commands import StepError, as_batch, run, succeeds
+from .files import inverse
 
-
-TIMEOUT = 60  # seconds that a boot waits for a network interface, and for systemd-networkd
-
-
-class StepError(Exception):
-    """A step of bringing an instance up failed; the text is for a person."""
-
-
-def run(argv, cwd=None, text=""):
-    """Runs a command on the text and returns its standard output; raises StepError with what it printed."""
-    done = subprocess.run(
-        argv, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, cwd=cwd, check=False,
-    )
-    if done.returncode:
-        message = (done.stderr or done.stdout).strip()
-        raise StepError("%s: exit code %d: %s" % (" ".join(map(str, argv)), done.returncode, message))
-    return done.stdout
-
-
-def wait_until(condition, fault):
-    """Waits for a condition, and raises StepError with the fault where it does not come true."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        if time.monotonic() > deadline:
-            raise StepError("%s within %d s" % (fault, TIMEOUT))
-        time.sleep(0.2)
-
-
-def in_namespace(namespace, argv):
-    """Not "ip netns exec" or "ip -n": they make a mount namespace each, which the unit forbids."""
-    return argv if namespace == "main" else ["nsenter", "--net=/run/netns/" + namespace] + argv
+# The first line says the format. For a program of before there were formats it is an entry that does nothing.
+HEADER = json.dumps({"format": paths.FORMAT, "try": ["true"]})
 
 
 class Journal:
-    """The steps that take back what was done, in the order in which it was done.
+    """The entries that undo what was done, in the order in which it was done.
 
     An entry is {"run": argv}, {"try": argv} where there may be nothing to do, or {"write": [path, text]}.
     """
 
     def __init__(self, path):
+        """Raises paths.FormatError."""
         self.path = path
         self.lines = path.read_text().splitlines() if path.exists() else []
+        number = json.loads(self.lines[0]).get("format") if self.lines else None
+        if number is not None:
+            paths.check_format(path, number)
+            del self.lines[0]
 
-    def run(self, argv, *undo, cwd=None, text=""):
-        """Runs a step; the entries that take it back are written down first, since a kill can come at any time."""
+    def run(self, argv, *entries, cwd=None, text=""):
+        """Runs a step; the entries that undo it are written down first, since a kill can come at any time."""
         count = len(self.lines)
-        for entry in undo:
+        for entry in entries:
             self.add(**entry)
         try:
             run(argv, cwd, text)
@@ -81,7 +51,7 @@ class Journal:
         for line in lines:
             counts.append(len(self.lines))
             if line[1] == "add":
-                self.add(run=["ip"] + softwire_changes.inverse(line))
+                self.add(run=["ip"] + inverse(line))
         try:
             run(["ip", "-batch", "-"], text=as_batch(lines))
         except StepError as exc:
@@ -93,20 +63,23 @@ class Journal:
             raise StepError("ip %s: %s" % (" ".join(lines[failed]), exc)) from exc
 
     def add(self, **entry):
+        """Writes down an entry, unless it is there: a reload repeats steps that the first load has journalled."""
         line = json.dumps(entry)
         if line in self.lines:
-            return  # a reload repeats steps that the first load has journalled
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as stream:
+            if not stream.tell():
+                stream.write(HEADER + "\n")
             stream.write(line + "\n")
         self.lines.append(line)
 
     def undo(self, entries=None):
-        """Takes back some entries, or all of them, the last one first; returns what could not be taken back.
+        """Undoes some entries, or all of them, the last one first; returns what could not be undone, texts for a person.
 
         Where something could not, some entries stay in the journal, for a later try; all of them never do.
         """
-        faults = take_back([json.loads(line) for line in self.lines] if entries is None else entries)
+        faults = undo([json.loads(line) for line in self.lines] if entries is None else entries)
         if entries is None:
             self._write([])
         elif not faults:
@@ -115,24 +88,22 @@ class Journal:
         return faults
 
     def _write(self, lines):
-        if lines != self.lines:
-            self.lines = lines
-            temporary = self.path.with_name("journal.new")
-            temporary.write_text("".join(line + "\n" for line in lines))
-            os.rename(str(temporary), str(self.path))
+        if lines and lines != self.lines:
+            paths.write(self.path, "".join(line + "\n" for line in [HEADER] + lines))
         if not lines and self.path.exists():
             self.path.unlink()
+        self.lines = lines
 
 
-def take_back(entries):
-    """Takes steps back, the last one first; returns what could not be taken back."""
+def undo(entries):
+    """Undoes entries, the last one first; returns what could not be undone."""
     steps, faults = [], []
     for batched, group in itertools.groupby(reversed(entries), key=is_batchable):
         if batched:
             lines = as_batch(entry["run"][1:] for entry in group)
             steps.append(functools.partial(run, ["ip", "-force", "-batch", "-"], text=lines))
         else:
-            steps += [functools.partial(take_back_one, entry) for entry in group]
+            steps += [functools.partial(undo_one, entry) for entry in group]
     for step in steps:
         try:
             step()
@@ -141,19 +112,15 @@ def take_back(entries):
     return faults
 
 
-def take_back_one(entry):
+def undo_one(entry):
+    """Raises StepError or OSError where an entry cannot be undone."""
     if "run" in entry:
         run(entry["run"])
     elif "try" in entry:
-        subprocess.run(entry["try"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        succeeds(entry["try"])
     else:
         path, text = entry["write"]
         Path(path).write_text(text)
-
-
-def as_batch(lines):
-    """Lists of words as the text that a batch mode reads."""
-    return "".join(" ".join(map(shlex.quote, line)) + "\n" for line in lines)
 
 
 def is_batchable(entry):

@@ -1,14 +1,9 @@
 # Copyright (c) 2026 softwire.map contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What softwire_info.py finds as text for Prometheus: softwire_metrics.py FILE, for node exporter's textfile collector.
-
-A copy of this file lies in every generation, beside softwire.py; softwire-metrics@.service runs it.
-"""
+"""What info.py finds as text for Prometheus, for node exporter's textfile collector; softwire-metrics@.service writes it."""
 
 from __future__ import annotations
-
-import os
 
 from .info import collect
 
@@ -53,11 +48,3 @@ def text(info):
             pairs = ",".join('%s="%s"' % pair for pair in [("softwire", info["instance"])] + list(labels.items()))
             lines.append("softwire_%s{%s} %d" % (name, pairs, value))
     return "\n".join(lines) + "\n"
-
-
-def write(path, content):
-    """Replaces a file in one step: a reader sees the old one or the new one."""
-    partial = path.with_name(path.name + ".new")  # not *.prom, which would be read
-    partial.write_text(content)
-    partial.chmod(0o644)  # the exporter is a user of its own
-    os.replace(str(partial), str(path))

@@ -8,28 +8,28 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from . import generations, rollback as softwire_rollback
+from . import commands, generations, paths
 
 
 class Metrics:
-    """The metrics of one instance. No part of a generation: to switch them touches no packet and needs no way back."""
+    """The metrics of one instance. No part of a generation: to switch them touches no packet and needs no rollback."""
 
-    def __init__(self, instance, name, units):
-        """units: the directory of systemd's own units."""
-        self.link = instance / "metrics"  # what softwire-metrics@.service may write to
-        self.file = "softwire-%s.prom" % name
-        self.service, self.timer = ("softwire-metrics@%s.%s" % (name, kind) for kind in ("service", "timer"))
-        self.wants = units / "timers.target.wants" / self.timer
+    def __init__(self, instance):
+        """instance: its paths.Paths."""
+        self.link = instance.metrics  # what softwire-metrics@.service may write to
+        self.file = "softwire-%s.prom" % instance.name
+        self.service, self.timer = ("softwire-metrics@%s.%s" % (instance.name, kind) for kind in ("service", "timer"))
+        self.wants = paths.UNITS / "timers.target.wants" / self.timer
 
     def directory(self):
         """The directory that they are written to, or None."""
         return os.readlink(str(self.link)) if self.link.is_symlink() else None
 
-    def are(self, directory):
-        """Whether they are written to this directory (None: to none) already."""
+    def go_to(self, directory):
+        """Tells whether they are written to this directory (None: to none) already."""
         if self.directory() != directory:
             return False
-        return directory is None or (self.wants.is_symlink() and softwire_rollback.systemctl("is-active", "--quiet", self.timer))
+        return directory is None or (self.wants.is_symlink() and commands.systemctl("is-active", "--quiet", self.timer))
 
     def difference(self, directory):
         """Ansible's diff of a switch to this directory."""
@@ -43,15 +43,16 @@ class Metrics:
         """
         before = self.directory()
         if before is not None:
-            softwire_rollback.systemctl("disable", "--quiet", "--now", self.timer)
-            softwire_rollback.systemctl("stop", "--quiet", self.service)
-            softwire_rollback.systemctl("reset-failed", "--quiet", self.service)
-            for path in Path(before).glob(self.file + "*"):
-                path.unlink()
+            commands.systemctl("disable", "--quiet", "--now", self.timer)
+            commands.systemctl("stop", "--quiet", self.service)
+            commands.systemctl("reset-failed", "--quiet", self.service)
+            for pattern in (self.file + "*", "." + self.file + "*"):  # a killed run leaves an unfinished one
+                for path in Path(before).glob(pattern):
+                    path.unlink()
             self.link.unlink()
         if directory is not None:
             self.link.symlink_to(directory)
             for words in (["start", self.service], ["enable", "--quiet", "--now", self.timer]):
-                if not softwire_rollback.systemctl(*words):
+                if not commands.systemctl(*words):
                     self.switch(None)
                     raise OSError("%s does not start, journalctl -u %s says why" % (words[-1], words[-1]))

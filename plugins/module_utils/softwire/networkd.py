@@ -1,24 +1,17 @@
 # Copyright (c) 2026 softwire.map contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Links that systemd-networkd makes: our files for it, and what it says of interfaces.
+"""Links that systemd-networkd makes: our files for it, and what it says of interfaces."""
 
-A copy of this file lies in every generation, beside softwire.py.
-"""
-
-# Needs no AnsibleModule and its run_command. pylint: disable=ansible-bad-function
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
+import shutil
 from pathlib import Path
 
-from .journal import run, wait_until
-
-# Volatile, as the journal: at a boot nothing of ours is up before our own rules are.
-DIRECTORY = Path("/run/systemd/network")
+from . import paths
+from .commands import query, run, wait_until
 
 
 def hand_over(files, name, wanted, journal):
@@ -29,14 +22,14 @@ def hand_over(files, name, wanted, journal):
     """
     # At a boot systemd-networkd needs a moment to choose a file.
     wait_until(lambda: file_of(wanted["wan"]), "systemd-networkd does not configure %s" % wanted["wan"])
-    drop_ins = DIRECTORY / (Path(file_of(wanted["wan"])).name + ".d")
+    drop_ins = paths.NETWORKD / (Path(file_of(wanted["wan"])).name + ".d")
     journal.add(run=["ip", "link", "del", wanted["device"]])
     journal.add(run=["networkctl", "reload"])
     journal.add(run=["rmdir", "--ignore-fail-on-non-empty", str(drop_ins)])
     for path in sorted(files.iterdir()):
-        target = drop_ins / ("softwire-%s.conf" % name) if path.suffix == ".conf" else DIRECTORY / path.name
+        target = drop_ins / ("softwire-%s.conf" % name) if path.suffix == ".conf" else paths.NETWORKD / path.name
         journal.add(run=["rm", "-f", str(target)])
-        for directory in (DIRECTORY, target.parent):
+        for directory in (paths.NETWORKD, target.parent):
             directory.mkdir(parents=True, exist_ok=True)
             directory.chmod(0o755)  # systemd-networkd is a user of its own
         target.write_text(path.read_text())
@@ -49,14 +42,8 @@ def hand_over(files, name, wanted, journal):
 
 def status(interface, field):
     """One line of what networkctl says of an interface, without its label; "" where it says nothing."""
-    try:
-        done = subprocess.run(
-            ["networkctl", "--no-pager", "status", interface], env=dict(os.environ, LC_ALL="C"),
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True, check=False,
-        )
-    except FileNotFoundError:
-        return ""
-    found = re.search(r"^\s*%s: (.+)$" % field, done.stdout, re.MULTILINE)
+    printed = query(["networkctl", "--no-pager", "status", interface], as_json=False) if shutil.which("networkctl") else ""
+    found = re.search(r"^\s*%s: (.+)$" % field, printed, re.MULTILINE)
     return found.group(1).strip() if found else ""
 
 

@@ -3,16 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Looks whether a router can run a generation; changes nothing."""
 
-# Needs no AnsibleModule and its run_command. pylint: disable=ansible-bad-function
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
-from . import networkd as softwire_networkd
+from . import networkd
+from .commands import query, succeeds
 
 SUPPORTED = {"debian": (12, "12 (bookworm)"), "ubuntu": (22, "22.04")}
 # The Debian package of each command, and of each kernel module that no stock kernel has.
@@ -36,7 +34,7 @@ class Machine:
     def __init__(self):
         self.release = os_release(Path("/etc/os-release").read_text())
         self.kernel = os.uname().release
-        self.links = links([])
+        self.links = links([]) if self.has_command("ip") else {}
 
     def has_command(self, name):
         return shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") is not None
@@ -44,9 +42,7 @@ class Machine:
     def has_module(self, name):
         if Path("/sys/module", name).exists():
             return True
-        return self.has_command("modprobe") and not subprocess.run(
-            ["modprobe", "-n", "-q", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
-        ).returncode
+        return self.has_command("modprobe") and succeeds(["modprobe", "-n", "-q", name])
 
     def has_bpf(self):
         return "bpf" in Path("/proc/filesystems").read_text().split()
@@ -70,15 +66,8 @@ def os_release(text):
 
 
 def links(prefix):
-    """The network interfaces by name, as "ip -json -details address" gives them; {} where there is no ip yet."""
-    try:
-        done = subprocess.run(
-            ["ip"] + prefix + ["-json", "-details", "address"],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True, check=False,
-        )
-    except FileNotFoundError:
-        return {}
-    return {link["ifname"]: link for link in json.loads(done.stdout or "[]") if "ifname" in link}
+    """The network interfaces by name, as "ip -json -details address" gives them."""
+    return {link["ifname"]: link for link in query(["ip"] + prefix + ["-json", "-details", "address"]) if "ifname" in link}
 
 
 def connection_address():
@@ -173,7 +162,7 @@ def move_faults(name, link, wanted, connection):
 def networkd_faults(settings):
     """Why systemd-networkd cannot make the links that a generation wants of it."""
     wanted = settings["networkd"]
-    if not wanted or softwire_networkd.file_of(wanted["wan"]):
+    if not wanted or networkd.file_of(wanted["wan"]):
         return []
     return ["map_ce_network_backend: networkd: systemd-networkd does not configure %s (networkctl status %s names no "
             ".network file); let it, or use map_ce_network_backend: service" % (wanted["wan"], wanted["wan"])]

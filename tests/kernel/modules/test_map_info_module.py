@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The module map_info as Ansible runs it. What it finds is tested with softwire_info.py."""
+"""The module map_info as Ansible runs it. What it finds is tested in tests/kernel/softwire/test_info.py."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ import pytest
 import samples
 import yaml
 
-from ansible_collections.softwire.map.plugins.module_utils.mapping.port_index import port_index
 from ansible_collections.softwire.map.plugins.modules import probe
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -55,35 +54,32 @@ def test_an_echo_request_has_the_right_checksum():
     assert not probe.is_reply(reply[:24] + packet, 0xABCD)
 
 
-LINES = [
-    "ipv4     2 tcp      6 117 SYN_SENT src=192.168.0.1 dst=203.0.113.53 sport=40000 dport=53 [UNREPLIED]"
-    " src=203.0.113.53 dst=192.0.2.18 sport=53 dport=16400 mark=0 zone=0 use=2",
-    "ipv4     2 icmp     1 29 src=192.168.0.1 dst=203.0.113.53 type=8 code=0 id=40000"
-    " src=203.0.113.53 dst=192.0.2.18 type=0 code=0 id=16385 mark=0 zone=0 use=2",
-    "ipv4     2 unknown  2 500 src=192.168.0.1 dst=224.0.0.22 [UNREPLIED] src=224.0.0.22 dst=192.168.0.1 mark=0 zone=0 use=2",
+LISTED = [
+    "tcp      6 117 SYN_SENT src=192.168.0.1 dst=203.0.113.53 sport=40001 dport=53 [UNREPLIED]"
+    " src=203.0.113.53 dst=192.0.2.18 sport=53 dport=16399 mark=0 use=2",
+    "tcp      6 117 SYN_SENT src=192.168.0.1 dst=203.0.113.53 sport=40000 dport=53 [UNREPLIED]"
+    " src=203.0.113.53 dst=192.0.2.18 sport=53 dport=16400 mark=0 use=2",
+    "icmp     1 29 src=192.168.0.1 dst=203.0.113.53 type=8 code=0 id=40000 src=203.0.113.53 dst=192.0.2.18 type=0 code=0 id=16385 mark=0 use=2",
 ]
 
 
-@pytest.mark.parametrize("flow, source", [
-    (("tcp", "192.168.0.1", 40000, FAR_END), ("192.0.2.18", 16400)),
-    (("icmp", "192.168.0.1", 40000, FAR_END), ("192.0.2.18", 16385)),
-    (("udp", "192.168.0.1", 40000, FAR_END), None),
-    (("tcp", "192.168.0.2", 40000, FAR_END), None),
-    (("tcp", "192.168.0.1", 40001, FAR_END), None),
-    (("tcp", "192.168.0.1", 40000, "203.0.113.54"), None),
+@pytest.mark.parametrize("protocol, port, source", [
+    ("tcp", 40000, (("192.0.2.18", 1248), "conntrack")), ("icmp", 40000, (("192.0.2.18", 1233), "conntrack")),
+    ("tcp", 40001, (("192.0.2.18", 16399), "conntrack")), ("tcp", 40002, (None, "")), ("udp", 40000, (None, "")),
 ])
-def test_the_source_of_a_flow_in_conntrack(flow, source):
-    assert probe.tracked_source(LINES, *flow) == source
+def test_the_source_of_a_flow_in_conntrack(protocol, port, source, monkeypatch):
+    def conntrack(namespace, *arguments):
+        assert (namespace, arguments) == ("main", ("-L", "-p", protocol, "-s", "192.168.0.1", "-d", FAR_END))
+        return "\n".join(line for line in LISTED if line.startswith(protocol))
+
+    monkeypatch.setattr(probe.flows, "conntrack", conntrack)
+    tried = probe.Probe({}, {16385: 1233, 16400: 1248}, {}, "192.168.0.1")
+    assert tried.conntrack(protocol, port, FAR_END) == source
 
 
-def test_an_index_is_the_port_that_the_napt_makes_of_it():
-    ranges = [[1232, 1235], [2256, 2259], [3280, 3283]]
-    index = port_index(ranges, [2257])
-    low, high = index["pool"]
-    ports = [probe.port_of(number, index) for number in range(low, high + 1)]
-    assert sorted(ports) == [port for first, last in ranges for port in range(first, last + 1) if port != 2257]
-    assert probe.port_of(2257, index) == 2257
-    assert probe.port_of(4000, port_index([[4000, 4100]])) == 4000
+def test_without_conntrack_nobody_tells(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert probe.Probe({}, {}, {}, "192.168.0.1").conntrack("tcp", 40000, FAR_END) == (None, "")
 
 
 @pytest.mark.parametrize("address, port, own", [
@@ -103,7 +99,7 @@ def test_it_sends_from_the_lan_if_it_can():
     assert probe.local_address(links, napt, None) == "192.168.0.1"
     assert probe.local_address(links[:1], napt, None) == "192.0.0.2"
     assert probe.local_address(links, {**napt, "sources": ["192.0.0.0/29"]}, "10.0.0.0/28") == "10.0.0.1"
-    with pytest.raises(probe.Fault, match=r"no address in 192.168.0.0/24, 192.0.0.0/29"):
+    with pytest.raises(probe.ProbeError, match=r"no address in 192.168.0.0/24, 192.0.0.0/29"):
         probe.local_address(links[2:], napt, None)
 
 
@@ -119,7 +115,7 @@ def check(name, fault="", source="", seen_by=""):
      "FAILS: ping: no answer within 2 s; UDP: refused; works: TCP"),
     ([check("ping", "x")], False, "FAILS: ping: x"),
     ([check("ping"), check("TCP"), check("UDP")], False,
-     "FAILS: nobody tells the source that leaves: this kernel lists no connections; give a STUN server; works: ping, TCP, UDP"),
+     "FAILS: nobody tells the source that leaves: conntrack lists none of them; give a STUN server; works: ping, TCP, UDP"),
 ])
 def test_the_verdict(checks, works, line):
     assert probe.verdict(checks) == (works, line)

@@ -17,7 +17,7 @@ import subprocess
 import examples
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import flows as softwire_flows
+from ansible_collections.softwire.map.plugins.module_utils.softwire import flows
 
 MAPE = {**examples.MAPE_CASES["shared"], "lan_addresses": ["192.168.0.1/24"], "wan_gateway": ""}
 OFFSET_4 = copy.deepcopy(MAPE["domain"])
@@ -184,16 +184,16 @@ def remembered(router, where):
     listing = router.run(*where, "conntrack", "-L", "-f", "ipv4").stdout.splitlines()
     # Not the kernel's own multicast memberships.
     found = (re.findall(r"(?:sport| id)=(\d+).* (?:dport|id)=(\d+)", line) for line in listing)
-    return {int(source): int(number) for [(source, number)] in filter(None, found)}
+    return {int(source): int(index) for [(source, index)] in filter(None, found)}
 
 
 def index_of(port, **changes):
     files, = examples.ce_generations(**{**MAPE, **changes}).values()
-    ports, _services = softwire_flows.ports_and_services(files["main/flows" if changes.get("napt_namespace") == "" else "napt/flows"].encode())
+    ports, _services = flows.ports_and_services(files["main/flows" if changes.get("napt_namespace") == "" else "napt/flows"].encode())
     return {port: index for index, port in ports.items()}[port]
 
 
-def numbers(ports, **changes):
+def indexes(ports, **changes):
     return {source: index_of(port, **changes) for source, port in ports.items()}
 
 
@@ -204,15 +204,15 @@ def test_flows_follow_their_ports(napt_namespace, router):
     router.softwire(install(router, **layout), "up")
     last = 63 * 1024 + 52 * 4 + 3
     ports = dict(enumerate((1232, 1233, 30928, last - 1, last), 5000))
-    for number, port in ports.items():
-        remember(router, where, source=("192.168.0.10", number), index=index_of(port, **layout), protocol=("tcp", "udp")[number % 2])
+    for source, port in ports.items():
+        remember(router, where, source=("192.168.0.10", source), index=index_of(port, **layout), protocol=("tcp", "udp")[source % 2])
     ports[index_of(last, **layout)] = last
     remember_ping(router, where, index_of(last, **layout))
-    assert remembered(router, where) == numbers(ports, **layout)
+    assert remembered(router, where) == indexes(ports, **layout)
     # 1232 and 1233 are forwarded now, and the last ports take the places that they had among the indexes.
     for forwards in ([WEB], [WEB, {**WEB, "port": 1233}], [{**WEB, "port": last}], []):
         assert router.softwire(install(router, port_forwards=forwards, **layout), "reload").stderr == ""
-        assert remembered(router, where) == numbers(ports, port_forwards=forwards, **layout)
+        assert remembered(router, where) == indexes(ports, port_forwards=forwards, **layout)
 
 
 @pytest.mark.parametrize("napt_namespace", ["", "napt"])

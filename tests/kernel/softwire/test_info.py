@@ -15,9 +15,9 @@ import re
 import examples
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from test_softwire_flows import MAPE, TUNNEL, WEB
+from test_flows import MAPE, TUNNEL, WEB
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import flows as softwire_flows
+from ansible_collections.softwire.map.plugins.module_utils.softwire import flows, info as instance_info
 from ansible_collections.softwire.map.plugins.module_utils.routers import bpf_rule, render
 
 MAP_ADDRESS = "2001:db8:12:3400:0:c000:212:34"
@@ -178,10 +178,8 @@ def test_a_port_towards_two_places_is_one_port():
     other = "gre 47 29 src=192.168.0.10 dst=198.51.100.1 srckey=0x0 dstkey=0x0 src=198.51.100.1 dst=192.0.2.18 srckey=0x0 dstkey=0x0 mark=0 use=1"
     listings = {"-q": "\n".join([*lines, other]), "-d": ""}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(softwire_flows, "conntrack", lambda namespace, listing, which, address: listings[which])
-        from ansible_collections.softwire.map.plugins.module_utils.softwire import info as softwire_info
-
-        found = softwire_info.ports_in_use("main", b"address 192.0.2.18\naddress 2001:db8::1\nports 16384 1232 100\n", True)
+        patch.setattr(flows, "conntrack", lambda namespace, listing, which, address: listings[which])
+        found = instance_info.ports_in_use("main", b"address 192.0.2.18\naddress 2001:db8::1\nports 16384 1232 100\n", True)
     assert (found["size"], found["in_use"]) == (100, {"tcp": 0, "udp": 1, "icmp": 0})
     assert found["by_host"] == {"192.168.0.10": {"udp": 1}, "192.168.0.11": {"udp": 1}}
     assert {entry["port"] for entry in found["list"]} == {1248}

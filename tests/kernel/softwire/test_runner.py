@@ -14,7 +14,7 @@ import time
 import examples
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import runner as softwire, journal as softwire_journal
+from ansible_collections.softwire.map.plugins.module_utils.softwire import commands, runner
 
 # A router as it was before: things that an instance uses, and things that are none of its business.
 ROUTER = """
@@ -257,6 +257,21 @@ def test_down_after_a_kill_between_the_journal_and_the_step(router):
     unchanged(router, before)
 
 
+@pytest.mark.parametrize("action", ["up", "down", "reload"])
+def test_a_journal_of_a_later_version_is_refused_and_kept(action, router):
+    generation = install_ce(router, "mape_main")
+    router.softwire(generation, "up")
+    journal = router.sh("cat /run/softwire/ce/journal")
+    assert journal.startswith('{"format": 1, "try": ["true"]}\n') and journal.count("format") == 1
+    router.sh("sed -i 's/\"format\": 1/\"format\": 2/' /run/softwire/ce/journal")
+    before = router.snapshot()
+    done = router.softwire(generation, action, check=False)
+    assert (done.returncode, done.stderr) == (
+        1, "softwire: /run/softwire/ce/journal: format 2, written by a later version of softwire.map; this one reads formats up to 1, "
+           "so use that version\n")
+    assert router.snapshot() == before
+
+
 def test_nft_that_refuses_leaves_nothing(router, edge):
     before = router.snapshot()
     files = files_of(edge)
@@ -304,9 +319,9 @@ def test_accept_ra_of_user_space_stays(router):
 
 def test_an_interface_that_does_not_appear(router, monkeypatch, tmp_path):
     (tmp_path / "instance.json").write_text(json.dumps({"instance": "x", "interfaces": ["no-such"], "kernel_modules": [], "namespaces": []}))
-    monkeypatch.setattr(softwire_journal, "TIMEOUT", 0)
-    with pytest.raises(softwire.StepError, match="network interface no-such did not appear within 0 s"):
-        softwire.Generation(tmp_path).up()
+    monkeypatch.setattr(commands, "TIMEOUT", 0)
+    with pytest.raises(commands.StepError, match="network interface no-such did not appear within 0 s"):
+        runner.Generation(tmp_path).up()
 
 
 def test_what_a_machine_may_refuse_is_no_fault(router):
@@ -401,7 +416,7 @@ def test_the_rules_are_there_before_networkd_makes_the_tunnel(router):
 def test_networkd_that_does_nothing_is_an_error(router):
     before = router.snapshot()
     files, = examples.ce_generations(**NETWORKD).values()
-    files["softwire/journal.py"] = files["softwire/journal.py"].replace("TIMEOUT = 60", "TIMEOUT = 1")
+    files["softwire/commands.py"] = files["softwire/commands.py"].replace("TIMEOUT = 60", "TIMEOUT = 1")
     generation = router.install(files)
     router.sh(f"printf '#!/bin/sh\\n' > {router.directory}/fakes/networkctl")
     done = router.softwire(generation, "up", check=False)

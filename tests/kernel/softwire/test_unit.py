@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -51,8 +52,8 @@ def test_only_modules_are_loaded_with_full_privileges(settings):
     commands = [(name, value) for name, value in settings if name.startswith("Exec")]
     assert [value for _name, value in commands if value.startswith("+")] == [
         "+/usr/bin/python3 -B -m softwire modules"]
-    actions = [value.split(".py ")[1] for _name, value in commands]
-    assert actions == ["start /etc/softwire/%i", "modules", "up", "reload", "down"]
+    actions = [re.search(r"-m softwire (\w+)", value)[1] for _name, value in commands]
+    assert actions == ["boot", "modules", "up", "reload", "down"]
 
 
 def test_what_is_open_has_been_thought_about():

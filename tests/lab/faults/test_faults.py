@@ -27,9 +27,9 @@ class Stage(NamedTuple):
 
 
 STAGES = [
-    Stage("writing the files", "open", r"/\.staging-.*/softwire\.py w"),
-    Stage("writing down the way back", "os.rename", r"/\.unconfirmed "),
-    Stage("arming the way back", "subprocess.Popen", r"systemd-run"),
+    Stage("writing the files", "open", r"/\.staging-.*/softwire/runner\.py w"),
+    Stage("writing the record", "os.rename", r"/\.unconfirmed\.new "),
+    Stage("arming the rollback", "subprocess.Popen", r"systemd-run"),
     Stage("switching the link", "os.rename", r"/\.current "),
     Stage("half of a reload", "subprocess.Popen", r"nft -f .*napt"),
     Stage("taking the old one down", "subprocess.Popen", r"ip -force -batch", reload=False),
@@ -142,10 +142,10 @@ chmod +x {jool}
 
 
 def test_a_disk_that_fills_up_and_a_translator_that_fails_once(network):
-    """One router has no room to write down its way back, on the other one Jool refuses the new configuration."""
+    """One router has no room to write the record of how things were, on the other one Jool refuses the new configuration."""
     full, failing = network.routers
     full.do(FULL.format(spare=1000))
-    full.stop_at("open", r"/\.unconfirmed w")
+    full.stop_at("open", r"/\.unconfirmed\.new w")
     failing.do(BROKEN_JOOL.format(jool=JOOL, when="mkdir /run/failed-once 2>/dev/null"))
     before = {router: router.wanted for router in network.routers}
     wanted = {router: other(router) for router in network.routers}
@@ -163,7 +163,7 @@ def test_a_disk_that_fills_up_and_a_translator_that_fails_once(network):
 
 
 def test_a_translator_that_fails_for_a_while(network):
-    """With a tool that never works there is no way back either; the router says so, and goes it as soon as it works again."""
+    """With a tool that never works there is no rollback either; the router says so, and rolls back as soon as it works again."""
     failing = network.routers[1]
     before, wanted = {failing: failing.wanted}, {failing: other(failing, reload=False)}
     failing.do(BROKEN_JOOL.format(jool=JOOL, when="true"))
@@ -190,7 +190,7 @@ def test_a_configuration_that_cuts_off_the_management(network, cut):
     else:
         # Where its connection outlives the change, it hears so from the router.
         assert play.wait() in (2, 4), play.output
-        assert f"so the router takes it back within {CUT_OFF} s" in play.output or "the change was taken back" in play.output
+        assert f"so the router rolls it back within {CUT_OFF} s" in play.output or "the change was rolled back" in play.output
         router.wait_until_settled()
     network.check(before)
     network.converge(wanted)

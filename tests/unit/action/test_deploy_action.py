@@ -54,19 +54,19 @@ def test_one_module_call_brings_everything():
     assert result == DEPLOYED
     (name, arguments), = calls
     assert name == "softwire.map.deploy"
-    assert set(arguments) == {"instance", "state", "alternatives", "units", *DEFAULTS}
+    assert set(arguments) == {"instance", "state", "_alternatives", "_units", *DEFAULTS}
     assert (arguments["instance"], arguments["state"], arguments["install_packages"]) == ("ce", "present", True)
-    assert arguments["units"] == {path.name: path.read_text() for path in render.UNITS}
-    assert set(arguments["units"]) == set(deploy_module.UNIT_NAMES)
-    assert [entry["name"] for entry in arguments["alternatives"]] == ["jool_mapt", "jool_siit"]
-    files = arguments["alternatives"][1]["files"]
+    assert arguments["_units"] == {path.name: path.read_text() for path in render.UNITS}
+    assert set(arguments["_units"]) == set(deploy_module.UNIT_NAMES)
+    assert [entry["name"] for entry in arguments["_alternatives"]] == ["jool_mapt", "jool_siit"]
+    files = arguments["_alternatives"][1]["files"]
     assert {path: content["text"] for path, content in files.items()} == examples.ce_generations()["jool_siit"]
 
 
 def test_a_border_relay():
     arguments = {"instance": "br", "border_relay": examples.br()}
     _result, ((_name, arguments),) = run(arguments, DEPLOYED)
-    assert set(arguments["alternatives"][0]["files"]["main/mapt.bpf.o"]) == {"base64"}
+    assert set(arguments["_alternatives"][0]["files"]["main/mapt.bpf.o"]) == {"base64"}
 
 
 @pytest.mark.parametrize("arguments", [
@@ -102,7 +102,7 @@ def test_a_change_is_confirmed_over_a_new_connection():
     CONNECTION.reset_mock()
     result, calls = run({"customer_edge": examples.ce(keep_generations=3, instance="ce")}, CHANGED, {"changed": False})
     assert result == dict(CHANGED, unconfirmed=False)
-    assert calls[1] == ("softwire.map.deploy", {"instance": "ce", "state": "confirm", "generation": "0002-bb", "keep_generations": 3})
+    assert calls[1] == ("softwire.map.deploy", {"instance": "ce", "keep_generations": 3, "_confirm": "0002-bb"})
     CONNECTION.reset.assert_called_once_with()
 
 
@@ -131,7 +131,7 @@ def test_a_router_that_does_not_answer_returns_by_itself(monkeypatch):
 
 def test_a_confirmation_that_comes_too_late():
     result, _calls = run(CE, CHANGED, {"failed": True, "msg": "generation 0002-bb is not waiting"})
-    assert str(result) == "the change was taken back, it was not confirmed in time: generation 0002-bb is not waiting"
+    assert str(result) == "the change was rolled back, it was not confirmed in time: generation 0002-bb is not waiting"
 
 
 @pytest.mark.parametrize("arguments, said", [
@@ -163,7 +163,7 @@ def test_errors_on_the_controller_touch_no_router(arguments, said):
 
 
 def test_a_connection_that_breaks_says_what_becomes_of_the_change():
-    text = r"gone \(a change that was under way is not confirmed, so the router takes it back within 60 s\)"
+    text = r"gone \(a change that was under way is not confirmed, so the router rolls it back within 60 s\)"
     with pytest.raises(AnsibleConnectionFailure, match=text):
         run(CE, AnsibleConnectionFailure("gone"))
 

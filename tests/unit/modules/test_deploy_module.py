@@ -10,9 +10,10 @@ import json
 from types import SimpleNamespace
 
 import examples
+import loose_files
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import generations
+from ansible_collections.softwire.map.plugins.module_utils.softwire import commands, generations, paths
 from ansible_collections.softwire.map.plugins.modules import deploy
 
 
@@ -43,7 +44,7 @@ class Router:
         self.missing, self.namespaces = {"jool_mapt"}, set()
         self.active = self.nft_refuses = self.timer = False
         self.unwritable = False  # the metrics
-        self.watched = False  # whether the service runs that takes back what is not confirmed
+        self.watched = False  # whether the service runs that rolls back what is not confirmed
         self.reachable = True  # the border relay
         self.half = False  # whether systemd says that it is done, and the generation is not up
         self.faults = []  # what the check of the running state finds
@@ -52,7 +53,7 @@ class Router:
 
     @property
     def instance(self):
-        return generations.Instance("ce", self.etc)
+        return generations.Instance("ce")
 
     def command(self, argv):
         self.calls.append(argv)
@@ -102,7 +103,7 @@ class Router:
         return (0, "", "") if good else (1, "", "what went wrong")
 
     def start_service(self, unit, argv, directory):
-        self.calls.append(["systemd-run", unit])
+        self.calls.append(["systemd-run", unit, str(directory), *argv])
         self.watched = True
 
     def run(self, check=False, confirm=True, **parameters):
@@ -110,7 +111,7 @@ class Router:
         self.calls = []
         result = self.call(check, **parameters)
         if confirm and result.get("unconfirmed") and not result["failed"]:
-            confirmed = self.call(False, state="confirm", generation=result["generation"])
+            confirmed = self.call(False, _confirm=result["generation"])
             assert (confirmed["failed"], confirmed["changed"]) == (False, False), confirmed
         return result
 
@@ -123,7 +124,7 @@ class Router:
             raise Ended
 
         module = SimpleNamespace(
-            params={"instance": "ce", "state": "present", "install_packages": True, "units": UNITS, "generation": "",
+            params={"instance": "ce", "state": "present", "install_packages": True, "_units": UNITS, "_confirm": None, "generation": "",
                     "confirm_timeout": 60, "keep_generations": 5, "metrics": False, "metrics_directory": str(self.exporter), **parameters},
             check_mode=check, tmpdir=str(self.root / "tmp"), run_command=self.command,
             atomic_move=lambda old, new: deploy.Path(old).rename(new),
@@ -153,31 +154,27 @@ def offered(**changes):
 @pytest.fixture
 def router(tmp_path, monkeypatch):
     made = Router(tmp_path)
-    for name, value in (("UNITS", made.units), ("RUN_DIRECTORY", made.run_directory), ("SYSTEMD", tmp_path)):
-        monkeypatch.setattr(deploy, name, value)
-    monkeypatch.setattr(generations, "ROOT", made.etc)
-    monkeypatch.setattr(generations.Instance.__init__, "__defaults__", (made.etc,))
+    for name, place in (("CONFIGURATION", made.etc), ("RUN", made.run_directory), ("UNITS", made.units), ("SYSTEMD", tmp_path)):
+        monkeypatch.setattr(paths, name, place)
     monkeypatch.setattr(deploy.preflight, "Machine", lambda: made.machine)
     monkeypatch.setattr(deploy.preflight, "links", lambda prefix: {"lan": link()} if made.namespaces else {})
     monkeypatch.setattr(deploy.preflight, "connection_address", lambda: None)
-    monkeypatch.setattr(deploy.softwire_rollback, "LOCK", tmp_path)
-    monkeypatch.setattr(deploy.softwire_rollback, "RUN_DIRECTORY", made.run_directory)
-    monkeypatch.setattr(deploy.softwire_rollback, "systemctl", lambda *words: made.command(["systemctl", *words])[0] == 0)
-    monkeypatch.setattr(deploy.softwire_rollback, "start_service", made.start_service)
-    monkeypatch.setattr(deploy.softwire_check, "faults", lambda directory: made.faults)
+    monkeypatch.setattr(commands, "systemctl", lambda *words: made.command(["systemctl", *words])[0] == 0)
+    monkeypatch.setattr(deploy.rollback, "start_service", made.start_service)
+    monkeypatch.setattr(deploy.drift, "missing", lambda generation: made.faults)
     return made
 
 
 @pytest.fixture
 def running(router):
     """A router with a first generation."""
-    first = router.run(alternatives=offered())
+    first = router.run(_alternatives=offered())
     assert not first["failed"], first
     return router
 
 
 def test_the_first_time(router):
-    result = router.run(alternatives=offered())
+    result = router.run(_alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["alternative"]) == (False, True, "start", "jool_siit")
     assert router.instance.running() == result["generation"] and result["generation"].startswith("0001-")
     assert router.instance.files() == {path: text.encode() for path, text in examples.ce_generations()["jool_siit"].items()}
@@ -190,7 +187,7 @@ def test_the_first_time(router):
 
 def test_the_second_time_nothing_changes(running):
     before = running.tree()
-    result = running.run(alternatives=offered())
+    result = running.run(_alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["diff"]) == (False, False, "nothing", [])
     assert running.actions() == [] and running.tree() == before
 
@@ -198,21 +195,21 @@ def test_the_second_time_nothing_changes(running):
 def test_a_generation_that_is_not_up_as_a_whole_is_brought_up_again(running):
     """As where a power cut or a kill met an attempt to put things right."""
     (running.run_directory / "ce" / "applied").write_text("/etc/softwire/ce/generations/0009-aa")
-    result = running.run(alternatives=offered())
+    result = running.run(_alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"]) == (False, True, "reload")
-    assert not running.run(alternatives=offered())["changed"]
+    assert not running.run(_alternatives=offered())["changed"]
 
 
-def test_what_systemd_calls_done_but_is_not_up_is_taken_back(running):
+def test_what_systemd_calls_done_but_is_not_up_is_rolled_back(running):
     running.half = True
-    result = running.run(alternatives=offered(**MOVED))
+    result = running.run(_alternatives=offered(**MOVED))
     assert result["failed"] and "generation 0002-" in result["msg"] and "is not up as a whole" in result["msg"]
     assert running.instance.running().startswith("0001-") and running.actions()[-1] == "reload-or-restart"
 
 
 def test_check_mode_changes_nothing(router):
     before = router.tree()
-    result = router.run(check=True, alternatives=offered())
+    result = router.run(check=True, _alternatives=offered())
     assert result["changed"] and not result["failed"] and result["diff"]
     assert router.tree() == before and router.actions() == []
     assert [argv[:3] for argv in router.calls if argv[0] == "nft"] == [["nft", "-c", "-f"]] * 2
@@ -220,7 +217,7 @@ def test_check_mode_changes_nothing(router):
 
 def test_check_mode_says_what_nft_refuses(router):
     router.nft_refuses = True
-    result = router.run(check=True, alternatives=offered())
+    result = router.run(check=True, _alternatives=offered())
     assert result["failed"] and result["msg"].startswith("instance ce: nft refuses main/guard.nft, nothing was changed: what went wrong")
 
 
@@ -228,7 +225,7 @@ def test_check_mode_says_what_nft_refuses(router):
     ({"reserved_ports": [53300]}, "reload"), ({"wan_gateway": "2001:db8:6::9"}, "reload"), (MOVED, "restart"), ({"napt_namespace": ""}, "restart")])
 def test_a_change_reloads_where_that_suffices(changes, how, running):
     first = running.instance.running()
-    result = running.run(alternatives=offered(**changes))
+    result = running.run(_alternatives=offered(**changes))
     assert not result["failed"], result
     assert (result["changed"], result["applied"]) == (True, how)
     assert running.actions() == ["reset-failed", how, "enable"]
@@ -238,20 +235,20 @@ def test_a_change_reloads_where_that_suffices(changes, how, running):
 
 def test_a_stopped_unit_is_started(running):
     running.active = False
-    result = running.run(alternatives=offered())
+    result = running.run(_alternatives=offered())
     assert (result["changed"], result["applied"], result["diff"]) == (True, "start", [])
     assert len(list(running.instance.generations.iterdir())) == 1
 
 
 def test_a_disabled_unit_is_enabled(running):
     (running.wants / "softwire@ce.service").unlink()
-    result = running.run(alternatives=offered())
+    result = running.run(_alternatives=offered())
     assert (result["changed"], result["applied"]) == (True, "nothing")
     assert running.actions() == ["enable"] and (running.wants / "softwire@ce.service").is_symlink()
 
 
 def test_a_new_unit_file_stops_nothing(running):
-    result = running.run(alternatives=offered(), units={**UNITS, "softwire@.service": "[Unit]\n# new\n"})
+    result = running.run(_alternatives=offered(), _units={**UNITS, "softwire@.service": "[Unit]\n# new\n"})
     assert (result["changed"], result["applied"]) == (True, "nothing")
     assert running.actions() == ["daemon-reload", "enable"]
     assert [entry["after"] for entry in result["diff"]] == ["[Unit]\n# new\n"]
@@ -260,7 +257,7 @@ def test_a_new_unit_file_stops_nothing(running):
 def test_what_nft_refuses_never_runs(running):
     before = running.tree()
     running.nft_refuses = True
-    result = running.run(alternatives=offered(reserved_ports=[53300]))
+    result = running.run(_alternatives=offered(reserved_ports=[53300]))
     assert result["failed"] and "nft refuses main/guard.nft, nothing was changed" in result["msg"]
     assert running.tree() == before and running.actions() == []
 
@@ -269,19 +266,19 @@ def test_a_generation_that_does_not_start_gives_way_to_the_last_one(running):
     first = running.instance.running()
     name = running.instance.next_name(generations.decoded(offered(**MOVED)[1]["files"]))
     running.refuses.add(name)
-    result = running.run(alternatives=offered(**MOVED))
+    result = running.run(_alternatives=offered(**MOVED))
     assert result["failed"] and result["diff"]
     assert result["msg"] == f"instance ce: the new generation does not restart; generation {first} runs again: softwire: nft says no"
     assert running.instance.running() == first and running.active
     assert running.actions() == ["reset-failed", "restart", "reset-failed", "reload-or-restart"]
 
 
-def test_a_reload_that_fails_is_taken_back(running):
+def test_a_reload_that_fails_is_rolled_back(running):
     """A reload that was interrupted leaves a mixture; the runner knows, and restarts."""
     first = running.instance.running()
     name = running.instance.next_name(generations.decoded(offered(reserved_ports=[53300])[1]["files"]))
     running.refuses.add(name)
-    result = running.run(alternatives=offered(reserved_ports=[53300]))
+    result = running.run(_alternatives=offered(reserved_ports=[53300]))
     assert f"the new generation does not reload; generation {first} runs again" in result["msg"]
     assert running.actions() == ["reset-failed", "reload", "reset-failed", "reload-or-restart"]
     assert running.instance.running() == first
@@ -291,37 +288,37 @@ def test_neither_starts(running):
     first = running.instance.running()
     name = running.instance.next_name(generations.decoded(offered(**MOVED)[1]["files"]))
     running.refuses |= {name, first}
-    result = running.run(alternatives=offered(**MOVED))
+    result = running.run(_alternatives=offered(**MOVED))
     assert f"generation {first} does not start again either: softwire: nft says no" in result["msg"]
 
 
 def test_the_first_generation_does_not_start(router):
     router.refuses.add(router.instance.next_name(generations.decoded(offered()[1]["files"])))
-    result = router.run(alternatives=offered())
+    result = router.run(_alternatives=offered())
     assert "does not start; nothing runs, as before: softwire: nft says no" in result["msg"]
     assert router.instance.running() is None
     router.refuses.clear()
-    assert router.run(alternatives=offered())["generation"].startswith("0002-")
+    assert router.run(_alternatives=offered())["generation"].startswith("0002-")
 
 
 def test_old_generations_go(running):
     for port in range(53300, 53300 + 8):
-        assert not running.run(alternatives=offered(reserved_ports=[port]))["failed"]
+        assert not running.run(_alternatives=offered(reserved_ports=[port]))["failed"]
     assert len(list(running.instance.generations.iterdir())) == 5
-    assert not running.run(alternatives=offered(reserved_ports=[53320]), keep_generations=2)["failed"]
-    running.call(False, state="confirm", generation=running.instance.running(), keep_generations=2)
+    assert not running.run(_alternatives=offered(reserved_ports=[53320]), keep_generations=2)["failed"]
+    running.call(False, _confirm=running.instance.running(), keep_generations=2)
     assert (running.instance.generations / running.instance.running()).is_dir()
 
 
 def test_the_preferred_alternative_where_the_machine_has_it(router):
     router.missing = set()
-    assert router.run(alternatives=offered())["alternative"] == "jool_mapt"
+    assert router.run(_alternatives=offered())["alternative"] == "jool_mapt"
 
 
 def test_missing_packages_are_named_and_nothing_is_done(router):
     router.missing |= {"nft", "jool_siit"}
     before = router.tree()
-    result = router.run(alternatives=offered())
+    result = router.run(_alternatives=offered())
     assert (result["failed"], result["missing_packages"]) == (False, ["jool-dkms", "jool-tools", "nftables"])
     assert router.tree() == before and router.actions() == []
 
@@ -336,7 +333,7 @@ def test_missing_packages_are_named_and_nothing_is_done(router):
 def test_what_the_preflight_finds(change, said, router):
     change(router)
     before = router.tree()
-    result = router.run(alternatives=offered(), install_packages=False)
+    result = router.run(_alternatives=offered(), install_packages=False)
     assert result["failed"] and result["msg"].startswith("instance ce: nothing was changed: ")
     assert said in result["msg"] and any(said in fault for fault in result["faults"])
     assert router.tree() == before and router.actions() == []
@@ -344,15 +341,15 @@ def test_what_the_preflight_finds(change, said, router):
 
 def test_another_distribution_may_have_what_is_needed(router):
     router.machine.release = {"ID": "arch"}
-    assert not router.run(alternatives=offered())["failed"]
+    assert not router.run(_alternatives=offered())["failed"]
 
 
 def test_what_a_killed_run_left_is_ours(running):
     running.active = False
-    assert not running.run(alternatives=offered())["failed"]
+    assert not running.run(_alternatives=offered())["failed"]
     (running.run_directory / "ce" / "journal").unlink()
     running.active = False
-    assert "not ours" in running.run(alternatives=offered())["msg"]
+    assert "not ours" in running.run(_alternatives=offered())["msg"]
 
 
 class Killed(BaseException):
@@ -367,33 +364,33 @@ def killed_at(running, monkeypatch, moment, **changes):
 
     monkeypatch.setattr(running, "command", command)
     with pytest.raises(Killed):
-        running.run(alternatives=offered(**changes))
+        running.run(_alternatives=offered(**changes))
     monkeypatch.setattr(running, "command", lambda argv: Router.command(running, argv))
 
 
 @pytest.mark.parametrize("moment", ["reset-failed", "restart"])
-def test_a_run_killed_while_it_switches_is_taken_back(moment, running, monkeypatch):
+def test_a_run_killed_while_it_switches_is_rolled_back(moment, running, monkeypatch):
     first = running.instance.running()
     killed_at(running, monkeypatch, moment, **MOVED)
-    transaction = deploy.softwire_rollback.Transaction(running.instance.directory)
+    transaction = deploy.rollback.Transaction(running.instance)
     assert running.watched and transaction.record()["previous"] == first
-    assert transaction.take_back() == f"generation {first} runs again"
+    assert transaction.roll_back() == f"generation {first} runs again"
     assert running.instance.running() == first and running.active
-    result = running.run(alternatives=offered(**MOVED))
+    result = running.run(_alternatives=offered(**MOVED))
     assert (result["failed"], result["changed"], result["applied"]) == (False, True, "restart")
-    assert running.run(alternatives=offered(**MOVED))["changed"] is False
+    assert running.run(_alternatives=offered(**MOVED))["changed"] is False
 
 
-def test_a_run_takes_back_what_nobody_watches_over(running, monkeypatch):
+def test_a_run_rolls_back_what_nobody_watches_over(running, monkeypatch):
     killed_at(running, monkeypatch, "restart", **MOVED)
     running.watched = False
-    result = running.run(alternatives=offered())
+    result = running.run(_alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"]) == (False, False, "nothing")
 
 
 def test_a_run_waits_for_another_one(running, monkeypatch):
-    running.run(alternatives=offered(**MOVED), confirm=False)
-    transaction = deploy.softwire_rollback.Transaction(running.instance.directory)
+    running.run(_alternatives=offered(**MOVED), confirm=False)
+    transaction = deploy.rollback.Transaction(running.instance)
     pauses = []
 
     def pause(seconds):
@@ -402,36 +399,36 @@ def test_a_run_waits_for_another_one(running, monkeypatch):
             transaction.confirm(running.instance.running())
 
     monkeypatch.setattr(deploy.time, "sleep", pause)
-    result = running.run(alternatives=offered(**MOVED))
+    result = running.run(_alternatives=offered(**MOVED))
     assert (result["failed"], result["changed"], len(pauses)) == (False, False, 3)
 
 
 def test_another_one_that_does_not_end(running, monkeypatch):
-    running.run(alternatives=offered(**MOVED), confirm=False)
+    running.run(_alternatives=offered(**MOVED), confirm=False)
     monkeypatch.setattr(deploy, "PATIENCE", 0.1)
     before = running.tree()
-    result = running.run(alternatives=offered(reserved_ports=[53300]))
+    result = running.run(_alternatives=offered(reserved_ports=[53300]))
     assert result["msg"] == "instance ce: nothing was changed: another deployment of this router does not come to its end"
     assert running.tree() == before
 
 
 def test_a_change_waits_for_its_confirmation(running):
     first = running.instance.running()
-    result = running.run(alternatives=offered(**MOVED), confirm=False)
+    result = running.run(_alternatives=offered(**MOVED), confirm=False)
     assert (result["unconfirmed"], result["previous"]) == (True, first) and running.watched
     record = json.loads((running.instance.directory / "unconfirmed").read_text())
     assert (record["generation"], record["previous"], record["active"]) == (result["generation"], first, True)
-    wrong = running.call(False, state="confirm", generation=first)
+    wrong = running.call(False, _confirm=first)
     assert wrong["failed"] and "is not waiting for a confirmation" in wrong["msg"]
-    right = running.call(False, state="confirm", generation=result["generation"])
+    right = running.call(False, _confirm=result["generation"])
     assert not right["failed"] and not (running.instance.directory / "unconfirmed").exists()
-    assert running.call(False, state="confirm", generation=result["generation"])["failed"]
+    assert running.call(False, _confirm=result["generation"])["failed"]
 
 
-def test_a_state_that_is_not_as_it_should_be_is_taken_back(running):
+def test_a_state_that_is_not_as_it_should_be_is_rolled_back(running):
     first = running.instance.running()
     running.faults = ["link ce-veth (namespace main): missing"]
-    result = running.run(alternatives=offered(**MOVED))
+    result = running.run(_alternatives=offered(**MOVED))
     assert f"does not restart; generation {first} runs again: link ce-veth (namespace main): missing" in result["msg"]
     assert running.instance.running() == first and not (running.instance.directory / "unconfirmed").exists()
 
@@ -439,7 +436,7 @@ def test_a_state_that_is_not_as_it_should_be_is_taken_back(running):
 @pytest.mark.parametrize("before, after, failed", [(True, False, True), (False, False, False), (True, True, False)])
 def test_the_border_relay_has_to_answer_as_before(before, after, failed, router, monkeypatch):
     mape = {**examples.MAPE_CASES["shared"]}
-    assert not router.run(alternatives=offered(**mape))["failed"]
+    assert not router.run(_alternatives=offered(**mape))["failed"]
     router.reachable = before
     pings = []
 
@@ -450,7 +447,7 @@ def test_the_border_relay_has_to_answer_as_before(before, after, failed, router,
         return Router.command(router, argv)
 
     monkeypatch.setattr(router, "command", command)
-    result = router.run(alternatives=offered(**{**mape, **MOVED}))
+    result = router.run(_alternatives=offered(**{**mape, **MOVED}))
     assert result["failed"] is failed
     assert ("the border relay 2001:db8:ffff::1 answered before, and does not now" in result.get("msg", "")) is failed
 
@@ -458,7 +455,7 @@ def test_the_border_relay_has_to_answer_as_before(before, after, failed, router,
 def test_rollback_returns_to_an_earlier_generation(running):
     names = [running.instance.running()]
     for port in (53300, 53301):
-        names.append(running.run(alternatives=offered(reserved_ports=[port]))["generation"])
+        names.append(running.run(_alternatives=offered(reserved_ports=[port]))["generation"])
     assert running.run(check=True, state="rollback")["generation"] == names[1] and running.instance.running() == names[2]
     result = running.run(state="rollback")
     assert (result["changed"], result["generation"], result["applied"]) == (True, names[1], "reload")
@@ -472,14 +469,48 @@ def test_rollback_returns_to_an_earlier_generation(running):
     assert "there is no generation 0009-00 to return to" in running.run(state="rollback", generation="0009-00")["msg"]
 
 
-def test_nobody_returns_to_what_was_taken_back(running):
+def test_nobody_returns_to_what_was_rolled_back(running):
     first = running.instance.running()
-    refused = running.run(alternatives=offered(reserved_ports=[53300]), confirm=False)["generation"]
-    deploy.softwire_rollback.Transaction(running.instance.directory).take_back()
+    refused = running.run(_alternatives=offered(reserved_ports=[53300]), confirm=False)["generation"]
+    deploy.rollback.Transaction(running.instance).roll_back()
     assert running.instance.running() == first
-    assert not running.run(alternatives=offered(reserved_ports=[53301]))["failed"]
+    assert not running.run(_alternatives=offered(reserved_ports=[53301]))["failed"]
     assert running.run(state="rollback", generation=refused)["msg"].startswith(f"instance ce: there is no generation {refused} to return to")
     assert running.run(state="rollback")["generation"] == first
+
+
+def test_a_router_of_before_the_package_is_upgraded_and_rolled_back(router):
+    """Its program is loose files, and its units call those."""
+    old = loose_files.generation("mapt_napt_namespace")
+    first = router.instance.next_name(old)
+    router.instance.finish(router.instance.stage(old, first), first)
+    deploy.rollback.Transaction(router.instance).switch(first)
+    router.instance.confirmed.write_text(first + "\n")
+    for name, text in loose_files.units().items():
+        (router.units / name).write_text(text)
+    for action in ("enable", "start"):
+        router.command(["systemctl", action, "softwire@ce.service"])
+
+    result = router.run(_alternatives=offered())
+    assert (result["failed"], result["changed"], result["previous"]) == (False, True, first), result
+    assert result["applied"] in ("reload", "restart")
+    assert {path.name: path.read_text() for path in router.units.glob("softwire*")} == UNITS
+    assert not router.run(_alternatives=offered())["changed"]
+
+    result = router.run(state="rollback", confirm=False)
+    assert (result["failed"], result["generation"], result["unconfirmed"]) == (False, first, True), result
+    watcher, = (call for call in router.calls if call[0] == "systemd-run")
+    assert watcher[2:] == [str(router.instance.generations / first), "/usr/bin/python3", "-B", "softwire_rollback.py", "watch",
+                           str(router.instance.directory)]
+    assert not router.call(False, _confirm=first)["failed"] and router.instance.running() == first
+
+
+def test_a_record_of_a_later_version_is_refused(running):
+    running.instance.unconfirmed.write_text('{"format": 2}')
+    before = running.tree()
+    with pytest.raises(paths.FormatError, match="unconfirmed: format 2, written by a later version of softwire.map"):
+        running.run(_alternatives=offered(reserved_ports=[53300]))
+    assert running.tree() == before
 
 
 def test_a_full_disk(running, monkeypatch):
@@ -489,15 +520,15 @@ def test_a_full_disk(running, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(generations.os, "fsync", full)
-    result = running.run(alternatives=offered(reserved_ports=[53300]))
+    result = running.run(_alternatives=offered(reserved_ports=[53300]))
     assert "cannot write the new generation, the old one keeps running: [Errno 28]" in result["msg"]
     monkeypatch.undo()
     assert [path for path in running.tree() if ".staging" not in path] == before
 
 
 def test_without_systemd(router, monkeypatch):
-    monkeypatch.setattr(deploy, "SYSTEMD", router.root / "none")
-    assert router.run(alternatives=offered())["msg"] == (
+    monkeypatch.setattr(paths, "SYSTEMD", router.root / "none")
+    assert router.run(_alternatives=offered())["msg"] == (
         "instance ce: systemd is not running on this machine; it is needed to bring the softwire up at boot")
 
 
@@ -518,9 +549,9 @@ def test_absent_in_check_mode(running):
 
 
 def test_absent_keeps_the_unit_for_other_instances(running):
-    other = generations.Instance("br", running.etc)
+    other = generations.Instance("br")
     other.finish(other.stage({"instance.json": b"{}"}, "0001-aa"), "0001-aa")
-    deploy.softwire_rollback.Transaction(other.directory).switch("0001-aa")
+    deploy.rollback.Transaction(other).switch("0001-aa")
     assert running.run(state="absent")["changed"]
     assert running.unit.exists() and other.running() and not running.instance.directory.exists()
     assert running.run(state="absent")["changed"] is False
@@ -538,7 +569,7 @@ def test_absent_that_cannot_be_stopped(running, monkeypatch):
 def measured(running):
     """A router that writes metrics."""
     running.exporter.mkdir()
-    result = running.run(alternatives=offered(), metrics=True)
+    result = running.run(_alternatives=offered(), metrics=True)
     assert (result["failed"], result["changed"], result["applied"]) == (False, True, "nothing"), result
     return running
 
@@ -546,26 +577,26 @@ def measured(running):
 def test_metrics_restart_nothing(measured):
     assert measured.actions() == ["enable", "start", "enable"]
     assert measured.textfile.exists() and measured.timer
-    again = measured.run(alternatives=offered(), metrics=True)
+    again = measured.run(_alternatives=offered(), metrics=True)
     assert (again["changed"], again["diff"], measured.actions()) == (False, [], [])
-    assert measured.run(alternatives=offered(reserved_ports=[53300]), metrics=True)["applied"] == "reload" and measured.textfile.exists()
+    assert measured.run(_alternatives=offered(reserved_ports=[53300]), metrics=True)["applied"] == "reload" and measured.textfile.exists()
     assert measured.run(state="rollback")["changed"] and measured.timer
 
 
 def test_metrics_in_check_mode(running):
     running.exporter.mkdir()
     before = running.tree()
-    result = running.run(check=True, alternatives=offered(), metrics=True)
+    result = running.run(check=True, _alternatives=offered(), metrics=True)
     assert result["changed"] and [(entry["before"], entry["after"]) for entry in result["diff"]] == [("", f"{running.exporter}\n")]
     assert running.tree() == before and running.actions() == []
 
 
 def test_metrics_that_are_no_longer_wanted_leave_nothing(measured):
-    (measured.exporter / "softwire-ce.prom.new").touch()  # of a run that was killed
-    result = measured.run(alternatives=offered())
+    (measured.exporter / ".softwire-ce.prom.new").touch()  # of a run that was killed
+    result = measured.run(_alternatives=offered())
     assert result["changed"] and [entry["before"] for entry in result["diff"]] == [f"{measured.exporter}\n"]
     assert not measured.timer and not list(measured.exporter.iterdir()) and not (measured.etc / "ce" / "metrics").is_symlink()
-    assert measured.run(alternatives=offered())["changed"] is False
+    assert measured.run(_alternatives=offered())["changed"] is False
 
 
 def test_absent_takes_the_metrics_along(measured):
@@ -576,18 +607,18 @@ def test_absent_takes_the_metrics_along(measured):
 def test_metrics_move_to_another_directory(measured):
     other = measured.root / "other"
     other.mkdir()
-    assert measured.run(alternatives=offered(), metrics=True, metrics_directory=str(other))["changed"]
+    assert measured.run(_alternatives=offered(), metrics=True, metrics_directory=str(other))["changed"]
     assert not measured.textfile.exists() and (other / "softwire-ce.prom").exists() and measured.timer
 
 
 def test_a_timer_that_somebody_stopped_is_started(measured):
     measured.timer = False
-    assert measured.run(alternatives=offered(), metrics=True)["changed"] and measured.timer
+    assert measured.run(_alternatives=offered(), metrics=True)["changed"] and measured.timer
 
 
 def test_metrics_without_an_exporter(running):
     before = running.tree()
-    result = running.run(alternatives=offered(), metrics=True)
+    result = running.run(_alternatives=offered(), metrics=True)
     assert result["msg"].startswith(
         f"instance ce: nothing was changed: map_ce_metrics_directory: {running.exporter}: there is no such directory on this router")
     assert running.tree() == before and running.actions() == []
@@ -599,7 +630,7 @@ def test_metrics_that_cannot_be_written(changes, now, running):
     running.exporter.mkdir()
     running.unwritable = True
     first = running.instance.running()
-    result = running.run(alternatives=offered(**changes), metrics=True)
+    result = running.run(_alternatives=offered(**changes), metrics=True)
     assert result["msg"] == (f"instance ce: the new generation does not write metrics; {now.format(first=first)}: softwire-metrics@ce.service "
                              "does not start, journalctl -u softwire-metrics@ce.service says why")
     assert running.instance.running() == first and not running.timer and not (running.etc / "ce" / "metrics").is_symlink()

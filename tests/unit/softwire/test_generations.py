@@ -27,7 +27,7 @@ def make(instance, files=None, switch=True):
     name = instance.next_name(files)
     instance.finish(instance.stage(files, name), name)
     if switch:
-        Transaction(instance.directory).switch(name)
+        Transaction(instance).switch(name)
     return name
 
 
@@ -65,7 +65,8 @@ def test_staging_is_no_generation(instance, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda number: seen.append(names(instance)))
     running = instance.running()
     staging = instance.stage(dict(FILES, more=b"x"), "0002-aa")
-    assert len(seen) == 4 and {name for listed in seen for name in listed} == {running, ".staging-0002-aa"}
+    # four files, and the directories of the instance, of its generations, of this one and of "main"
+    assert len(seen) == 4 + 4 and {name for listed in seen for name in listed} == {running, ".staging-0002-aa"}
     assert instance.running() == running and instance.files() == FILES
     assert instance.next_name(FILES).startswith("0002-")
     instance.discard(staging)
@@ -96,11 +97,11 @@ def test_switch_is_one_rename(instance, monkeypatch):
     rename = os.rename
     monkeypatch.setattr(os, "rename", lambda old, new: (renamed.append((os.path.basename(old), os.path.basename(new))), rename(old, new)))
     (instance.directory / ".current").symlink_to("left/behind")
-    Transaction(instance.directory).switch(second)
+    Transaction(instance).switch(second)
     assert renamed == [(".current", "current")] and instance.running() == second != first
-    Transaction(instance.directory).switch(None)
+    Transaction(instance).switch(None)
     assert instance.running() is None and instance.files() == {}
-    Transaction(instance.directory).switch(None)
+    Transaction(instance).switch(None)
 
 
 def test_names_count_up_and_tell_the_content(instance):
@@ -126,14 +127,14 @@ def test_digest_tells_a_path_from_its_content():
 
 def test_prune_keeps_the_newest_and_the_running_one(instance):
     made = [make(instance, switch=False) for _number in range(9)]
-    Transaction(instance.directory).switch(made[1])
+    Transaction(instance).switch(made[1])
     instance.prune(5, made)
     assert names(instance) == [made[1], *made[-5:]]
 
 
 def test_prune_keeps_nothing_that_nobody_confirmed(instance):
     made = [make(instance, switch=False) for _number in range(9)]
-    Transaction(instance.directory).switch(made[8])
+    Transaction(instance).switch(made[8])
     instance.prune(5, [made[0], made[2], made[8]])
     assert names(instance) == [made[0], made[2], made[8]]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from types import SimpleNamespace
 
 import examples
 import pytest
@@ -178,12 +177,8 @@ def test_interfaces_cannot_be_judged_without_the_command(monkeypatch):
     machine = Machine(without={"ip"}, links={})
     assert interface_faults(machine) == [] and preflight.missing(machine, settings())[0] == ["iproute2"]
     monkeypatch.undo()
-
-    def no_command(*_arguments, **_options):
-        raise FileNotFoundError("ip")
-
-    monkeypatch.setattr(preflight.subprocess, "run", no_command)
-    assert preflight.links([]) == {}
+    monkeypatch.setattr(preflight.shutil, "which", lambda name, path: None)
+    assert preflight.Machine().links == {}
 
 
 def test_namespaces_of_others():
@@ -227,16 +222,6 @@ def test_every_command_and_module_has_a_package_or_a_reason():
     for entry in wanted:
         assert set(entry["commands"]) <= set(preflight.PACKAGE_OF_COMMAND) | set(preflight.PACKAGED_ELSEWHERE)
         assert set(entry["kernel_modules"]) <= set(preflight.PACKAGE_OF_MODULE) | set(preflight.PACKAGED_ELSEWHERE)
-
-
-def test_the_real_machine(sandbox, monkeypatch):
-    monkeypatch.undo()
-    sandbox.sh("ip link add br0 type bridge; ip link add isp type veth peer name lan; ip link set lan master br0; ip addr add 192.0.2.1/24 dev isp")
-    monkeypatch.setattr(preflight, "subprocess", SimpleNamespace(run=lambda argv, **_options: sandbox.run(*argv), PIPE=None, DEVNULL=None))
-    links = preflight.links([])
-    assert set(links) == {"lo", "br0", "isp", "lan"}
-    assert links["br0"]["linkinfo"]["info_kind"] == "bridge" and links["lan"]["master"] == "br0"
-    assert links["isp"]["mtu"] == 1500 and links["isp"]["addr_info"][0]["local"] == "192.0.2.1"
 
 
 def test_a_real_machine_answers(monkeypatch):
@@ -293,8 +278,8 @@ def test_a_kernel_without_the_tunnel_module():
 def test_networkd_has_to_configure_the_wan(monkeypatch):
     files, = examples.ce_generations(**examples.MAPE_CASES["shared"], napt_namespace="", network_backend="networkd").values()
     wanted = json.loads(files["instance.json"])
-    monkeypatch.setattr(preflight.softwire_networkd, "file_of", {"isp": "/etc/systemd/network/10-isp.network"}.get)
+    monkeypatch.setattr(preflight.networkd, "file_of", {"isp": "/etc/systemd/network/10-isp.network"}.get)
     assert preflight.networkd_faults(wanted) == [] and preflight.networkd_faults(settings()) == []
-    monkeypatch.setattr(preflight.softwire_networkd, "file_of", lambda interface: None)
+    monkeypatch.setattr(preflight.networkd, "file_of", lambda interface: None)
     fault, = preflight.networkd_faults(wanted)
     assert fault.startswith("map_ce_network_backend: networkd: systemd-networkd does not configure isp ")

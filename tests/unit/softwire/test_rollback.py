@@ -2,18 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The way back of a deployment that nobody confirmed, in a temporary directory and with a pretended systemd."""
+"""The rollback of a deployment that nobody confirmed, in a temporary directory and with a pretended systemd."""
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import rollback as softwire_rollback
-from ansible_collections.softwire.map.plugins.module_utils.softwire.rollback import NotTakenBack, Transaction, locked
+from ansible_collections.softwire.map.plugins.module_utils.softwire import commands, paths, rollback
+from ansible_collections.softwire.map.plugins.module_utils.softwire.rollback import RollbackError, Transaction, locked
 
 
 class Systemd:
@@ -36,27 +37,26 @@ class Systemd:
 @pytest.fixture
 def systemd(monkeypatch, tmp_path):
     made = Systemd()
-    for name in ("systemctl", "start_service"):
-        monkeypatch.setattr(softwire_rollback, name, getattr(made, name))
-    monkeypatch.setattr(softwire_rollback, "LOCK", tmp_path)
-    monkeypatch.setattr(softwire_rollback, "RUN_DIRECTORY", tmp_path / "run")
+    monkeypatch.setattr(commands, "systemctl", made.systemctl)
+    monkeypatch.setattr(rollback, "start_service", made.start_service)
+    for name, place in (("UNITS", tmp_path), ("CONFIGURATION", tmp_path), ("RUN", tmp_path / "run")):
+        monkeypatch.setattr(paths, name, place)
     made.current, made.applied = tmp_path / "ce/current", tmp_path / "run/ce/applied"
-    monkeypatch.setattr(softwire_rollback, "POLL", 0.01)
+    monkeypatch.setattr(rollback, "POLL", 0.01)
     return made
 
 
 @pytest.fixture
 def transaction(tmp_path, systemd):
-    directory = tmp_path / "ce"
+    made = Transaction(paths.Paths("ce"))
     for name in ("0001-aa", "0002-bb"):
-        (directory / "generations" / name).mkdir(parents=True)
-    made = Transaction(directory)
+        (made.instance.generations / name).mkdir(parents=True)
     made.switch("0001-aa")
     return made
 
 
 def current(transaction):
-    link = transaction.directory / "current"
+    link = transaction.instance.current
     return os.path.basename(os.readlink(link)) if link.is_symlink() else None
 
 
@@ -69,12 +69,35 @@ def test_the_service_runs_the_new_generations_own_program(transaction, systemd):
     begun(transaction)
     assert systemd.calls[-1] == (
         "start_service", "softwire-rollback-ce.service", ["/usr/bin/python3", "-B", "-m", "softwire", "watch"],
-        transaction.directory / "generations" / "0002-bb")
+        transaction.instance.generations / "0002-bb")
+
+
+def test_a_generation_of_loose_files_watches_with_its_own_program(transaction, systemd):
+    directory = transaction.instance.generations / "0002-bb"
+    (directory / "softwire_rollback.py").touch()
+    begun(transaction)
+    assert systemd.calls[-1] == (
+        "start_service", "softwire-rollback-ce.service",
+        ["/usr/bin/python3", "-B", "softwire_rollback.py", "watch", str(transaction.instance.directory)], directory)
+
+
+def test_the_record_says_its_format(transaction):
+    begun(transaction)
+    path = transaction.instance.unconfirmed
+    written = json.loads(path.read_text())
+    assert written == {"format": 1, "generation": "0002-bb", "previous": "0001-aa", "active": True, "deadline": written["deadline"]}
+    path.write_text(json.dumps({key: value for key, value in written.items() if key != "format"}))
+    assert transaction.record()["previous"] == "0001-aa"  # of before there were formats
+    path.write_text(json.dumps({**written, "format": 2}))
+    with pytest.raises(paths.FormatError) as refused:
+        rollback.watch(transaction)
+    assert str(refused.value) == (
+        f"{path}: format 2, written by a later version of softwire.map; this one reads formats up to 1, so use that version")
 
 
 def test_no_confirmation_in_time_goes_back(transaction, systemd, capfd):
     begun(transaction, timeout=0.1)
-    assert softwire_rollback.watch(transaction) == 0
+    assert rollback.watch(transaction) == 0
     assert current(transaction) == "0001-aa" and transaction.record() is None
     assert ("reload-or-restart", "softwire@ce.service") in systemd.calls
     assert capfd.readouterr().err == "generation 0002-bb was not confirmed in time\ngeneration 0001-aa runs again\n"
@@ -85,7 +108,7 @@ def test_a_confirmation_keeps_it(transaction, systemd):
     begun(transaction)
     assert transaction.confirm("0001-aa") is False
     assert transaction.confirm("0002-bb") is True
-    assert softwire_rollback.watch(transaction) == 0
+    assert rollback.watch(transaction) == 0
     assert current(transaction) == "0002-bb"
     assert not [call for call in systemd.calls if "softwire@ce.service" in call]
 
@@ -93,7 +116,7 @@ def test_a_confirmation_keeps_it(transaction, systemd):
 def test_the_deadline_moves_while_it_waits(transaction):
     begun(transaction, timeout=0.05)
     transaction.extend(60)
-    waiting = threading.Thread(target=softwire_rollback.watch, args=[transaction])
+    waiting = threading.Thread(target=rollback.watch, args=[transaction])
     waiting.start()
     time.sleep(0.2)
     assert current(transaction) == "0002-bb" and waiting.is_alive()
@@ -105,7 +128,7 @@ def test_the_deadline_moves_while_it_waits(transaction):
 def test_it_waits_for_a_deployment_at_work(transaction):
     with locked():
         begun(transaction, timeout=0)
-        waiting = threading.Thread(target=softwire_rollback.watch, args=[transaction])
+        waiting = threading.Thread(target=rollback.watch, args=[transaction])
         waiting.start()
         time.sleep(0.2)
         assert current(transaction) == "0002-bb"
@@ -131,8 +154,8 @@ def test_the_first_generation_leaves_nothing_running(transaction, systemd, monke
         return True
 
     begun(transaction, previous=None, active=False)
-    monkeypatch.setattr(softwire_rollback, "systemctl", systemctl)
-    assert transaction.take_back() == "nothing runs, as before"
+    monkeypatch.setattr(commands, "systemctl", systemctl)
+    assert transaction.roll_back() == "nothing runs, as before"
     assert current(transaction) is None
     # It stops by the program that "current" leads to.
     assert systemd.calls[-1] == ("0002-bb", "disable", "--quiet", "--now", "softwire@ce.service")
@@ -140,41 +163,41 @@ def test_the_first_generation_leaves_nothing_running(transaction, systemd, monke
 
 def test_what_was_stopped_is_stopped_again(transaction, systemd):
     begun(transaction, active=False)
-    assert transaction.take_back() == "generation 0001-aa is stopped, as before"
+    assert transaction.roll_back() == "generation 0001-aa is stopped, as before"
     assert current(transaction) == "0001-aa" and ("stop", "softwire@ce.service") in systemd.calls
 
 
-def test_a_start_that_was_under_way_is_not_the_way_back(transaction, systemd):
+def test_a_start_that_was_under_way_is_no_rollback(transaction, systemd):
     begun(transaction)
     systemd.applies.remove("reload-or-restart")  # it joins the start of the new generation, which a killed play left
     systemd.applied.parent.mkdir(parents=True)
     systemd.applied.write_text("/etc/softwire/ce/generations/0002-bb")
-    assert transaction.take_back() == "generation 0001-aa runs again"
-    assert systemd.calls[-1] == ("restart", "softwire@ce.service") and transaction.applied() == "0001-aa"
+    assert transaction.roll_back() == "generation 0001-aa runs again"
+    assert systemd.calls[-1] == ("restart", "softwire@ce.service") and transaction.instance.applied_name() == "0001-aa"
 
 
-def test_a_way_back_that_fails_stays_open(transaction, systemd):
+def test_a_rollback_that_fails_stays_open(transaction, systemd):
     begun(transaction)
     systemd.fails |= {"reload-or-restart", "restart"}
-    with pytest.raises(NotTakenBack, match="generation 0001-aa does not start again either"):
-        transaction.take_back()
+    with pytest.raises(RollbackError, match="generation 0001-aa does not start again either"):
+        transaction.roll_back()
     assert current(transaction) == "0001-aa" and transaction.record()
 
 
 def test_a_power_cut_before_the_confirmation_goes_back(transaction, systemd):
     begun(transaction)
-    assert softwire_rollback.start(transaction) == 0
+    assert rollback.boot(transaction) == 0
     assert current(transaction) == "0002-bb" and transaction.record()  # a restart of the unit, the service is there
     systemd.fails.add("is-active")
-    assert softwire_rollback.start(transaction) == 0
+    assert rollback.boot(transaction) == 0
     assert current(transaction) == "0001-aa" and transaction.record() is None
-    assert softwire_rollback.start(transaction) == 0
+    assert rollback.boot(transaction) == 0
 
 
 def test_a_power_cut_during_the_first_deployment(transaction, systemd):
     begun(transaction, previous=None)
     systemd.fails.add("is-active")
-    softwire_rollback.start(transaction)
+    rollback.boot(transaction)
     assert current(transaction) is None
 
 

@@ -1,0 +1,85 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where an instance keeps its files on a router, and the one way to write them.
+
+A record and a journal outlive the program that wrote them: both say their format, a number that grows when an older
+program would read them wrongly. One that says none was written before there were formats, and is read as well.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Tests put other directories here; nothing else names them.
+CONFIGURATION = Path("/etc/softwire")  # outlives a boot
+RUN = Path("/run/softwire")  # as long as what is up
+UNITS = Path("/etc/systemd/system")
+SYSTEMD = Path("/run/systemd/system")  # there where systemd runs
+# Volatile, as the journal: at a boot nothing of ours is up before our own rules are.
+NETWORKD = Path("/run/systemd/network")
+
+FORMAT = 1
+
+
+class FormatError(ValueError):
+    """A file is of a later format than this program knows; the text is for a person."""
+
+
+class Paths:
+    """The places of one instance."""
+
+    def __init__(self, name, root=None):
+        """root: the directory of the instances, /etc/softwire by default."""
+        self.name = name
+        self.directory = (CONFIGURATION if root is None else root) / name
+        self.generations = self.directory / "generations"
+        self.current = self.directory / "current"  # a link to the generation that is meant to be up
+        self.unconfirmed = self.directory / "unconfirmed"  # the record of a deployment that waits for its confirmation
+        self.confirmed = self.directory / "confirmed"  # the names of the generations that somebody confirmed
+        self.metrics = self.directory / "metrics"  # a link to the directory that node exporter reads
+        self.run_dir = RUN / name
+        self.journal = self.run_dir / "journal"  # how to undo each step that was done
+        self.applied = self.run_dir / "applied"  # there while a generation is up as a whole: its directory
+        self.loaded = self.run_dir / "loaded"  # the digests of what was loaded
+        # Not /sys/fs/bpf: "ip netns exec" mounts another /sys over it.
+        self.bpf = self.run_dir / "bpf"
+
+    def applied_name(self):
+        """The name of the generation that is up as a whole, or None; "current" names the one that is meant to be."""
+        return os.path.basename(self.applied.read_text()) if self.applied.exists() else None
+
+
+def instances():
+    """{name: Paths} of the instances that are deployed on this router."""
+    return {path.parent.name: Paths(path.parent.name) for path in CONFIGURATION.glob("*/current")}
+
+
+def check_format(path, number):
+    """Raises FormatError where the format of a file is later than this program knows."""
+    if number > FORMAT:
+        raise FormatError("%s: format %d, written by a later version of softwire.map; this one reads formats up to %d, "
+                          "so use that version" % (path, number, FORMAT))
+
+
+def write(path, text):
+    """Writes a file of which a reader, also after a power cut, sees the old text or the new one."""
+    # Hidden, and without the ending *.prom, by which node exporter finds its files.
+    partial = path.with_name(".%s.new" % path.name)
+    with partial.open("w") as stream:
+        os.fchmod(stream.fileno(), 0o644)  # readers are other users, too, and a unit's umask may forbid them
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.rename(str(partial), str(path))
+    sync(path.parent)
+
+
+def sync(directory):
+    """Lets the names in a directory outlast a power cut; raises OSError."""
+    handle = os.open(str(directory), os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
