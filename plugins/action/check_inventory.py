@@ -33,5 +33,5 @@ class ActionModule(ActionBase):
         try:
             faults.refuse()
         except MapError as exc:
-            raise AnsibleActionFail(f"{exc} (nothing was changed)") from exc
+            raise AnsibleActionFail(f"{exc} (nothing was changed)") from None
         return dict(result, changed=False)
