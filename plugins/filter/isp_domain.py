@@ -12,14 +12,17 @@ author: softwire.map contributors (@softwire-map)
 description:
   - Finds the rule of an ISP that an end-user IPv6 prefix belongs to, and returns a domain with this rule.
   - The rules are what users have collected, not what the ISPs publish, and an ISP can change them at any time.
-  - An ISP can also have rules that nobody has collected yet; a prefix outside every known rule is an error that lists what is known.
+  - An ISP can also have rules that nobody has collected yet. A prefix outside every known rule is an error, which names the nearest
+    three rules, or the other service whose prefix it is.
+  - A service, or a line by its prefix, that is known to be DS-Lite or IPIP (transix, v6 Connect, xpass, SoftBank) is refused as such.
 requirements:
   - netaddr
 positional: end_user_prefix
 options:
   _input:
     description:
-      - The name of the ISP or of its service. Case, spaces and hyphens do not matter.
+      - The name of the ISP or of its service as people write it, such as C(OCN光) or C(@nifty v6プラス). Case, width, spaces, punctuation and
+        words that do not tell the service, such as C(光), do not matter. A reseller's name alone is refused.
       - V(ocn) (also plala) is OCN Virtual Connect, V(v6plus) (also jpne) is v6 Plus, V(biglobe) is the BIGLOBE IPv6 option, V(nuro) is NURO Hikari.
     type: str
     required: true

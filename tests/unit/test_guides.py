@@ -15,6 +15,8 @@ import sys
 import pytest
 import samples
 import yaml
+from ansible.errors import AnsibleParserError
+from ansible.parsing.dataloader import DataLoader
 
 sys.path.insert(0, str(samples.REPOSITORY / "tests" / "bench" / "fleet"))
 
@@ -39,6 +41,28 @@ def test_samples_give_the_stated_results(page, tmp_path):
             assert sample.expected in given[name], sample.task["name"]
         else:
             assert given[name] == sample.expected, sample.task["name"]
+
+
+# What the guides' note on quotes says of values without them: None where YAML cannot read it.
+UNQUOTED = {
+    "a: 2001:db8::": None, "- 2001:db8::": [{"2001:db8:": None}], "[2001:db8::]": None, "{a: 2001:db8::}": None,
+    "a: ::1": {"a": "::1"}, "[::1]": None, "{a: ::1}": None,
+    "a: 2001:1:2:3:4:5:6:7": {"a": 5601567610962367}, "a: 24:00": {"a": 1440},
+    "a: 2001:db8:12:3400::/56": {"a": "2001:db8:12:3400::/56"}, "[2001:db8:12:3400::/56]": ["2001:db8:12:3400::/56"],
+}
+
+
+@pytest.mark.parametrize("text", UNQUOTED)
+def test_the_note_on_quotes_is_right(text):
+    try:
+        read = DataLoader().load(text)
+    except AnsibleParserError:
+        read = None
+    assert read == UNQUOTED[text]
+    value = text.strip("[]{}").removeprefix("a: ").removeprefix("- ")
+    for page in ("guide_one_router", "guide_fleet"):
+        (note,) = re.findall(r"^\.\. note::\n\n((?:   .*\n)+)", (samples.PAGES / f"{page}.rst").read_text(), re.MULTILINE)
+        assert f"``{value}``" in note
 
 
 def test_every_page_is_in_the_index():

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The MAP-E programs' arithmetic is that of module_utils/arithmetic.py, for rules of every shape."""
+"""The MAP-E programs' arithmetic is that of module_utils/mapping/arithmetic.py, for rules of every shape."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ def run(hosts, **args):
 def refusal(hosts, **args):
     with pytest.raises(AnsibleActionFail) as raised:
         run(hosts, **args)
+    assert raised.value.__cause__ is None  # Ansible would say its text once more
     return str(raised.value)
 
 

@@ -14,7 +14,7 @@ from ansible_collections.softwire.map.plugins.filter import isp_domain as isp_fi
 from ansible_collections.softwire.map.plugins.module_utils.mapping.calculator import ce
 from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import parse_domain
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
-from ansible_collections.softwire.map.plugins.module_utils.mapping.isp import RULE_KEYS, isp_domain, services
+from ansible_collections.softwire.map.plugins.module_utils.mapping.isp import RULE_KEYS, _plain, isp_domain, not_map, services
 
 VECTORS = {vector["name"]: vector for vector in json.loads((Path(__file__).parents[1] / "vectors" / "ce.json").read_text())}
 
@@ -64,9 +64,70 @@ def test_published_vectors_by_the_name_of_the_isp(isp, vector):
     assert {key: result[key] for key in vector["expect"]} == vector["expect"]
 
 
-@pytest.mark.parametrize("isp", ["v6plus", "v6 Plus", "V6-PLUS", "ｖ６プラス", "v6プラス", "JPNE", " jpne "])
-def test_names(isp):
-    assert isp_domain(isp, "240b:10::/56")["rules"][0]["ipv6_prefix"] == "240b:10::/31"
+PREFIXES = {"v6plus": "240b:10::/56", "ocn": "2400:4050::/56", "biglobe": "2404:7a82::/56", "nuro": "240d:f::/56"}
+
+
+@pytest.mark.parametrize(
+    ("service", "names"),
+    [
+        ("v6plus", ["v6plus", "v6 Plus", "V6-PLUS", "ｖ６プラス", "v6ﾌﾟﾗｽ", "「v6プラス」", "JPNE", " jpne ", "v6プラス (JPNE)", "v6プラス（ＪＰＮＥ）",
+                    "@nifty v6プラス", "So-net v6プラス", "GMOとくとくBB v6plus", "enひかり v6plus", "So-net光 (v6プラス)"]),
+        ("ocn", ["ocn", "OCN光", "ＯＣＮ光", "ドコモ光 OCN", "OCN for ドコモ光", "OCN for docomo hikari", "OCN Virtual Connect", "OCN バーチャルコネクト",
+                 "OCNバーチャルコネクト (MAP-E)", "OCN インターネット", "ぷらら光", "plala"]),
+        ("biglobe", ["BIGLOBE", "BIGLOBE光", "ビッグローブ光", "BIGLOBE IPv6 option", "BIGLOBE「IPv6オプション」"]),
+        ("nuro", ["NURO", "NURO 光", "nuro hikari"]),
+    ],
+)
+def test_names_as_people_write_them(service, names):
+    first = isp_domain(service, PREFIXES[service])
+    assert [name for name in names if isp_domain(name, PREFIXES[service]) != first] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("transix", "transix is DS-Lite, not MAP: set up a DS-Lite tunnel"),
+        ("v6 Connect", "v6 Connect is DS-Lite, not MAP: "),
+        ("v6コネクト", "v6 Connect is DS-Lite, not MAP: "),
+        ("xpass", "Cross Pass (xpass) is DS-Lite, not MAP: "),
+        ("楽天ひかり (クロスパス)", "Cross Pass (xpass) is DS-Lite, not MAP: "),
+        ("SoftBank光", "SoftBank Hikari is IPIP by a scheme of the ISP's own, not MAP: keep the ISP's router in front"),
+        ("ソフトバンク光", "SoftBank Hikari is IPIP"),
+        ("v6プラス 固定IP", "v6 Plus with a fixed IPv4 address is IPIP, not MAP: "),
+        ("ocm", "is not the name of a known service: did you mean ocn? Otherwise use one of v6plus ("),
+        ("v6puls", "is not the name of a known service: did you mean v6plus or "),
+        ("tranzix", "is not the name of a known service: did you mean transix? Otherwise "),
+        # Who sells the line, not what it is.
+        ("ドコモ光", "does not tell which service the line has: use one of v6plus ("),
+        ("So-net", "does not tell which service the line has: use one of v6plus ("),
+        ("@nifty光", "does not tell which service the line has: use one of v6plus ("),
+        ("sky", "is not the name of a known service: use one of v6plus (v6 Plus), ocn (OCN Virtual Connect), biglobe (BIGLOBE IPv6 option), "
+                "nuro (NURO Hikari), or write a domain with the ISP's rules"),
+        ("光", "does not tell which service the line has: "),
+        ("", "is not the name of a known service: use one of v6plus ("),
+        (None, "is not the name of a known service: use one of v6plus ("),
+        (["ocn"], "is not the name of a known service: use one of v6plus ("),
+    ],
+)
+def test_names_that_are_refused(name, text):
+    fault = refused(name, "240b:10::/56")
+    assert fault.path == "isp" and fault.reason.startswith(text)
+
+
+def test_a_name_stands_for_one_service():
+    owners = {}
+    for key, service in {**services(), **not_map()}.items():
+        for name in {_plain(name) for name in (key, service["title"], *service["aliases"])}:
+            owners.setdefault(name, []).append(key)
+    assert [(name, keys) for name, keys in owners.items() if len(keys) > 1 or not name] == []
+
+
+def test_a_range_belongs_to_one_service_and_holds_no_rule():
+    ranges = [(key, text) for key, service in not_map().items() for text in service["ipv6_prefixes"]]
+    ranges += [(key, rule["ipv6_prefix"]) for key, service in services().items() for rule in service["rules"]]
+    networks = sorted((ipaddress.IPv6Network(text), key) for key, text in ranges)
+    assert [(one, two) for one, two in zip(networks, networks[1:]) if one[0].overlaps(two[0])] == []
+    assert {service["confidence"] for service in not_map().values()} == {"medium"} and all(service["evidence"] for service in not_map().values())
 
 
 def test_biglobe_has_a_br_in_the_east_and_one_in_the_west():
@@ -74,23 +135,41 @@ def test_biglobe_has_a_br_in_the_east_and_one_in_the_west():
     assert isp_domain("biglobe", "2404:7a86::/56")["br_address"] == ["2001:260:700:1::1:276"]
 
 
+def refused(isp, prefix):
+    """The fault for a name and a prefix, the same from the filter."""
+    with pytest.raises(MapError) as caught:
+        isp_domain(isp, prefix)
+    with pytest.raises(AnsibleFilterError) as by_filter:
+        isp_filter.isp_domain(isp, prefix)
+    assert str(by_filter.value) == f"softwire.map.isp_domain: {caught.value}"
+    return caught.value
+
+
+OUTSIDE = "look whether it is the prefix of this line, then ask the ISP for its rule and write a domain; the nearest known are"
+
+
 @pytest.mark.parametrize(
     ("isp", "prefix", "text"),
     [
-        ("sky", "240b:10::/56", "isp: 'sky': is not a known ISP: write a domain with its rules, or one of these names: v6plus (v6 Plus, "),
-        (None, "240b:10::/56", "isp: not set: is not a known ISP"),
-        ("ocn", "2001:db8::/56",
-         "end_user_prefix: '2001:db8::/56': is outside every known rule of ocn: ask for the rule and write a domain; known are 2400:4050::/31, "),
-        ("v6plus", "2001:db8::/56",
-         "end_user_prefix: '2001:db8::/56': is outside every known rule of v6plus: ask for the rule and write a domain; known are 240b:10::/30, 240b:250::/30"),
-        ("ocn", "240b:10::/56", "end_user_prefix: '240b:10::/56': is outside every known rule of ocn: it is one of v6plus; known are "),
-        ("ocn", "2400:4050::1/64", "end_user_prefix: '2400:4050::1/64': has bits set after its first 64: write 2400:4050::/64"),
+        ("ocn", "2400:4052:f000::/56", f"{OUTSIDE} 2400:4052:ec00::/38, 2400:4052:e800::/38, 2400:4052:e400::/38"),
+        # The longest common prefix decides, though 2400:4150::/34 is less far away; then the distance.
+        ("ocn", "2400:40ff::/56", f"{OUTSIDE} 2400:4053:c000::/34, "),
+        ("v6plus", "240b:14::/56", f"{OUTSIDE} 240b:12::/31, 240b:10::/31, 240b:250::/31"),
+        ("v6plus", "2001:db8::/56", f"{OUTSIDE} 240b:10::/31, 240b:12::/31, 240b:250::/31"),
+        ("ocn", "240b:10::/56", "it belongs to v6plus (v6 Plus), so write v6plus"),
+        ("v6plus", "2400:4050::/56", "it belongs to ocn (OCN Virtual Connect), so write ocn"),
+        ("ocn", "2404:8e01:1:200::/56", "it looks like a transix line, which is DS-Lite, not MAP: set up a DS-Lite tunnel (RFC 6333) to the AFTR that the ISP names"),
+        ("v6plus", "2405:6587:ff00::/56", "it looks like a v6 Connect line, which is DS-Lite, not MAP: "),
+        ("v6plus", "2001:f77:1::/64", "it looks like a Cross Pass (xpass) line, which is DS-Lite, not MAP: "),
+        ("v6plus", "2400:2410::/56", "it looks like a SoftBank Hikari line, which is IPIP by a scheme of the ISP's own, not MAP: keep the ISP's router in front"),
+        ("v6plus", "2001:f78::/56", OUTSIDE),
     ],
 )
-def test_refused(isp, prefix, text):
-    with pytest.raises(MapError) as caught:
-        isp_domain(isp, prefix)
-    assert str(caught.value).startswith(text)
-    with pytest.raises(AnsibleFilterError) as caught:
-        isp_filter.isp_domain(isp, prefix)
-    assert str(caught.value).startswith(f"softwire.map.isp_domain: {text}")
+def test_a_prefix_outside_the_rules(isp, prefix, text):
+    fault = refused(isp, prefix)
+    assert (fault.path, fault.value) == ("end_user_prefix", prefix)
+    assert fault.reason.startswith(f"is outside every known rule of {isp}: {text}")
+
+
+def test_a_prefix_that_is_none_is_told_first():
+    assert refused("ocn", "2400:4050::1/64").reason.startswith("has bits set after its first 64: write 2400:4050::/64")

@@ -53,7 +53,41 @@ def test_syntax(playbook, tmp_path):
 
 
 def test_every_playbook_is_tested():
-    assert sorted(path.name for path in PLAYBOOKS.iterdir()) == PLAYBOOK_NAMES
+    assert sorted(path.name for path in PLAYBOOKS.glob("*.yml")) == PLAYBOOK_NAMES
+
+
+WRONG_GROUPS = """\
+routers:
+  hosts: {ce1: {ansible_connection: no.such.plugin}}
+relays:
+  hosts: {br1: }
+nobody:
+  hosts: {}
+"""
+
+
+@pytest.mark.parametrize("limit", [[], ["--limit", "ce1"]])
+@pytest.mark.parametrize("playbook", PLAYBOOK_NAMES)
+def test_groups_of_other_names_are_an_error_that_lists_them(playbook, limit, tmp_path):
+    (tmp_path / "inventory.yml").write_text(WRONG_GROUPS)
+    code, said = ansible(playbook, "-i", "inventory.yml", *limit, home=tmp_path)
+    assert code == 2 and "No host is in the group map_ce (customer edges) or map_br (border relays)" in said, said
+    assert "The hosts of this inventory are in the groups relays, routers: name yours map_ce and map_br." in said, said
+    assert said.count("PLAY [") == 1, said
+
+
+def test_an_inventory_that_does_not_parse_is_an_error(tmp_path):
+    (tmp_path / "inventory.yml").write_text("map_ce: {hosts: {ce1: [}\n")
+    code, said = ansible("site.yml", "-i", "inventory.yml", home=tmp_path)
+    assert code == 2 and "This inventory has no host at all: see whether Ansible warns above" in said, said
+
+
+@pytest.mark.parametrize(("group", "variables"), [("map_ce", {"map_ce_state": "absent"}), ("map_br", {"map_br_state": "absent"})])
+def test_one_of_the_two_groups_is_enough(group, variables, tmp_path):
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump({group: {"hosts": {"r": variables}}, "others": {"hosts": {"web": {}}}}))
+    for arguments, name in ([], "localhost"), (["--check"], "localhost"), (["--limit", "r"], "r"), (["--limit", "web"], "web"):
+        code, said = ansible("render.yml", "-i", "inventory.yml", *arguments, home=tmp_path)
+        assert code == 0 and f"ok: [{name}]" in said, said
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@
  * What every transport's border relay programs share: the rules, the arithmetic of RFC 7597 section 5
  * (port -> PSID, IPv4 address + PSID -> MAP address) and the counters.
  *
- * plugins/plugin_utils/bpf_rule.py writes the map entries and names the counters; tests/unit/bpf keeps
+ * plugins/module_utils/routers/bpf_rule.py writes the map entries and names the counters; tests/kernel/bpf keeps
  * both sides equal. Everything wider than a byte is in network byte order, except the length of the key.
  */
 #ifndef SOFTWIRE_MAP_H
