@@ -15,7 +15,7 @@ import re
 import examples
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from test_softwire_flows import MAPE, TUNNEL, WEB
+from test_flows import MAPE, TUNNEL, WEB
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire import flows as softwire_flows
 from ansible_collections.softwire.map.plugins.module_utils.routers import bpf_rule, render

@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
-from types import SimpleNamespace
 
 import examples
 import pytest
@@ -227,25 +225,6 @@ def test_every_command_and_module_has_a_package_or_a_reason():
     for entry in wanted:
         assert set(entry["commands"]) <= set(preflight.PACKAGE_OF_COMMAND) | set(preflight.PACKAGED_ELSEWHERE)
         assert set(entry["kernel_modules"]) <= set(preflight.PACKAGE_OF_MODULE) | set(preflight.PACKAGED_ELSEWHERE)
-
-
-def test_the_real_machine(sandbox, monkeypatch):
-    monkeypatch.undo()
-    sandbox.sh("ip link add br0 type bridge; ip link add isp type veth peer name lan; ip link set lan master br0; ip addr add 192.0.2.1/24 dev isp")
-    monkeypatch.setattr(preflight, "subprocess", SimpleNamespace(run=lambda argv, **_options: sandbox.run(*argv), PIPE=None, DEVNULL=None))
-    links = preflight.links([])
-    assert set(links) == {"lo", "br0", "isp", "lan"}
-    assert links["br0"]["linkinfo"]["info_kind"] == "bridge" and links["lan"]["master"] == "br0"
-    assert links["isp"]["mtu"] == 1500 and links["isp"]["addr_info"][0]["local"] == "192.0.2.1"
-
-
-def test_a_real_machine_answers(monkeypatch):
-    monkeypatch.undo()
-    machine = preflight.Machine()
-    assert machine.kernel == os.uname().release and "lo" in machine.links and machine.release["ID"]
-    assert machine.has_command("ip") and not machine.has_command("no-such-command")
-    assert not machine.has_module("no_such_module") and not machine.has_namespace("no-such-namespace")
-    assert machine.secure_boot() in (True, False)
 
 
 def test_the_connection_is_found_behind_sudo(monkeypatch, tmp_path):

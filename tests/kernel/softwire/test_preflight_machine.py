@@ -1,0 +1,29 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the preflight reads of a real machine."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+from ansible_collections.softwire.map.plugins.module_utils.softwire import preflight
+
+
+def test_the_real_machine(sandbox, monkeypatch):
+    sandbox.sh("ip link add br0 type bridge; ip link add isp type veth peer name lan; ip link set lan master br0; ip addr add 192.0.2.1/24 dev isp")
+    monkeypatch.setattr(preflight, "subprocess", SimpleNamespace(run=lambda argv, **_options: sandbox.run(*argv), PIPE=None, DEVNULL=None))
+    links = preflight.links([])
+    assert set(links) == {"lo", "br0", "isp", "lan"}
+    assert links["br0"]["linkinfo"]["info_kind"] == "bridge" and links["lan"]["master"] == "br0"
+    assert links["isp"]["mtu"] == 1500 and links["isp"]["addr_info"][0]["local"] == "192.0.2.1"
+
+
+def test_a_real_machine_answers():
+    machine = preflight.Machine()
+    assert machine.kernel == os.uname().release and "lo" in machine.links and machine.release["ID"]
+    assert machine.has_command("ip") and not machine.has_command("no-such-command")
+    assert not machine.has_module("no_such_module") and not machine.has_namespace("no-such-namespace")
+    assert machine.secure_boot() in (True, False)
