@@ -11,17 +11,17 @@ import os
 import shutil
 import subprocess
 
-# Commands that the tests of a directory call, with their packages.
+# Commands that the tests of a directory call, with their packages; clang and bpftool for a border relay that is brought up.
 ALWAYS = {"ip": "iproute2", "nsenter": "util-linux", "setpriv": "util-linux", "sysctl": "procps", "unshare": "util-linux"}
+RELAY = {"clang": "clang", "bpftool": "bpftool", "tc": "iproute2"}
 NEEDED = {
-    "bpf": {"clang": "clang", "bpftool": "bpftool", "tc": "iproute2"},
+    "bpf": RELAY,
     "dhcpv6": {"kea-dhcp6": "kea-dhcp6-server", "dnsmasq": "dnsmasq-base", "dhclient": "isc-dhcp-client"},
-    "modules": {"nft": "nftables", "conntrack": "conntrack", "ping": "iputils-ping"},
+    "modules": {**RELAY, "nft": "nftables", "conntrack": "conntrack", "ping": "iputils-ping"},
     "napt": {"nft": "nftables", "conntrack": "conntrack", "ethtool": "ethtool"},
     "playbooks": {},
     "routers": {"nft": "nftables"},
-    "softwire": {"nft": "nftables", "conntrack": "conntrack", "bpftool": "bpftool", "tc": "iproute2", "systemd-analyze": "systemd",
-                 "ping": "iputils-ping"},
+    "softwire": {**RELAY, "nft": "nftables", "conntrack": "conntrack", "ping": "iputils-ping", "systemd-analyze": "systemd"},
 }
 
 
