@@ -144,7 +144,8 @@ def test_the_example_of_the_readme_gives_a_generation(role):
 
     (play,) = yaml.safe_load(re.search(r"```yaml\n(- hosts.*?)```", role.readme, flags=re.DOTALL)[1])
     given = play["roles"][0]["vars"]
-    values = {**role.defaults, "map_br_bpf_object": examples.object_file(), "map_ce_domain": given["map_domain"], "map_br_domains": [given["map_domain"]], **given}
+    values = {**role.defaults, "map_br_bpf_object": examples.object_file(), "map_ce_domain": given["map_domain"],
+              "map_br_domains": [given["map_domain"]], **given}
     variables = {key: values[f"{role.name}_{key}"] for key in role.variables}
     device = customer_edge if role.name == "map_ce" else border_relay
     assert device.alternatives(variables)
