@@ -11,7 +11,10 @@ import json
 import os
 from pathlib import Path
 
-import jinja2
+try:
+    import jinja2
+except ImportError:
+    jinja2 = None  # only who renders needs it
 
 HERE = Path(__file__).resolve().parent
 TEMPLATES = HERE / "templates"
@@ -22,6 +25,8 @@ UNITS = sorted((HERE / "units").iterdir())
 @functools.lru_cache(maxsize=None)
 def environment(templates):
     """templates: the directory of a role's templates; it compiles each only once, which is nearly all that rendering costs."""
+    if jinja2 is None:
+        raise ImportError("the Python package jinja2 is missing: install python3-jinja2")
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,

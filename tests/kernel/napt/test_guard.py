@@ -149,8 +149,9 @@ def tunnelled(src, dst):
     return packets.ipv6(src, dst, packets.IPIP, ip4(HOST, SERVER))
 
 
-def error(src, dst):
-    return packets.error(src, dst, ip6(dst, src))
+def error(router, sender):
+    """What a router says of a packet of the sender."""
+    return packets.error(router, sender, ip6(sender, router))
 
 
 @pytest.fixture

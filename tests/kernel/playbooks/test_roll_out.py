@@ -32,7 +32,7 @@ def roll_out(fleet, good, bad=(), relays=None, **extra):
     path = fleet.directory / "inventory.yml"
     path.write_text(yaml.safe_dump(inventory))
     code, said = samples.ansible("playbook", "softwire.map.site", "-i", path, "-e", json.dumps(extra), home=fleet.directory,
-                         ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
+                                 ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
     plays = re.split(r"^PLAY \[Customer edges\].*$", said.partition("PLAY RECAP")[0], flags=re.MULTILINE)[1:]
     batches = [sorted(set(re.findall(r"^(?:changed|fatal): \[(\w+)\]", play, re.MULTILINE))) for play in plays]
     return code, batches, said
@@ -69,5 +69,5 @@ def test_a_relay_that_fails_ends_it(fleet):
 def test_a_report_holds_what_the_routers_answer(fleet):
     roll_out(fleet, "a")
     code, said = samples.ansible("playbook", "softwire.map.report", "-i", fleet.directory / "inventory.yml", "-e", "map_report_live=true", home=fleet.directory,
-                         ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
+                                 ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
     assert code == 0 and "| 0 % (0 tcp, 0 udp, 0 icmp) |" in (fleet.directory / "report/report.md").read_text(), said

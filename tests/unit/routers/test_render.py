@@ -41,6 +41,12 @@ def test_templates_are_compiled_before_a_process_is_forked_for_each_host():
         assert {name for _loader, name in jinja.cache.keys()} == set(jinja.list_templates())
 
 
+def test_without_jinja2_the_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(render, "jinja2", None)
+    with pytest.raises(ImportError, match="install python3-jinja2"):
+        render.environment(str(tmp_path))
+
+
 def test_json_is_stable():
     assert render.as_json({"b": 1, "a": [1]}) == '{\n  "a": [\n    1\n  ],\n  "b": 1\n}\n'
 

@@ -31,9 +31,8 @@ struct map_key {
 };
 
 enum map_rule_flag {
-	MAP_DRAFT03 = 1, /* interface id of draft-ietf-softwire-map-03, not of RFC 7597 section 6 */
-	MAP_FULL_ADDRESS =
-		2, /* an IPv4-prefix CE's interface id holds the complete address (RFC 7599 erratum 5225) */
+	MAP_DRAFT03 = 1,       /* interface id of draft-ietf-softwire-map-03, not of RFC 7597 section 6 */
+	MAP_FULL_ADDRESS = 2,  /* an IPv4-prefix CE's id holds its complete address (RFC 7599 erratum 5225) */
 	MAP_EXPLICIT_PSID = 4, /* only `psid` belongs to this rule */
 };
 
