@@ -39,6 +39,8 @@ def environment(templates):
 
 def compile_all(templates):
     """Compiles every template of a directory. Processes that are forked afterwards need not."""
+    if jinja2 is None:
+        return
     jinja = environment(os.path.realpath(templates))
     for name in jinja.list_templates():
         jinja.get_template(name)

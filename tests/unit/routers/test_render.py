@@ -43,6 +43,7 @@ def test_templates_are_compiled_before_a_process_is_forked_for_each_host():
 
 def test_without_jinja2_the_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(render, "jinja2", None)
+    render.compile_all(str(tmp_path))
     with pytest.raises(ImportError, match="install python3-jinja2"):
         render.environment(str(tmp_path))
 
