@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS.parent / "collections"), str(TESTS / "helpers")]
+# A play on this machine leaves the user's home alone, which may not even be there.
+os.environ["ANSIBLE_REMOTE_TMP"] = os.path.join(tempfile.gettempdir(), "ansible-%d" % os.getuid())

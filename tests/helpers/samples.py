@@ -91,4 +91,6 @@ def ansible(program, *arguments, home, **environment):
         env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "collections"), "ANSIBLE_HOME": str(home),
              "ANSIBLE_NOCOLOR": "1", **environment},
         cwd=home, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said, said
+    return done.returncode, said

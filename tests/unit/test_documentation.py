@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The documentation of every filter and module is complete, and its EXAMPLES do what they say.
 
-What needs a router is tried on a stand-in; those of probe and map_info, which need a kernel, beside these modules' tests.
+Those of modules need a router or a kernel: tests/kernel/modules.
 """
 
 from __future__ import annotations
@@ -11,20 +11,15 @@ import importlib
 import inspect
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import samples
-import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 REPOSITORY = Path(__file__).parents[2]
 MODULES = sorted(path.stem for path in (REPOSITORY / "plugins" / "modules").glob("*.py"))
 FILTERS = sorted(path.stem for path in (REPOSITORY / "plugins" / "filter").glob("*.py"))
-sys.path.insert(0, str(REPOSITORY / "tests" / "bench" / "fleet"))
-
-from standins import Fleet  # noqa: E402
 
 TYPES = {"bool", "dict", "float", "int", "list", "path", "raw", "str"}
 
@@ -133,28 +128,3 @@ def test_examples_of_a_module_use_what_it_has(name, module_documentation):
         checked = ArgumentSpecValidator(spec).validate(sample.task[f"softwire.map.{name}"])
         assert checked.error_messages == [], sample.task["name"]
         assert set(sample.expected) <= set(documented["return"] or ()) | {"changed"}, sample.task["name"]
-
-
-def test_examples_of_modules_give_the_stated_results(tmp_path):
-    """On a stand-in router with two generations, whose files lie on the controller as well."""
-    (tmp_path / "routers").mkdir()
-    edge = {"map_ce_isp": "ocn", "map_ce_end_user_prefix": "2400:4050:1234:5600::/56", "map_ce_wan_interface": "isp",
-            "map_ce_lan_interfaces": ["lan"], "map_ce_lan_addresses": ["192.168.1.1/24"], "map_ce_napt_namespace": ""}
-    reach = {"ansible_connection": "standin", "ansible_python_interpreter": "/usr/bin/python3", "ansible_become": False}
-    (tmp_path / "inventory.yml").write_text(yaml.safe_dump({"map_ce": {"hosts": {"ce1": {**edge, **reach}}}, "map_br": {}}))
-    stated = [sample for name in ("check_inventory", "report", "render", "deploy") for sample in examples(name, "modules")]
-    tasks = [{**sample.task, "register": f"result_{index}"} for index, sample in enumerate(stated)]
-    save = {"content": "{{ [%s] | to_json }}" % ", ".join(task["register"] for task in tasks), "dest": str(tmp_path / "results.json"),
-            "mode": "0600"}
-    tasks.append({"ansible.builtin.copy": save, "delegate_to": "localhost", "vars": {"ansible_connection": "local"}})
-    (tmp_path / "examples.yml").write_text(yaml.safe_dump([{"hosts": "map_ce", "gather_facts": False, "tasks": tasks}]))
-    with Fleet(tmp_path / "routers") as fleet:
-        # Its /etc/softwire is a mount, which cannot be removed with the last instance.
-        (fleet.add("ce1") / "softwire" / "another_instance").mkdir()
-        for play in (["softwire.map.render"], ["softwire.map.site"], ["softwire.map.site", "-e", "map_ce_max_ports_per_client=500"],
-                     [tmp_path / "examples.yml"]):
-            code, said = samples.ansible("playbook", "-i", tmp_path / "inventory.yml", *play, home=tmp_path,
-                                         ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
-            assert code == 0, said
-    for sample, result in zip(stated, json.loads((tmp_path / "results.json").read_text()), strict=True):
-        assert {key: result[key] for key in sample.expected} == sample.expected, sample.task["name"]

@@ -12,7 +12,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jinja2
+try:
+    import jinja2
+except ImportError:
+    jinja2 = None  # only who renders needs it
 
 HERE = Path(__file__).resolve().parent
 TEMPLATES = HERE / "templates"
@@ -23,6 +26,8 @@ UNITS = sorted((HERE / "units").iterdir())
 @functools.lru_cache(maxsize=None)
 def environment(templates: str) -> jinja2.Environment:
     """templates: the directory of a role's templates; it compiles each only once, which is nearly all that rendering costs."""
+    if jinja2 is None:
+        raise ImportError("the Python package jinja2 is missing: install python3-jinja2")
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,
@@ -35,6 +40,8 @@ def environment(templates: str) -> jinja2.Environment:
 
 def compile_all(templates: str) -> None:
     """Compiles every template of a directory. Processes that are forked afterwards need not."""
+    if jinja2 is None:
+        return
     jinja = environment(os.path.realpath(templates))
     for name in jinja.list_templates():
         jinja.get_template(name)

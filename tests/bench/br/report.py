@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from network import GENERATOR, Case
+from workload import GENERATOR, Case
 
 GOAL = 1.25  # times plain forwarding, the generator included
 

@@ -11,7 +11,7 @@ import time
 
 from designs import DEVICE, LAN
 from napt_lab import HOST, HOST2, SERVER, SERVERS, Lab, run
-from wire import MARKER, Conntrack, Wire, packet, source
+from bursts import MARKER, Conntrack, Wire, packet, source
 
 # A SYN and its repetitions (net.ipv4.tcp_syn_retries)
 TRIES = 1 + 6

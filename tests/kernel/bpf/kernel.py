@@ -17,7 +17,6 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 from ansible_collections.softwire.map.plugins.module_utils.routers import bpf_rule
-from packets import ETHERNET
 
 SOURCES = Path(__file__).resolve().parents[3] / "roles" / "map_br" / "files" / "bpf"
 SYSCALL = {"x86_64": 321, "aarch64": 280}
@@ -29,6 +28,8 @@ SIZES = {
     "br_aliases": (32, 1), "outer": (4, 34),
 }
 INTERNAL = "2001:db8:aaaa::/96"
+MACS = bytes.fromhex("020000000001 020000000002")
+IPV4, IPV6 = b"\x08\x00", b"\x86\xdd"  # EtherTypes
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -153,7 +154,7 @@ class Relay:
         fields = (self.programs[program], 0, len(frame), len(frame), address_of(data), address_of(out))
         attributes = struct.pack("=IIIIQQIIIIQQIII", *fields, 1, 0, 0, 0, 0, 0, self.flags, 0, 0)
         verdict = struct.unpack_from("=I", bpf(TEST_RUN, attributes)[1], 4)[0]
-        return verdict, out.raw[len(ETHERNET) :]
+        return verdict, out.raw[14:]
 
 
 class TranslatorRelay(Relay):
@@ -167,7 +168,7 @@ class TranslatorRelay(Relay):
 
     def run(self, program, packet, padding=b""):
         """Runs a program on an IPv6 packet. Returns the verdict and the IPv6 packet after it."""
-        return self.run_frame(program, ETHERNET + packet + padding)
+        return self.run_frame(program, MACS + IPV6 + packet + padding)
 
 
 class TunnelRelay(Relay):
@@ -181,18 +182,18 @@ class TunnelRelay(Relay):
             for entry in bpf_rule.br_alias_entries(domain):
                 self.add("br_aliases", entry)
 
-    def run_in(self, source, destination, packet, ethertype=b"\x08\x00"):
+    def run_in(self, source, destination, packet, ethertype=IPV4):
         """Runs mape_in on an IPv4 packet that came in a tunnel between these IPv6 addresses. Returns the verdict."""
         outer = IPv6Address(destination).packed + IPv6Address(source).packed + bytes(2)
         self.maps["outer"].update(bytes(4), outer)
-        verdict, after = self.run_frame("test_in", ETHERNET[:12] + ethertype + packet)
+        verdict, after = self.run_frame("test_in", MACS + ethertype + packet)
         assert after == packet
         return verdict
 
-    def run_out(self, packet, ethertype=b"\x08\x00"):
+    def run_out(self, packet, ethertype=IPV4):
         """Runs mape_out on an IPv4 packet. Returns the outer source, destination, traffic class and hop limit, or None."""
         self.maps["outer"].update(bytes(4), bytes(34))
-        verdict, after = self.run_frame("test_out", ETHERNET[:12] + ethertype + packet)
+        verdict, after = self.run_frame("test_out", MACS + ethertype + packet)
         assert after == packet
         outer = self.maps["outer"].lookup(bytes(4))
         if verdict == SHOT:

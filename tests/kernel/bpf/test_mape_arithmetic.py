@@ -11,7 +11,7 @@ import random
 import pytest
 from domains import BR, FAR, ce_of, rule, tunnel_domain
 from kernel import PASS
-from packets4 import echo, tcp, udp
+from packets import echo, tcp, udp
 from test_mapt_arithmetic import any_rule
 
 

@@ -11,7 +11,7 @@ from domains import (
     BR, CE, CE_PORT, EXAMPLE_CE, FAR, NEIGHBOUR, NEIGHBOUR_PORT, OTHER, SHARED, TUNNEL, TUNNEL_EXAMPLE, ce_of, rule, tunnel_domain,
 )
 from kernel import PASS, SHOT
-from packets4 import PARAMETER_PROBLEM, TIME_EXCEEDED, UNREACHABLE, echo, error, fragments, ipv4, tcp, udp
+from packets import ICMP_PARAMETER_PROBLEM, ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE, echo, error, fragments, ipv4, tcp, udp
 
 KINDS = (udp, tcp, echo)
 OPTIONS = bytes([1, 1, 1, 0])
@@ -154,7 +154,7 @@ def test_there_is_nothing_but_ipv4_in_the_tunnel(tunnel, packet, ethertype):
 # ---- ICMP errors ----
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("icmp_type", [UNREACHABLE, TIME_EXCEEDED, PARAMETER_PROBLEM])
+@pytest.mark.parametrize("icmp_type", [ICMP_UNREACHABLE, ICMP_TIME_EXCEEDED, ICMP_PARAMETER_PROBLEM])
 @pytest.mark.parametrize("options", [b"", OPTIONS, OPTIONS * 10])
 def test_an_error_of_a_ce_is_checked_by_what_it_quotes(tunnel, kind, icmp_type, options):
     far_port = 9 if kind is echo else 53

@@ -15,11 +15,10 @@ import os
 import struct
 
 import packets
-import packets4
 import pytest
 from domains import BR, CE, CE_PORT, FAR, NEIGHBOUR, SHARED, TUNNEL
 from kernel import TunnelRelay, command
-from packets4 import tcp, udp
+from packets import tcp, udp
 from test_mapt_links import EVERYTHING, NEEDS_CSUM, Link
 
 GPE_PORT = 4790
@@ -106,7 +105,7 @@ def forwarded(packet, hops=1):
 
 
 def outer_header(packet, address, tos=0):
-    return struct.pack("!IHBB", 6 << 28 | tos << 20, len(packet), 4, 64) + packets.IPv6Address(BR).packed + packets.IPv6Address(address).packed
+    return packets.ipv6(BR, address, packets.IPIP, packet, traffic_class=tos)[:packets.IPV6_HEADER]
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +207,8 @@ def test_whole_packets_are_encapsulated_in_place(fast, packet):
 
 @pytest.mark.parametrize("packet", [
     far_packet(options=bytes([1, 1, 1, 0])),
-    packets4.echo(FAR, SHARED, CE_PORT, 9),
-    packets4.error(FAR, SHARED, udp(SHARED, FAR, CE_PORT, 53)),
+    packets.echo(FAR, SHARED, CE_PORT, 9),
+    packets.error(FAR, SHARED, udp(SHARED, FAR, CE_PORT, 53)),
     far_packet(data=bytes(1403)),  # more than the MTU of map0
     far_packet() + bytes(6),  # the padding of a short frame
 ])

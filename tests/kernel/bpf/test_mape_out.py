@@ -11,7 +11,7 @@ from domains import (
     BR, CE, CE_PORT, EXAMPLE_CE, FAR, NEIGHBOUR, NEIGHBOUR_PORT, SHARED, TUNNEL, TUNNEL_EXAMPLE, ce_of, rule, tunnel_domain,
 )
 from kernel import PASS
-from packets4 import PARAMETER_PROBLEM, TIME_EXCEEDED, UNREACHABLE, echo, error, fragments, ipv4, tcp, udp
+from packets import ICMP_PARAMETER_PROBLEM, ICMP_TIME_EXCEEDED, ICMP_UNREACHABLE, echo, error, fragments, ipv4, tcp, udp
 
 KINDS = (udp, tcp, echo)
 
@@ -55,7 +55,7 @@ def test_the_outer_source_is_the_first_br_address_of_the_domain(tunnel):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("icmp_type", [UNREACHABLE, TIME_EXCEEDED, PARAMETER_PROBLEM])
+@pytest.mark.parametrize("icmp_type", [ICMP_UNREACHABLE, ICMP_TIME_EXCEEDED, ICMP_PARAMETER_PROBLEM])
 def test_an_error_goes_to_the_ce_whose_packet_it_quotes(tunnel, kind, icmp_type):
     tunnel.configure(TUNNEL_EXAMPLE)
     goes_to(tunnel, error("198.51.100.77", "192.0.2.18", kind("192.0.2.18", FAR, 1232, 9), icmp_type), EXAMPLE_CE)
@@ -103,11 +103,11 @@ def test_a_fragment_without_its_first_goes_nowhere(tunnel):
     drops(tunnel, fragments(udp(FAR, SHARED, 53, CE_PORT, DATA), [40])[1], "out_dropped_lost_fragment")
 
 
-@pytest.mark.parametrize("far, identification", [(FAR, 7), ("203.0.113.2", 0x1234)])
-def test_the_first_fragment_of_another_datagram_does_not_help(tunnel, far, identification):
+@pytest.mark.parametrize("far, options", [(FAR, {"identification": 7}), ("203.0.113.2", {})])
+def test_the_first_fragment_of_another_datagram_does_not_help(tunnel, far, options):
     tunnel.configure(TUNNEL)
     assert tunnel.run_out(fragments(udp(FAR, SHARED, 53, CE_PORT, DATA), [40])[0])
-    assert tunnel.run_out(fragments(udp(far, SHARED, 53, CE_PORT, DATA), [40], identification)[1]) is None
+    assert tunnel.run_out(fragments(udp(far, SHARED, 53, CE_PORT, DATA), [40], **options)[1]) is None
     assert tunnel.counted()["out_dropped_lost_fragment"] == 1
 
 

@@ -108,7 +108,7 @@ def test_port_zero_is_dropped(relay, kind, fields, ea_bits):
 
 @pytest.mark.parametrize("packet", [
     ipv6(CE, SERVER, 47, bytes(20)),  # GRE
-    packets.summed(CE, SERVER, packets.ICMPV6, struct.pack("!BBHI", 135, 0, 0, 0) + bytes(16), 2),
+    packets.icmp(CE, SERVER, 135, data=bytes(16)),
     error(CE, SERVER, ipv6(SERVER, CE, 47, bytes(20))),
     error(CE, SERVER, packets.fragments(udp(SERVER, CE, 53, CE_PORT, bytes(40)), [24])[1]),
     packets.fragments(error(CE, SERVER, udp(SERVER, CE, 53, CE_PORT, bytes(40))), [64])[0],
@@ -161,7 +161,7 @@ def test_the_dmr_may_have_every_length_of_rfc_6052(relay, dmr, inside, outside):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("icmp_type", [packets.UNREACHABLE, packets.TOO_BIG, packets.TIME_EXCEEDED, 4])
+@pytest.mark.parametrize("icmp_type", [packets.ICMPV6_UNREACHABLE, packets.ICMPV6_TOO_BIG, packets.ICMPV6_TIME_EXCEEDED, 4])
 def test_an_error_of_a_ce_is_checked_by_what_it_quotes(relay, kind, icmp_type):
     relay.configure(TUTORIAL)
     far_port = 9 if kind is echo else 53
@@ -218,8 +218,8 @@ def test_an_error_about_the_packet_of_somebody_else_is_dropped(relay, source, qu
 def test_a_router_between_br_and_ce_may_report_about_a_packet_to_the_ce(relay, kind, router):
     relay.configure(TUTORIAL)
     far_port = 9 if kind is echo else 53
-    passes(relay, error(router, SERVER, kind(SERVER, CE, far_port, CE_PORT), packets.TOO_BIG, 1280),
-           error(router, SERVER, kind(SERVER, INTERNAL_CE, far_port, CE_PORT), packets.TOO_BIG, 1280), "in_passed_router_error")
+    passes(relay, error(router, SERVER, kind(SERVER, CE, far_port, CE_PORT), packets.ICMPV6_TOO_BIG, 1280),
+           error(router, SERVER, kind(SERVER, INTERNAL_CE, far_port, CE_PORT), packets.ICMPV6_TOO_BIG, 1280), "in_passed_router_error")
 
 
 @pytest.mark.parametrize("packet, counter", [

@@ -139,7 +139,7 @@ def is_udp_to(address):
 
 
 def is_too_big(packet):
-    return packet[6] == packets.ICMPV6 and packet[40] == packets.TOO_BIG
+    return packet[6] == packets.ICMPV6 and packet[40] == packets.ICMPV6_TOO_BIG
 
 
 def test_a_packet_is_sent_on_without_a_second_hop(network):
@@ -151,7 +151,7 @@ def test_a_packet_is_sent_on_without_a_second_hop(network):
 
 def test_without_a_route_the_stack_decides(network):
     network.links["out0"].send(udp(SERVER, internal("198.51.100.1"), 53, 7), "in0")
-    unreachable = network.links["out0"].receive(lambda packet: packet[6] == packets.ICMPV6 and packet[40] == packets.UNREACHABLE)
+    unreachable = network.links["out0"].receive(lambda packet: packet[6] == packets.ICMPV6 and packet[40] == packets.ICMPV6_UNREACHABLE)
     assert packets.source_of(unreachable) == BR
     assert network.relay.counted()["out_passed_to_stack"] == 1
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import struct
+from ipaddress import IPv6Address
 
 import packets
 import pytest
@@ -51,8 +52,8 @@ def test_an_echo_request_goes_to_the_ce_of_its_identifier(relay):
 def test_an_error_goes_to_the_ce_whose_packet_it_quotes(relay, kind):
     relay.configure(EXAMPLE)
     inside = internal("192.0.2.18")
-    becomes(relay, error(SERVER, inside, kind(inside, SERVER, 1232, 9), packets.TOO_BIG, 1280),
-            error(SERVER, EXAMPLE_CE, kind(EXAMPLE_CE, SERVER, 1232, 9), packets.TOO_BIG, 1280))
+    becomes(relay, error(SERVER, inside, kind(inside, SERVER, 1232, 9), packets.ICMPV6_TOO_BIG, 1280),
+            error(SERVER, EXAMPLE_CE, kind(EXAMPLE_CE, SERVER, 1232, 9), packets.ICMPV6_TOO_BIG, 1280))
 
 
 def test_an_error_without_the_quoted_checksum(relay):
@@ -79,7 +80,7 @@ def test_a_port_of_the_block_a_0_is_dropped(relay):
 
 
 @pytest.mark.parametrize("packet", [
-    packets.summed("fe80::1", "fe80::99", packets.ICMPV6, struct.pack("!BBHI", 135, 0, 0, 0) + bytes(16), 2),
+    packets.icmp("fe80::1", "fe80::99", 135, data=bytes(16)),
     udp(SERVER, "2001:db8:1::1", 53, 53),
 ])
 def test_what_is_not_for_an_internal_address_is_left_alone(relay, packet):
@@ -104,7 +105,7 @@ EXPLICIT_CES = [("2001:db8:1::c000:201:34", 1232), ("2001:db8:2::c000:201:0", 10
 @pytest.mark.parametrize("index, expected", list(enumerate(EXPLICIT_CES)))
 def test_rules_with_an_explicit_psid_share_an_address(relay, index, expected):
     address, port = expected
-    assert ce_of(EXPLICIT, index=index)["map_address"] == str(packets.IPv6Address(address))
+    assert ce_of(EXPLICIT, index=index)["map_address"] == str(IPv6Address(address))
     relay.configure(EXPLICIT)
     becomes(relay, udp(SERVER, internal("192.0.2.1"), 53, port), udp(SERVER, address, 53, port))
     relay.configure(EXPLICIT)
@@ -148,8 +149,8 @@ def test_a_whole_address_has_every_port_and_protocol(relay, form, packet, fields
     ce = ce_of(fields, ea_bits)
     # a CE with an IPv4 prefix: the base address of the prefix, replaced by the host's (RFC 7599 erratum 5225)
     shift = 24 if form == "draft03" else 16
-    base = int(packets.IPv6Address(ce["map_address"])) >> 64 << 64
-    address = str(packets.IPv6Address(base | int(packets.IPv6Address(f"::{ipv4}")) << shift))
+    base = int(IPv6Address(ce["map_address"])) >> 64 << 64
+    address = str(IPv6Address(base | int(IPv6Address(f"::{ipv4}")) << shift))
     if ce["ipv4_address"]:
         assert address == ce["map_address"]
     relay.configure(fields)

@@ -4,7 +4,7 @@
 
 """The configurations of docs/docsite/rst/dhcpv6.rst: a real server hands the option to a real client, which decodes it.
 
-Root is needed; tests/bootstrap installs the programs.
+Root is needed, and the servers: `make kernel` installs them.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ import struct
 import subprocess
 import time
 
+import packets
+
 LABS = itertools.count()
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
@@ -183,16 +185,6 @@ def wait_for(capture, match, timeout=2.0):
     raise AssertionError("the packet did not arrive")
 
 
-def checksum(data):
-    """The Internet checksum (RFC 1071); 0 over data that holds a right one."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
-
-
 class Packet:
     """An IPv4 packet, whole or quoted: addresses, own ports, and whether its checksums are right."""
 
@@ -206,7 +198,7 @@ class Packet:
         self.ttl, self.protocol = data[8], data[9]
         self.src, self.dst = socket.inet_ntoa(data[12:16]), socket.inet_ntoa(data[16:20])
         self.body = self.data[header:]
-        self.header_ok = checksum(data[:header]) == 0
+        self.header_ok = packets.checksum(data[:header]) == 0
         self.type = self.code = self.quoted = None
         self.sport = self.dport = None
         if self.later:
@@ -240,8 +232,7 @@ class Packet:
         """The transport checksum is right (or absent, for UDP); only for whole packets."""
         if self.protocol == 17 and self.sum == 0:
             return True
-        pseudo = b"" if self.protocol == 1 else self.data[12:20] + struct.pack("!BBH", 0, self.protocol, len(self.body))
-        return checksum(pseudo + self.body) == 0
+        return packets.has_valid_checksum(self.data)
 
     @property
     def ok(self):
@@ -249,32 +240,22 @@ class Packet:
 
 
 def ip_packet(src, dst, protocol, body, ttl=64):
-    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, ttl, protocol, 0,
-                         socket.inet_aton(src), socket.inet_aton(dst))
-    return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + body
+    return packets.ipv4(src, dst, protocol, body, ttl=ttl)
 
 
 def udp_packet(src, sport, dst, dport, payload=b"", summed=True):
-    body = struct.pack("!HHHH", sport, dport, 8 + len(payload), 0) + payload
-    if summed:
-        pseudo = socket.inet_aton(src) + socket.inet_aton(dst) + struct.pack("!BBH", 0, 17, len(body))
-        body = body[:6] + struct.pack("!H", checksum(pseudo + body) or 0xFFFF) + body[8:]
-    return ip_packet(src, dst, 17, body)
+    """A datagram of a flow; summed: False for one without a checksum."""
+    packet = packets.udp(src, dst, sport, dport, payload)
+    return packet if summed else packet[:26] + b"\0\0" + packet[28:]
 
 
 def syn_packet(src, sport, dst, dport):
-    body = struct.pack("!HHIIBBHHH", sport, dport, 1, 0, 5 << 4, 2, 1024, 0, 0)
-    pseudo = socket.inet_aton(src) + socket.inet_aton(dst) + struct.pack("!BBH", 0, 6, len(body))
-    return ip_packet(src, dst, 6, body[:16] + struct.pack("!H", checksum(pseudo + body)) + body[18:])
+    return packets.tcp(src, dst, sport, dport, b"", packets.SYN)
 
 
-def echo_packet(src, dst, identifier, payload=b"ping", kind=8):
-    return icmp_packet(src, dst, struct.pack("!BBHHH", kind, 0, 0, identifier, 1) + payload)
-
-
-def icmp_packet(src, dst, body):
-    return ip_packet(src, dst, 1, body[:2] + struct.pack("!H", checksum(body[:2] + b"\0\0" + body[4:])) + body[4:])
+def echo_packet(src, dst, identifier, payload=b"ping", kind=packets.ICMP_ECHO_REQUEST):
+    return packets.icmp(src, dst, kind, 0, identifier << 16 | 1, payload)
 
 
 def error_packet(src, dst, kind, code, quoted, word=0, mtu=0):
-    return icmp_packet(src, dst, struct.pack("!BBHHH", kind, code, 0, word, mtu) + quoted)
+    return packets.error(src, dst, quoted, kind, word << 16 | mtu, code)

@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import ipaddress
 import json
 import os
 import socket
-import struct
 import time
 
 import examples
+import packets
 import pytest
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 3, 0x0800, 0x86DD
-UDP, IPIP, ICMPV6 = 17, 4, 58
 ROUTER = """
 for name in host isp guest tunnel; do ip netns add $name; done
 ip link add isp type veth peer name peer netns isp address 02:00:00:00:00:01
@@ -138,35 +136,22 @@ class Edge:
         return packets
 
 
-def checksum(data):
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
-
-
+# Each packet ends in eight bytes by which it is known where it comes out.
 def ip4(src, dst, sport=1111, dport=80):
-    body = struct.pack("!HHHH", sport, dport, 16, 0) + os.urandom(8)
-    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, 0, 64, UDP, 0, socket.inet_aton(src), socket.inet_aton(dst))
-    return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + body
+    return packets.udp(src, dst, sport, dport, os.urandom(8))
 
 
-def ip6(src, dst, protocol=UDP, body=None):
-    src, dst = ipaddress.ip_address(src).packed, ipaddress.ip_address(dst).packed
-    if body is None:
-        body = struct.pack("!HHHH", 1111, 80, 16, 0) + os.urandom(8)
-        body = body[:6] + struct.pack("!H", checksum(src + dst + struct.pack("!LL", len(body), UDP) + body)) + body[8:]
-    return struct.pack("!LHBB", 6 << 28, len(body), protocol, 64) + src + dst + body
+def ip6(src, dst):
+    return packets.udp(src, dst, 1111, 80, os.urandom(8))
 
 
 def tunnelled(src, dst):
-    return ip6(src, dst, IPIP, ip4(HOST, SERVER))
+    return packets.ipv6(src, dst, packets.IPIP, ip4(HOST, SERVER))
 
 
-def error(src, dst):
-    body = struct.pack("!BBHL", 1, 0, 0, 0) + ip6(dst, src)
-    pseudo = ipaddress.ip_address(src).packed + ipaddress.ip_address(dst).packed + struct.pack("!LL", len(body), ICMPV6)
-    return ip6(src, dst, ICMPV6, body[:2] + struct.pack("!H", checksum(pseudo + body)) + body[4:])
+def error(router, sender):
+    """What a router says of a packet of the sender."""
+    return packets.error(router, sender, ip6(sender, router))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from play import Play
 from router import HERE, LAB, PACKAGES, ROUTERS, SERVER, Router, everywhere
 
+PACKETS = Path(__file__).resolve().parents[2] / "helpers" / "packets.py"
 FAILED = pytest.StashKey[bool]()
 
 
@@ -58,6 +59,8 @@ def network_():
     script = ("cat > /run/traffic.py; if kill -0 $(cat /run/traffic.pid); then exit; fi;"  # of a session before on the same lab
               "(setsid python3 /usr/local/lib/lab/server & setsid python3 /run/traffic.py {} & echo $! > /run/traffic.pid) > /dev/null 2>&1 < /dev/null")
     for router in ROUTERS:
+        done = LAB.exec(router.client, ["sh", "-c", "cat > /run/packets.py"], input=PACKETS.read_text())
+        assert done.returncode == 0, done.stderr
         done = LAB.exec(router.client, ["sh", "-c", script.format(SERVER)], input=Path(HERE, "traffic.py").read_text())
         assert done.returncode == 0, done.stderr
         install = f"mkdir -p {PACKAGES}; cat > {PACKAGES}/stop_at.py; echo import stop_at > {PACKAGES}/stop_at.pth"

@@ -18,8 +18,8 @@ ROOT = HERE.parents[2]
 sys.path[:0] = [str(HERE.parent / "packets"), str(ROOT / "collections")]
 
 from ansible_collections.softwire.map.plugins.filter.ce import FilterModule  # noqa: E402
-from network import LAB, SERVER, SERVER_NODE  # noqa: E402
-from wire import has  # noqa: E402
+from nodes import LAB, SERVER, SERVER_NODE  # noqa: E402
+from leaks import has  # noqa: E402
 
 INVENTORY = yaml.safe_load((ROOT / "molecule/faults/inventory.yml").read_text())["map_ce"]["hosts"]
 LINES = {

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from network import RELAYS, captures, mac
+from nodes import RELAYS, captures, mac
 from router import JOOL, LAB, ROOT, Router, Wanted, everywhere
-from wire import fault
+from leaks import fault
 
 
 class Stage(NamedTuple):

@@ -4,18 +4,12 @@ Argument: the server's address. Not more, since a customer edge with few ports h
 """
 import itertools
 import socket
-import struct
 import sys
 import time
 
+from packets import IPV4_HEADER, echo
+
 SERVER = sys.argv[1]
-
-
-def echo_request(identifier):
-    head = struct.pack("!BBHHH", 8, 0, 0, identifier, 1)
-    total = sum(struct.unpack("!4H", head))
-    return head[:2] + struct.pack("!H", 0xFFFF - (total + (total >> 16)) & 0xFFFF) + head[4:]
-
 
 old = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 old.bind(("0.0.0.0", 40001))
@@ -29,7 +23,7 @@ for number in itertools.count():
         connection.setblocking(False)
         opened = [*opened[-10:], new, connection]
         flows += [lambda: new.sendto(b"new", (SERVER, 5353)), lambda: connection.connect_ex((SERVER, 80)),
-                  lambda: ping.sendto(echo_request(number & 0xFFFF), (SERVER, 0))]
+                  lambda: ping.sendto(echo("0.0.0.0", SERVER, number & 0xFFFF)[IPV4_HEADER:], (SERVER, 0))]
     for send in flows:
         try:
             send()

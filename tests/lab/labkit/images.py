@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -301,3 +303,29 @@ def prepare(kernel: str, engine: str, suites: Sequence[str]) -> None:
 def image_name(suite: str) -> str:
     """The name of a node image, with its suite and its recipe's hash as tag."""
     return f"{IMAGE}:{node_archive(suite).stem.removeprefix('node-')}"
+
+
+def lacks(kernel: str, suites: Sequence[str], module: str) -> list[str]:
+    """What the machine and the nodes would lack of a kernel module and the command of the same name.
+
+    kernel: "host" or "vm". Of an image that is not built yet only its extra tree counts.
+    """
+    missing = []
+    if kernel == "host":
+        if subprocess.run(["modprobe", "-n", "-q", module], capture_output=True).returncode and not Path("/sys/module", module).exists():
+            missing.append(f"this machine's kernel has no module {module}")
+    elif not holds(cache_dir() / "extra-root", vm_root_archive(), rf"lib/modules/.*/{module}\.ko(\.\w+)?"):
+        missing.append(f"the VM's kernel has no module {module}, and there is none in {cache_dir() / 'extra-root'}")
+    for suite in suites:
+        if not holds(cache_dir() / "extra-root-node", node_archive(suite), rf"(usr/)?(local/)?s?bin/{module}"):
+            missing.append(f"the node image {suite} has no command {module}, and there is none in {cache_dir() / 'extra-root-node'}")
+    return missing
+
+
+def holds(tree: Path, archive: Path, pattern: str) -> bool:
+    """Whether a tree or an archive (where they exist) has a file whose path ends in this pattern."""
+    names = [str(path.relative_to(tree)) for path in tree.rglob("*")]
+    if archive.exists():
+        with tarfile.open(archive) as opened:
+            names += opened.getnames()
+    return any(re.fullmatch(rf"(.*/)?{pattern}", name) for name in names)

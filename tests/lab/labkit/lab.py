@@ -19,6 +19,8 @@ from labkit.topology import LABEL, UPLINK
 MODULES = ("jool_siit", "ip6_tunnel")
 NAME = RUN / "topology"
 SYSTEMD_TIMEOUT = 180  # seconds until systemd is up in every node, on an emulated CPU
+PLUG_ATTEMPTS = 5
+PLUG_PAUSE = 1  # seconds
 
 
 def chosen_kernel() -> str:
@@ -199,25 +201,23 @@ class Lab:
 
     def _plug_and_wait(self, names: Sequence[str]) -> None:
         """Plug freshly started nodes into the networks and wait until systemd is up in them."""
-        containers = " ".join(f"{LABEL}-{n}" for n in names)
-        output = self._machine(
-            f"{self.engine} inspect --format '{{{{.Name}}}} {{{{.State.Pid}}}}' {containers}",
-            "reading the containers' process ids")
-        pids = {}
-        for line in output.splitlines():
-            name, pid = line.lstrip("/").split()
-            pids[name.removeprefix(f"{LABEL}-")] = int(pid)
-        dead = [n for n in names if not pids.get(n)]
-        if dead:
-            raise LabError(f"ended right after the start: {' '.join(dead)}; "
-                           f"see `{self.engine} logs {LABEL}-{dead[0]}`")
-        unplug, plug = [], []
-        for name in names:
-            old, new = topology.plug_lines(self.topology.nodes[name], pids[name])
-            unplug += old
-            plug += new
-        self._ip_batch(unplug, "unplugging", force=True)
-        self._ip_batch(plug, "plugging the nodes in")
+        for attempt in range(1, PLUG_ATTEMPTS + 1):
+            pids = self._process_ids(names)
+            dead = [name for name in names if not pids.get(name)]
+            try:
+                if dead:
+                    raise LabError(f"ended right after the start: {' '.join(dead)}; "
+                                   f"see `{self.engine} logs {LABEL}-{dead[0]}`")
+                self._plug(pids)
+                break
+            except LabError as error:
+                # On a busy machine a container may end, or begin anew, before it is plugged in.
+                if attempt == PLUG_ATTEMPTS:
+                    raise
+                progress(f"plugging in, attempt {attempt} of {PLUG_ATTEMPTS}, failed, once more: {str(error)[:200]}")
+                time.sleep(PLUG_PAUSE)
+                if dead:
+                    self._engine_parallel("start", dead)
         files = " ".join(f"{name}:{pid}" for name, pid in pids.items())
         self._machine(f"mkdir -p {RUN}/pids; for x in {files}; do "
                       f"echo ${{x#*:}} > {RUN}/pids/${{x%%:*}}; done", "process ids")
@@ -225,6 +225,25 @@ class Lab:
         with ThreadPoolExecutor(len(names)) as pool:
             for job in [pool.submit(self._wait_for_systemd, n) for n in names]:
                 job.result()
+
+    def _process_ids(self, names: Sequence[str]) -> dict[str, int]:
+        """The process ids of nodes; 0 for one that has ended."""
+        containers = " ".join(f"{LABEL}-{n}" for n in names)
+        output = self._machine(
+            f"{self.engine} inspect --format '{{{{.Name}}}} {{{{.State.Pid}}}}' {containers}",
+            "reading the containers' process ids")
+        found = (line.lstrip("/").split() for line in output.splitlines())
+        return {name.removeprefix(f"{LABEL}-"): int(pid) for name, pid in found}
+
+    def _plug(self, pids: dict[str, int]) -> None:
+        """Give each node its interfaces, also where some of them are there already."""
+        unplug, plug = [], []
+        for name, pid in pids.items():
+            old, new = topology.plug_lines(self.topology.nodes[name], pid)
+            unplug += old
+            plug += new
+        self._ip_batch(unplug, "unplugging", force=True)
+        self._ip_batch(plug, "plugging the nodes in")
 
     def _wait_for_systemd(self, name: str) -> None:
         deadline = time.monotonic() + SYSTEMD_TIMEOUT
@@ -345,6 +364,10 @@ class Lab:
         """Run (node, argv) pairs at the same time; the results in the same order."""
         with ThreadPoolExecutor(max(1, len(jobs))) as pool:
             return list(pool.map(lambda job: self.exec(*job, timeout=timeout), jobs))
+
+    def lacks(self, module: str) -> list[str]:
+        """What this lab would run without, of a kernel module and the command of the same name, found without booting it."""
+        return images.lacks(self.kernel, self.topology.suites, module)
 
     def inventory(self) -> str:
         """An Ansible inventory (YAML) of the nodes that have a group."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from network import CLIENTS, EDGE_OF, LAB, RELAYS, SERVER, SERVER6, SERVER_NODE, Edges, captures
+from nodes import CLIENTS, EDGE_OF, LAB, RELAYS, SERVER, SERVER6, SERVER_NODE, Edges, captures
 
 collect_ignore = [] if LAB.topology.name == "mape" else ["test_mape.py"]
 SOURCE_PORT = 40000

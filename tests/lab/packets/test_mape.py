@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from network import CLIENTS, EDGE_OF, NODES, NEXT_HEADER_IPV4, RELAYS, SERVER, SERVER_NODE, address, captures, mac
+from nodes import CLIENTS, EDGE_OF, NODES, NEXT_HEADER_IPV4, RELAYS, SERVER, SERVER_NODE, address, captures, mac
 
 ETHERNET, IPV6_HEADER = 14, 40
 ICMP, TCP, UDP = 1, 6, 17

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from network import (CLIENTS, EDGE_OF, RELAYS, SERVER, SERVER_NODE, address, captures, gateway, lines_of, mac, udp_to)
+from nodes import (CLIENTS, EDGE_OF, RELAYS, SERVER, SERVER_NODE, address, captures, gateway, lines_of, mac, udp_to)
 
 IPV4_MTU = {"map-t": 1480, "map-e": 1460}
 SERVER_IN_DMR = "64:ff9b::cb00:7138"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import forge
 import pytest
-from network import CLIENTS, EDGE_OF, RELAYS, SERVER, SERVER6, SERVER_NODE, address, captures, mac
+from nodes import CLIENTS, EDGE_OF, RELAYS, SERVER, SERVER6, SERVER_NODE, address, captures, mac
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import Ether
 

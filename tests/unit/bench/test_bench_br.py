@@ -10,74 +10,69 @@ import sys
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+import packets
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench" / "br"))
 
-import network  # noqa: E402
 import report  # noqa: E402
+import workload  # noqa: E402
 
 from ansible_collections.softwire.map.plugins.module_utils.mapping.arithmetic import Domain  # noqa: E402
 
 
 @pytest.mark.parametrize("count", [32, 1024, 8192])
 def test_every_ce_in_the_traffic_is_another(count):
-    edges = network.customer_edges(count)
+    edges = workload.customer_edges(count)
     for attribute in ("ipv4", "map_address", "unshared"):
         assert len({getattr(ce, attribute) for ce in edges}) == count
-    assert len({ce.psid for ce in edges}) == min(count, network.PSIDS)
-    assert all(ce.ipv4 in IPv4Network(network.RULE["ipv4_prefix"]) for ce in edges)
+    assert len({ce.psid for ce in edges}) == min(count, workload.PSIDS)
+    assert all(ce.ipv4 in IPv4Network(workload.RULE["ipv4_prefix"]) for ce in edges)
 
 
 def test_the_rule_is_one_of_33_million():
-    rule, = Domain(network.domain("map-e", network.RULE)).rules
+    rule, = Domain(workload.domain("map-e", workload.RULE)).rules
     assert (1 << rule.ea_length, rule.psid_length) == (33_554_432, 8)
-    small, = Domain(network.domain("map-e", network.SMALL_RULE)).rules
+    small, = Domain(workload.domain("map-e", workload.SMALL_RULE)).rules
     assert (1 << small.ea_length, small.psid_length) == (256, 8)
 
 
-@pytest.mark.parametrize("kind", network.FRAMES)
+@pytest.mark.parametrize("kind", workload.FRAMES)
 def test_checksums_are_right_and_sizes_equal(kind):
-    frames = [network.FRAMES[kind](ce) for ce in network.customer_edges(32)]
+    frames = [workload.FRAMES[kind](ce) for ce in workload.customer_edges(32)]
     assert len({len(frame) for frame in frames}) == 1
     for frame in frames:
-        packet = frame[14:]
-        if kind == "map-e":
-            packet = packet[40:]
-        if packet[0] >> 4 == 4:
-            assert len(packet) == network.IPV4_LENGTH and network.checksum(packet[:20]) == 0
-            addresses, datagram = packet[12:20], packet[20:]
-        else:
-            addresses, datagram = packet[8:40], packet[40:]
-        assert network.checksum(addresses + bytes([0, network.UDP]) + len(datagram).to_bytes(2, "big") + datagram) == 0
+        packet = frame[14 + packets.IPV6_HEADER if kind == "map-e" else 14:]
+        assert len(packet) == workload.IPV4_LENGTH + (packets.IPV6_HEADER - packets.IPV4_HEADER if kind == "map-t" else 0)
+        assert packets.has_valid_checksum(packet)
 
 
 def test_what_has_to_leave_is_where_the_case_looks():
-    ce = network.customer_edges(32)[5]
-    start, end = network.IPV4_DESTINATION
-    assert network.to_ce(ce)[start:end] == network.EXPECTED["destination"](ce) == ce.ipv4.packed
-    start, end = network.IPV4_SOURCE_AND_PORT
-    assert network.from_ce(ce)[start:end] == network.EXPECTED["source"](ce)
-    start, end = network.OUTER_DESTINATION
-    towards = network.frame(network.ipv6(network.BR, ce.map_address, network.IPIP, bytes(100)))
-    assert towards[start:end] == network.EXPECTED["map-address"](ce)
+    ce = workload.customer_edges(32)[5]
+    start, end = workload.IPV4_DESTINATION
+    assert workload.to_ce(ce)[start:end] == workload.EXPECTED["destination"](ce) == ce.ipv4.packed
+    start, end = workload.IPV4_SOURCE_AND_PORT
+    assert workload.from_ce(ce)[start:end] == workload.EXPECTED["source"](ce)
+    start, end = workload.OUTER_DESTINATION
+    towards = workload.frame(packets.ipv6(workload.BR, ce.map_address, packets.IPIP, bytes(100)))
+    assert towards[start:end] == workload.EXPECTED["map-address"](ce)
 
 
 def test_the_marks_hold_every_port_that_a_ce_may_have():
-    assert network.marks().count(" : ") == network.PSIDS * 63
-    assert "1024-1027 : 0, 2048-2051 : 0" in network.marks()
+    assert workload.marks().count(" : ") == workload.PSIDS * 63
+    assert "1024-1027 : 0, 2048-2051 : 0" in workload.marks()
 
 
 def test_tunnels_of_shared_addresses_have_a_rule_per_psid():
-    shared, unshared = network.tunnels(32, shared=True), network.tunnels(32, shared=False)
-    assert shared["ip"].count("rule add fwmark") == network.PSIDS and shared["ip"].count("type ip6tnl") == 32
+    shared, unshared = workload.tunnels(32, shared=True), workload.tunnels(32, shared=False)
+    assert shared["ip"].count("rule add fwmark") == workload.PSIDS and shared["ip"].count("type ip6tnl") == 32
     assert "rule add" not in unshared["ip"] and unshared["nft"] == ""
     assert f"route add {IPv4Address('100.64.0.1')}/32 dev t1" in unshared["ip"]
 
 
 def test_every_count_has_its_plain_forwarding():
-    cases = network.cases([32, 8192], [32, 1024])
-    plain = {(case.direction, case.count) for case in cases if case.router == "plain" and case != network.GENERATOR}
+    cases = workload.cases([32, 8192], [32, 1024])
+    plain = {(case.direction, case.count) for case in cases if case.router == "plain" and case != workload.GENERATOR}
     assert {(case.direction, case.count) for case in cases} == plain
     assert len({case.name for case in cases}) == len(cases)
 
@@ -87,7 +82,7 @@ def measured(costs):
 
 
 def test_ratios_are_taken_within_a_round():
-    cases = [network.GENERATOR, *(case for case in network.cases([32], []) if case.name in ("plain down-32", "fast down-32"))]
+    cases = [workload.GENERATOR, *(case for case in workload.cases([32], []) if case.name in ("plain down-32", "fast down-32"))]
     names = [case.name for case in cases]
     rounds = [dict(zip(names, costs)) for costs in ((1000, 2000, 2400), (1000, 4000, 4400), (1000, 2000, 2600))]
     plain, fast = report.rows(cases, measured(rounds))

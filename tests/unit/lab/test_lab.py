@@ -1,15 +1,21 @@
 """The lab's pure parts: topology file -> node files, container commands, inventory."""
 from __future__ import annotations
 
+import io
+import re
+import subprocess
 import sys
+import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 
-from labkit import topology  # noqa: E402
+from labkit import images, topology  # noqa: E402
+from labkit import lab as lab_module  # noqa: E402
 from labkit.common import LabError, recipe_hash  # noqa: E402
 
 SMALL = """
@@ -159,3 +165,93 @@ def test_recipe_hash_follows_a_file(tmp_path):
     before = recipe_hash("x", tmp_path)
     (tmp_path / "a").write_text("2")
     assert recipe_hash("x", tmp_path) != before
+
+
+class FakeMachine(lab_module.Lab):
+    """A lab whose machine remembers what it was told. failures: what each attempt to plug in says, None where it works."""
+
+    def __init__(self, topo, failures, dead=()):
+        self.topology, self.engine, self.failures, self.dead, self.pid = topo, "podman", list(failures), set(dead), 100
+        self.plugged, self.started, self.awaited = [], [], []
+
+    def _machine(self, script, what, data=b"", timeout=None):
+        if " inspect " in script:
+            self.pid += 1
+            return "".join(f"/softwire-lab-{name} {0 if name in self.dead else self.pid}\n" for name in re.findall(r"softwire-lab-(\w+)", script))
+        if what == "plugging the nodes in":
+            self.plugged.append(set(re.findall(rb"netns (\d+)", data)))
+            failure = self.failures.pop(0)
+            if failure:
+                raise LabError(failure)
+        return ""
+
+    def _engine_parallel(self, verb, names):
+        self.started.append((verb, list(names)))
+        self.dead.clear()
+
+    def _wait_for_systemd(self, name):
+        self.awaited.append(name)
+
+
+@pytest.fixture
+def no_pause(monkeypatch):
+    monkeypatch.setattr(lab_module, "PLUG_PAUSE", 0)
+
+
+GONE = "plugging the nodes in failed (1): RTNETLINK answers: No such process"
+
+
+def test_plugging_in_is_tried_again_with_fresh_process_ids(small, no_pause):
+    lab = FakeMachine(small, [GONE, None])
+    lab._plug_and_wait(["ce", "s"])
+    assert lab.plugged == [{b"101"}, {b"102"}] and sorted(lab.awaited) == ["ce", "s"] and lab.started == []
+
+
+def test_a_node_that_has_ended_is_started_again(small, no_pause):
+    lab = FakeMachine(small, [None], dead=["s"])
+    lab._plug_and_wait(["ce", "s"])
+    assert lab.started == [("start", ["s"])] and lab.plugged == [{b"102"}]
+
+
+def test_plugging_in_gives_up_with_the_last_error(small, no_pause):
+    lab = FakeMachine(small, [GONE] * 9)
+    with pytest.raises(LabError, match="No such process"):
+        lab._plug_and_wait(["ce", "s"])
+    assert len(lab.plugged) == lab_module.PLUG_ATTEMPTS and lab.awaited == []
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of the lab without images, in which modprobe and others answer 1."""
+    monkeypatch.setattr(images, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(images, "node_archive", lambda suite: tmp_path / f"node-{suite}.tar")
+    monkeypatch.setattr(images, "vm_root_archive", lambda: tmp_path / "vmroot.tar")
+    monkeypatch.setattr(images, "subprocess", SimpleNamespace(run=lambda argv, **_options: subprocess.CompletedProcess(argv, 1)))
+    return tmp_path
+
+
+def put(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def archive(path, *names):
+    with tarfile.open(path, "w") as made:
+        for name in names:
+            made.addfile(tarfile.TarInfo(name), io.BytesIO())
+
+
+def test_what_a_vm_lacks_of_a_module_is_known_without_booting_it(cache):
+    module, command = images.lacks("vm", ["bookworm"], "jool_mapt")
+    assert module.startswith("the VM's kernel has no module jool_mapt") and command.startswith("the node image bookworm has no command jool_mapt")
+    put(cache / "extra-root/lib/modules/6.1.0/extra/jool_mapt.ko")
+    put(cache / "extra-root-node/usr/local/bin/jool_mapt")
+    assert images.lacks("vm", ["bookworm", "trixie"], "jool_mapt") == []
+    archive(cache / "node-bookworm.tar", "./usr/bin/jool_siit")
+    archive(cache / "vmroot.tar", "./lib/modules/6.1.0/updates/dkms/jool_siit.ko.xz")
+    assert images.lacks("vm", ["bookworm"], "jool_siit") == []
+
+
+def test_what_a_host_lacks_of_a_module(cache):
+    put(cache / "extra-root-node/usr/bin/no_such_module")
+    assert images.lacks("host", ["bookworm"], "no_such_module") == ["this machine's kernel has no module no_such_module"]

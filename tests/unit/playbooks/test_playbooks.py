@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The playbooks: batches and the limit of failures on stand-in routers, and render without any router."""
+"""The playbooks, as far as they ask no router. Those that do are tried on stand-ins, in tests/kernel/playbooks."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -19,15 +18,10 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[3]
 PLAYBOOKS = REPOSITORY / "playbooks"
 EXAMPLE = REPOSITORY / "inventories" / "example"
-sys.path.insert(0, str(REPOSITORY / "tests" / "bench" / "fleet"))
-
-from standins import Fleet  # noqa: E402
-
 CE = {
     "map_domain": {"transport": "map-t", "dmr": "64:ff9b::/96", "rules": [
         {"ipv6_prefix": "2001:db8::/40", "ipv4_prefix": "192.0.2.0/24", "ea_length": 16, "psid_offset": 0}]},
     "map_ce_wan_interface": "isp", "map_ce_lan_interfaces": ["lan"], "map_ce_lan_addresses": ["192.168.0.1/24"],
-    "ansible_connection": "standin", "ansible_python_interpreter": "/usr/bin/python3", "ansible_become": False,
 }
 
 
@@ -88,59 +82,6 @@ def test_one_of_the_two_groups_is_enough(group, variables, tmp_path):
     for arguments, name in ([], "localhost"), (["--check"], "localhost"), (["--limit", "r"], "r"), (["--limit", "web"], "web"):
         code, said = ansible("render.yml", "-i", "inventory.yml", *arguments, home=tmp_path)
         assert code == 0 and f"ok: [{name}]" in said, said
-
-
-@pytest.fixture
-def fleet(tmp_path):
-    (tmp_path / "fleet").mkdir()
-    with Fleet(tmp_path / "fleet") as made:
-        yield made
-
-
-def roll_out(fleet, good, bad=(), relays=None, **extra):
-    """Runs site.yml with these variables on CEs, in the order of their names: (exit code, [hosts of each batch], output)."""
-    hosts = {}
-    for number, name in enumerate(sorted({*good, *bad})):
-        hosts[name] = {"map_ce_end_user_prefix": f"2001:db8:0:{number + 1:x}00::/56"}
-        router = fleet.add(name)
-        if name in bad:
-            (router / "run/systemd/system").rmdir()
-    inventory = {"map_ce": {"hosts": hosts}, "map_br": {"hosts": relays or {}}, "all": {"vars": CE}}
-    path = fleet.directory / "inventory.yml"
-    path.write_text(yaml.safe_dump(inventory))
-    code, said = ansible("site.yml", "-i", path, "-e", json.dumps(extra), home=fleet.directory,
-                         ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
-    plays = re.split(r"^PLAY \[Customer edges\].*$", said.partition("PLAY RECAP")[0], flags=re.MULTILINE)[1:]
-    batches = [sorted(set(re.findall(r"^(?:changed|fatal): \[(\w+)\]", play, re.MULTILINE))) for play in plays]
-    return code, batches, said
-
-
-def test_a_small_network_is_one_batch(fleet):
-    code, batches, said = roll_out(fleet, ["a", "b", "c"])
-    assert (code, batches) == (0, [["a", "b", "c"]]), said
-
-
-def test_a_fleet_begins_with_one(fleet):
-    names = [f"ce{number:02}" for number in range(20)]
-    code, batches, said = roll_out(fleet, names[1:], bad=names[:1])
-    assert (code, batches) == (2, [["ce00"]]), said
-
-
-def test_batches_and_the_limit_of_failures(fleet):
-    code, batches, said = roll_out(fleet, "abd", bad="c", map_rollout_ce_batches=[1, 2, "100%"])
-    assert (code, batches) == (2, [["a"], ["b", "c"]]), said
-
-
-def test_failures_below_the_limit_do_not_stop(fleet):
-    code, batches, said = roll_out(
-        fleet, "abd", bad="c", map_rollout_ce_batches=[1, 2, "100%"], map_rollout_max_fail_percentage=50)
-    assert (code, batches) == (2, [["a"], ["b", "c"], ["d"]]), said
-
-
-def test_a_relay_that_fails_ends_it(fleet):
-    code, batches, said = roll_out(fleet, "a", relays={"r1": {}, "r2": {}})  # without their interfaces
-    assert (code, batches) == (2, []), said
-    assert "fatal: [r1]" in said and "fatal: [r2]" not in said
 
 
 def twins(tmp_path):
@@ -210,13 +151,6 @@ def test_a_report_says_which_routers_have_not_answered(tmp_path):
     assert code == 0 and (tmp_path / "called").exists(), said
     answers = dict(re.findall(r"^\| (ce\w+) \|.*\| (not known: .*?) \| 2001", (tmp_path / "here/report.md").read_text(), re.MULTILINE))
     assert answers["ce11a"] == answers["ce11b"] == "not known: not asked" and "Failed to connect" in answers["ce774"], answers
-
-
-def test_a_report_holds_what_the_routers_answer(fleet):
-    roll_out(fleet, "a")
-    code, said = ansible("report.yml", "-i", fleet.directory / "inventory.yml", "-e", "map_report_live=true", home=fleet.directory,
-                         ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
-    assert code == 0 and "| 0 % (0 tcp, 0 udp, 0 icmp) |" in (fleet.directory / "report/report.md").read_text(), said
 
 
 def test_a_report_names_customer_edges_that_are_one(tmp_path):

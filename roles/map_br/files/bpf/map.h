@@ -31,21 +31,21 @@ struct map_key {
 };
 
 enum map_rule_flag {
-	MAP_DRAFT03 = 1,	/* interface id of draft-ietf-softwire-map-03, not of RFC 7597 section 6 */
-	MAP_FULL_ADDRESS = 2,	/* an IPv4-prefix CE's interface id holds the complete address (RFC 7599 erratum 5225) */
-	MAP_EXPLICIT_PSID = 4,	/* only `psid` belongs to this rule */
+	MAP_DRAFT03 = 1,       /* interface id of draft-ietf-softwire-map-03, not of RFC 7597 section 6 */
+	MAP_FULL_ADDRESS = 2,  /* an IPv4-prefix CE's id holds its complete address (RFC 7599 erratum 5225) */
+	MAP_EXPLICIT_PSID = 4, /* only `psid` belongs to this rule */
 };
 
 struct map_rule {
-	__be64 prefix;		/* the rule IPv6 prefix, its first 64 bits */
-	__be32 peer[4];		/* the BR's side: MAP-E the (first) BR address, MAP-T the internal /96 */
-	__u8 prefix_length;	/* n, of the rule IPv6 prefix; n + o <= 64 */
-	__u8 ipv4_length;	/* r */
-	__u8 ea_length;		/* o */
-	__u8 psid_offset;	/* a */
-	__u8 psid_length;	/* k; 0: the address is not shared and its ports do not matter */
-	__u8 flags;		/* enum map_rule_flag */
-	__be16 psid;		/* of an explicit PSID rule */
+	__be64 prefix;      /* the rule IPv6 prefix, its first 64 bits */
+	__be32 peer[4];     /* the BR's side: MAP-E the (first) BR address, MAP-T the internal /96 */
+	__u8 prefix_length; /* n, of the rule IPv6 prefix; n + o <= 64 */
+	__u8 ipv4_length;   /* r */
+	__u8 ea_length;     /* o */
+	__u8 psid_offset;   /* a */
+	__u8 psid_length;   /* k; 0: the address is not shared and its ports do not matter */
+	__u8 flags;         /* enum map_rule_flag */
+	__be16 psid;        /* of an explicit PSID rule */
 };
 
 struct {
@@ -59,30 +59,30 @@ struct {
 /* ---- counters: [direction][what happened] ---- */
 
 enum map_direction {
-	MAP_IN,		/* from the CEs */
-	MAP_OUT,	/* to the CEs */
+	MAP_IN,  /* from the CEs */
+	MAP_OUT, /* to the CEs */
 };
 
 enum map_counter {
-	MAP_PASSED,			/* checked, or mapped, and let through */
-	MAP_PASSED_LATER_FRAGMENT,	/* the same, a fragment without ports */
-	MAP_PASSED_ROUTER_ERROR,	/* an ICMPv6 error of a router about a packet to a MAP address */
-	MAP_PASSED_TO_STACK,		/* mapped, but routed by the stack: no route, or packet too big */
-	MAP_DROPPED_NO_RULE,		/* the address is in no rule */
-	MAP_DROPPED_NO_PORT,		/* a shared address, and no port in the packet; or extension headers */
-	MAP_DROPPED_TINY,		/* cut off before the ports or the checksum */
+	MAP_PASSED,                /* checked, or mapped, and let through */
+	MAP_PASSED_LATER_FRAGMENT, /* the same, a fragment without ports */
+	MAP_PASSED_ROUTER_ERROR,   /* an ICMPv6 error of a router about a packet to a MAP address */
+	MAP_PASSED_TO_STACK,       /* mapped, but routed by the stack: no route, or packet too big */
+	MAP_DROPPED_NO_RULE,       /* the address is in no rule */
+	MAP_DROPPED_NO_PORT,       /* a shared address, and no port in the packet; or extension headers */
+	MAP_DROPPED_TINY,          /* cut off before the ports or the checksum */
 	MAP_DROPPED_PORT_ZERO,
-	MAP_DROPPED_EXCLUDED_PORT,	/* a port below 2^(16 - a): A = 0, nobody's */
-	MAP_DROPPED_OTHER_PSID,		/* no explicit PSID rule has this PSID */
-	MAP_DROPPED_SPOOFED,		/* the source is not the MAP address of its IPv4 address and port */
-	MAP_DROPPED_WRONG_QUOTE,	/* an ICMP error that quotes the packet of somebody else */
-	MAP_DROPPED_INTERNAL,		/* an internal address on the wire */
-	MAP_DROPPED_MIXED_FRAGMENT,	/* its datagram belongs to another CE */
-	MAP_DROPPED_LOST_FRAGMENT,	/* the first fragment has not been seen */
-	MAP_DROPPED_FAILED,		/* the packet could not be changed */
-	MAP_DROPPED_NOT_IPV4,		/* MAP-E: no IPv4 packet in the tunnel */
-	MAP_DROPPED_MARTIAN,		/* MAP-E: an IPv4 source or destination that no host may have */
-	MAP_DROPPED_OTHER_BR,		/* MAP-E: for another address of the router than its domain's BR address */
+	MAP_DROPPED_EXCLUDED_PORT,  /* a port below 2^(16 - a): A = 0, nobody's */
+	MAP_DROPPED_OTHER_PSID,     /* no explicit PSID rule has this PSID */
+	MAP_DROPPED_SPOOFED,        /* the source is not the MAP address of its IPv4 address and port */
+	MAP_DROPPED_WRONG_QUOTE,    /* an ICMP error that quotes the packet of somebody else */
+	MAP_DROPPED_INTERNAL,       /* an internal address on the wire */
+	MAP_DROPPED_MIXED_FRAGMENT, /* its datagram belongs to another CE */
+	MAP_DROPPED_LOST_FRAGMENT,  /* the first fragment has not been seen */
+	MAP_DROPPED_FAILED,         /* the packet could not be changed */
+	MAP_DROPPED_NOT_IPV4,       /* MAP-E: no IPv4 packet in the tunnel */
+	MAP_DROPPED_MARTIAN,        /* MAP-E: an IPv4 source or destination that no host may have */
+	MAP_DROPPED_OTHER_BR,       /* MAP-E: for another address of the router than its domain's BR address */
 	MAP_COUNTERS
 };
 
@@ -118,15 +118,15 @@ static __always_inline int map_drop(enum map_direction direction, enum map_count
  * IPv4 does: what will share a reassembly queue in the IPv4 Internet shares an entry here.
  */
 struct map_datagram {
-	__be32 ce;	/* the IPv4 address of the CE's side */
-	__be32 peer[4];	/* the other side: IPv6, or IPv4 and three zeros */
+	__be32 ce;      /* the IPv4 address of the CE's side */
+	__be32 peer[4]; /* the other side: IPv6, or IPv4 and three zeros */
 	__be16 id;
 	__u8 protocol;
 	__u8 zero;
 };
 
 struct map_binding {
-	__u64 seen;	/* ns, when its last fragment passed */
+	__u64 seen; /* ns, when its last fragment passed */
 	__u32 psid;
 	__u32 zero;
 };

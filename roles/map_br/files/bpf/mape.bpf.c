@@ -25,10 +25,10 @@
 #define ECN_MASK 3
 #define ECN_ECT_0 2
 #define ECN_CE 3
-#define IP_FAMILY 2 /* AF_INET */
-#define IP6_FAMILY 10 /* AF_INET6 */
+#define IP_FAMILY 2                 /* AF_INET */
+#define IP6_FAMILY 10               /* AF_INET6 */
 #define HEADERS (ETH_HLEN + 20 + 4) /* what mape_fast reads and writes in place */
-#define LOOPBACK 1 /* what the router itself sends "comes from" the interface lo */
+#define LOOPBACK 1                  /* what the router itself sends "comes from" the interface lo */
 /* <linux/icmp.h> needs a libc */
 #define ICMP_ECHOREPLY 0
 #define ICMP_DEST_UNREACH 3
@@ -59,10 +59,10 @@ struct {
 
 struct packet {
 	struct iphdr ip;
-	__u32 start;		/* offset of the IPv4 header */
+	__u32 start; /* offset of the IPv4 header */
 	__u8 ce_is_source;
-	__u8 fragment;		/* not the whole datagram */
-	__u8 later;		/* not its beginning */
+	__u8 fragment; /* not the whole datagram */
+	__u8 later;    /* not its beginning */
 };
 
 /* The CE of a packet. */
@@ -331,7 +331,8 @@ static __always_inline __u32 segment_length(struct __sk_buff *skb, const struct 
 
 	if (!skb->gso_size)
 		return bpf_ntohs(p->ip.tot_len);
-	if (p->ip.protocol == IPPROTO_TCP && bpf_skb_load_bytes(skb, p->start + sizeof(p->ip) + 12, &data_offset, 1))
+	if (p->ip.protocol == IPPROTO_TCP &&
+	    bpf_skb_load_bytes(skb, p->start + sizeof(p->ip) + 12, &data_offset, 1))
 		return 0;
 	return sizeof(p->ip) + (data_offset >> 4) * 4 + skb->gso_size;
 }
@@ -341,7 +342,8 @@ static __always_inline int find_ce_fast(struct __sk_buff *skb, const struct pack
 {
 	__be16 *ports = (void *)(long)skb->data + ETH_HLEN + sizeof(p->ip);
 
-	if ((void *)(ports + 2) > (void *)(long)skb->data_end || bpf_ntohs(p->ip.tot_len) < sizeof(p->ip) + l4_needed(&p->ip))
+	if ((void *)(ports + 2) > (void *)(long)skb->data_end ||
+	    bpf_ntohs(p->ip.tot_len) < sizeof(p->ip) + l4_needed(&p->ip))
 		return -1;
 	if (ce->rule->psid_length && map_psid(ce->rule, bpf_ntohs(ports[1]), &ce->psid))
 		return -1;
@@ -406,7 +408,8 @@ int mape_fast(struct __sk_buff *skb)
 	long result;
 
 	if (!device || !*device || skb->pkt_type || skb->vlan_present ||
-	    (skb->data_end - skb->data < HEADERS && bpf_skb_pull_data(skb, HEADERS)) || read_header(skb, ETH_HLEN, 0, &p))
+	    (skb->data_end - skb->data < HEADERS && bpf_skb_pull_data(skb, HEADERS)) ||
+	    read_header(skb, ETH_HLEN, 0, &p))
 		return PASS;
 	ce.ipv4 = p.ip.daddr;
 	ce.rule = map_rule_of(ce.ipv4);
@@ -414,8 +417,8 @@ int mape_fast(struct __sk_buff *skb)
 		return PASS;
 	/* what the stack may want to drop, answer, mend or put together */
 	if (p.fragment || p.ip.ihl != 5 || p.ip.ttl < 2 || ETH_HLEN + bpf_ntohs(p.ip.tot_len) != skb->len ||
-	    (p.ip.protocol != IPPROTO_TCP && p.ip.protocol != IPPROTO_UDP) ||
-	    is_martian(p.ip.saddr) || map_rule_of(p.ip.saddr) || !is_header_sound(&p.ip) || find_ce_fast(skb, &p, &ce))
+	    (p.ip.protocol != IPPROTO_TCP && p.ip.protocol != IPPROTO_UDP) || is_martian(p.ip.saddr) ||
+	    map_rule_of(p.ip.saddr) || !is_header_sound(&p.ip) || find_ce_fast(skb, &p, &ce))
 		return PASS;
 	length = segment_length(skb, &p);
 	if (!length || !is_routed_to(skb, &p, length, *device))

@@ -32,9 +32,9 @@
 #define DESTINATION (L3 + __builtin_offsetof(struct ipv6hdr, daddr))
 
 struct config {
-	__be32 dmr[4];		/* the default mapping rule's prefix */
+	__be32 dmr[4]; /* the default mapping rule's prefix */
 	__be32 dmr_mask[4];
-	__be32 internal[3];	/* the internal /96 */
+	__be32 internal[3]; /* the internal /96 */
 	__u8 check_only;
 	__u8 zero[3];
 };
@@ -54,16 +54,16 @@ struct fragment_header {
 };
 
 struct packet {
-	__u32 l4;		/* offset of the upper-layer header */
-	__u32 checksum;		/* offset of its checksum; 0: none */
-	__u32 quoted;		/* offset of the IPv6 header that an ICMPv6 error quotes; 0: no error */
-	__u32 quoted_checksum;	/* offset of the quoted upper-layer checksum; 0: none */
-	__be32 quoted_ce[4];	/* the CE's address in the quoted packet */
-	__be16 id;		/* low 16 bits of the fragment id */
-	__u16 port;		/* of the CE: port or ICMP identifier */
+	__u32 l4;              /* offset of the upper-layer header */
+	__u32 checksum;        /* offset of its checksum; 0: none */
+	__u32 quoted;          /* offset of the IPv6 header that an ICMPv6 error quotes; 0: no error */
+	__u32 quoted_checksum; /* offset of the quoted upper-layer checksum; 0: none */
+	__be32 quoted_ce[4];   /* the CE's address in the quoted packet */
+	__be16 id;             /* low 16 bits of the fragment id */
+	__u16 port;            /* of the CE: port or ICMP identifier */
 	__u8 protocol;
-	__u8 fragment;		/* not the whole datagram */
-	__u8 later;		/* not its beginning */
+	__u8 fragment; /* not the whole datagram */
+	__u8 later;    /* not its beginning */
 	__u8 has_port;
 };
 
@@ -294,7 +294,9 @@ int mapt_in(struct __sk_buff *skb)
 		if (!is_router_error && replace_address(skb, &p, SOURCE, address, internal))
 			return map_drop(MAP_IN, MAP_DROPPED_FAILED);
 	}
-	map_count(MAP_IN, is_router_error ? MAP_PASSED_ROUTER_ERROR : p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
+	map_count(MAP_IN, is_router_error ? MAP_PASSED_ROUTER_ERROR
+			  : p.later       ? MAP_PASSED_LATER_FRAGMENT
+					  : MAP_PASSED);
 	return PASS;
 }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
+import packets
 import yaml
 
 from ansible_collections.softwire.map.plugins.module_utils.mapping.arithmetic import Domain, port_ranges
@@ -33,8 +34,6 @@ IPV4_LENGTH = 100  # bytes of every IPv4 packet
 ROUTER_MAC = bytes.fromhex("020000000001")
 GATEWAY_MAC = bytes.fromhex("020000000002")
 STRANGER_MAC = bytes.fromhex("020000000003")
-IPV4, IPV6 = 0x0800, 0x86DD
-UDP, IPIP = 17, 4
 
 ADDRESSES = f"""
 link set lo up
@@ -119,61 +118,39 @@ def domain(transport: str, rule: dict) -> dict:
 
 # ---- traffic ----
 
-def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071) of an even number of bytes."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
-
-
-def udp(source, source_port: int, destination, destination_port: int) -> bytes:
-    """A UDP datagram between two addresses of one family, with its checksum."""
-    length = IPV4_LENGTH - 20
-    ports = struct.pack("!HHH", source_port, destination_port, length)
-    pseudo = source.packed + destination.packed + struct.pack("!HH", UDP, length)
-    return ports + struct.pack("!H", checksum(pseudo + ports + bytes(2))) + bytes(length - 8)
-
-
-def ipv4(source: IPv4Address, source_port: int, destination: IPv4Address, destination_port: int) -> bytes:
-    start = struct.pack("!BBHHHBB", 0x45, 0, IPV4_LENGTH, 0, 0, 64, UDP)
-    addresses = source.packed + destination.packed
-    header = start + struct.pack("!H", checksum(start + addresses)) + addresses
-    return header + udp(source, source_port, destination, destination_port)
-
-
-def ipv6(source: IPv6Address, destination: IPv6Address, protocol: int, payload: bytes) -> bytes:
-    return struct.pack("!IHBB", 6 << 28, len(payload), protocol, 64) + source.packed + destination.packed + payload
+def datagram(source, source_port: int, destination, destination_port: int) -> bytes:
+    """A UDP packet; an IPv4 packet of it has IPV4_LENGTH bytes."""
+    return packets.udp(source, destination, source_port, destination_port, bytes(IPV4_LENGTH - 28))
 
 
 def frame(packet: bytes, destination: bytes = ROUTER_MAC) -> bytes:
-    return destination + GATEWAY_MAC + struct.pack("!H", IPV6 if packet[0] >> 4 == 6 else IPV4) + packet
+    return destination + GATEWAY_MAC + struct.pack("!H", packets.IPV6 if packet[0] >> 4 == 6 else packets.IPV4) + packet
 
 
 def to_ce(ce: CE) -> bytes:
-    return frame(ipv4(SERVER, SERVER_PORT, ce.ipv4, ce.port))
+    return frame(datagram(SERVER, SERVER_PORT, ce.ipv4, ce.port))
 
 
 def to_stranger(ce: CE) -> bytes:
     """A frame that a router drops because it is for another machine."""
-    return frame(ipv4(SERVER, SERVER_PORT, ce.ipv4, ce.port), STRANGER_MAC)
+    return frame(datagram(SERVER, SERVER_PORT, ce.ipv4, ce.port), STRANGER_MAC)
 
 
 def to_unshared(ce: CE) -> bytes:
-    return frame(ipv4(SERVER, SERVER_PORT, ce.unshared, ce.port))
+    return frame(datagram(SERVER, SERVER_PORT, ce.unshared, ce.port))
 
 
 def from_ce(ce: CE) -> bytes:
-    return frame(ipv4(ce.ipv4, ce.port, SERVER, SERVER_PORT))
+    return frame(datagram(ce.ipv4, ce.port, SERVER, SERVER_PORT))
 
 
 def from_ce_map_e(ce: CE) -> bytes:
-    return frame(ipv6(ce.map_address, BR, IPIP, ipv4(ce.ipv4, ce.port, SERVER, SERVER_PORT)))
+    return frame(packets.ipv6(ce.map_address, BR, packets.IPIP, datagram(ce.ipv4, ce.port, SERVER, SERVER_PORT)))
 
 
 def from_ce_map_t(ce: CE) -> bytes:
     server = IPv6Address(int(DMR.network_address) | int(SERVER))
-    return frame(ipv6(ce.map_address, server, UDP, udp(ce.map_address, ce.port, server, SERVER_PORT)))
+    return frame(datagram(ce.map_address, ce.port, server, SERVER_PORT))
 
 
 FRAMES = {
