@@ -14,6 +14,7 @@ from . import jool, render
 from ..mapping.domain import ce as ce_of
 from ..mapping.errors import MapError
 from ..mapping.isp import isp_domain
+from .routing import routing
 
 TEMPLATES = str(render.TEMPLATES / "map_ce")
 TRANSLATORS = ("jool_mapt", "jool_siit")
@@ -50,13 +51,13 @@ def domain_of(variables, end_user_prefix):
 
 def generation(edge):
     """The files of a customer edge with these parameters."""
-    layout, namespaces = edge["layout"]["templates"], edge["layout"]["namespaces"]
-    links = {"main/ip": f"{layout}/main.ip.j2"}
+    namespaces = edge["layout"]["namespaces"]
+    links = {"main/ip": "main.ip.j2"}
     if edge["network_backend"] == "networkd":
         links = {
-            f"main/networkd/40-{edge['tunnel']}.netdev": f"{layout}/tunnel.netdev.j2",
-            f"main/networkd/40-{edge['tunnel']}.network": f"{layout}/tunnel.network.j2",
-            "main/networkd/wan.conf": f"{layout}/wan.conf.j2",
+            f"main/networkd/40-{edge['tunnel']}.netdev": "tunnel.netdev.j2",
+            f"main/networkd/40-{edge['tunnel']}.network": "tunnel.network.j2",
+            "main/networkd/wan.conf": "wan.conf.j2",
         }
     plan = {
         **links,
@@ -66,7 +67,7 @@ def generation(edge):
         f"{namespaces['napt']}/flows": "flows.j2",
     }
     for namespace in edge["layout"]["own"]:
-        plan[f"{namespace}/ip"] = f"{layout}/other.ip.j2"
+        plan[f"{namespace}/ip"] = "napt.ip.j2" if namespace == namespaces["napt"] else "translator.ip.j2"
         plan[f"{namespace}/sysctl"] = "napt.sysctl.j2" if namespace == namespaces["napt"] else "forwarding.sysctl.j2"
     files = render.generation(TEMPLATES, plan, edge, settings(edge))
     if edge["softwire"] in TRANSLATORS:
@@ -137,10 +138,9 @@ def parameters(variables, ce):
     layout = layout_of(variables, ce["transport"])
     backend = backend_of(variables, layout, ce["transport"])
     tunnel = f"{instance}-tun" if ce["transport"] == "map-e" else None
-    lan = lan_of(variables, ce, layout["namespaces"]["napt"] != "main")
+    lan = lan_of(variables, ce, layout["napt_elsewhere"])
     veth = veth_of(variables, instance, ce["dmr"])
-    napt_in_main = layout["namespaces"]["napt"] == "main"
-    napt_device = (tunnel or veth["main"]["device"]) if napt_in_main else veth["other"]["device"]
+    napt_device = veth["other"]["device"] if layout["napt_elsewhere"] else tunnel or veth["main"]["device"]
     table = checks.integer(variables.get("route_table"), "map_ce_route_table", 1, 2**31 - 2)
     if 252 <= table <= 255:
         raise MapError("map_ce_route_table", table, "it and the next number must not be 253 to 255, the kernel's own tables; choose another")
@@ -150,7 +150,7 @@ def parameters(variables, ce):
         in_port_set(port, f"map_ce_reserved_ports[{index}]", ce, [])
         for index, port in enumerate(checks.listed(variables.get("reserved_ports"), "map_ce_reserved_ports"))
     ]
-    return {
+    edge = {
         "role": "ce",
         "instance": instance,
         "ce": ce,
@@ -160,7 +160,7 @@ def parameters(variables, ce):
             "mtu": mtu,
         },
         "lan": lan,
-        "layout": dict(layout, templates="mape_networkd") if backend == "networkd" else layout,
+        "layout": layout,
         "network_backend": backend,
         "dns_servers": dns_servers(variables, backend),
         "veth": veth,
@@ -178,7 +178,7 @@ def parameters(variables, ce):
             "lan_interfaces": lan["interfaces"],
             "sources": sources + [veth["network"]],
             "routed_networks": lan["own_networks"],
-            "router_networks": [] if napt_in_main else [veth["network"]],
+            "router_networks": [veth["network"]] if layout["napt_elsewhere"] else [],
             "mss": ipv4_mtu - IPV4_HEADER - TCP_HEADER,
             "port_forwards": forwards,
             "reserved_ports": reserved,
@@ -187,6 +187,7 @@ def parameters(variables, ce):
             "index": index_of(ce, [forward["port"] for forward in forwards] + reserved),
         },
     }
+    return dict(edge, routing=routing(edge))
 
 
 def index_of(ce, static_ports):
@@ -198,23 +199,21 @@ def index_of(ce, static_ports):
 
 
 def layout_of(variables, transport):
-    """Which namespace does what, and the folder of templates that says how."""
-    napt = variables.get("napt_namespace")
-    prefix = transport.replace("-", "")
-    if napt:
-        napt = checks.namespace(napt, "map_ce_napt_namespace")
-        return {
-            "templates": f"{prefix}_napt_namespace",
-            "namespaces": {"napt": napt, "softwire": "main"},
-            "own": {napt: "map_ce_napt_namespace"},
-        }
-    if transport == "map-e":
-        return {"templates": "mape_main", "namespaces": {"napt": "main", "softwire": "main"}, "own": {}}
-    translator = checks.namespace(variables.get("translator_namespace"), "map_ce_translator_namespace")
+    """Which namespace does what, and the conditions by which the templates choose their lines."""
+    napt = softwire = "main"
+    own = {}
+    if variables.get("napt_namespace"):
+        napt = checks.namespace(variables["napt_namespace"], "map_ce_napt_namespace")
+        own = {napt: "map_ce_napt_namespace"}
+    elif transport == "map-t":
+        softwire = checks.namespace(variables.get("translator_namespace"), "map_ce_translator_namespace")
+        own = {softwire: "map_ce_translator_namespace"}
     return {
-        "templates": "mapt_translator_namespace",
-        "namespaces": {"napt": "main", "softwire": translator},
-        "own": {translator: "map_ce_translator_namespace"},
+        "namespaces": {"napt": napt, "softwire": softwire},
+        "own": own,
+        "has_veth": own != {},
+        "napt_elsewhere": napt != "main",
+        "translates_here": transport == "map-t" and softwire == "main",
     }
 
 
