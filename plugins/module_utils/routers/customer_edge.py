@@ -12,6 +12,7 @@ from typing import Any
 from . import jool, render
 from .ce_variables import CustomerEdge
 from .instance import IPV4_HEADER, IPV6_HEADER, TCP_HEADER, TRANSLATORS, settings
+from .routing import routing
 
 TEMPLATES = str(render.TEMPLATES / "map_ce")
 
@@ -24,13 +25,13 @@ def generations(edge: CustomerEdge) -> list[tuple[str, dict[str, str]]]:
 
 def generation(edge: dict[str, Any]) -> dict[str, str]:
     """The files of a customer edge with these parameters."""
-    layout, namespaces = edge["layout"]["templates"], edge["layout"]["namespaces"]
-    links = {"main/ip": f"{layout}/main.ip.j2"}
+    namespaces = edge["layout"]["namespaces"]
+    links = {"main/ip": "main.ip.j2"}
     if edge["network_backend"] == "networkd":
         links = {
-            f"main/networkd/40-{edge['tunnel']}.netdev": f"{layout}/tunnel.netdev.j2",
-            f"main/networkd/40-{edge['tunnel']}.network": f"{layout}/tunnel.network.j2",
-            "main/networkd/wan.conf": f"{layout}/wan.conf.j2",
+            f"main/networkd/40-{edge['tunnel']}.netdev": "tunnel.netdev.j2",
+            f"main/networkd/40-{edge['tunnel']}.network": "tunnel.network.j2",
+            "main/networkd/wan.conf": "wan.conf.j2",
         }
     plan = {
         **links,
@@ -40,7 +41,7 @@ def generation(edge: dict[str, Any]) -> dict[str, str]:
         f"{namespaces['napt']}/flows": "flows.j2",
     }
     for namespace in edge["layout"]["own"]:
-        plan[f"{namespace}/ip"] = f"{layout}/other.ip.j2"
+        plan[f"{namespace}/ip"] = "napt.ip.j2" if namespace == namespaces["napt"] else "translator.ip.j2"
         plan[f"{namespace}/sysctl"] = "napt.sysctl.j2" if namespace == namespaces["napt"] else "forwarding.sysctl.j2"
     files = render.generation(TEMPLATES, plan, edge, machine(edge))
     if edge["softwire"] in TRANSLATORS:
@@ -78,13 +79,10 @@ def parameters(edge: CustomerEdge) -> dict[str, Any]:
     ce, transport = edge.ce, edge.ce["transport"]
     ipv4_mtu = edge.wan_mtu - (IPV6_HEADER if transport == "map-e" else IPV6_HEADER - IPV4_HEADER)
     layout = layout_of(edge.napt_namespace, edge.translator_namespace, transport)
-    if edge.network_backend == "networkd":
-        layout["templates"] = "mape_networkd"
     tunnel = f"{edge.instance}-tun" if transport == "map-e" else None
     veth = veth_of(edge)
-    napt_in_main = layout["namespaces"]["napt"] == "main"
     routed = {entry["network"] for entry in edge.lan_addresses if entry["version"] == 6} - {"fe80::/64", "fe80::/10"}
-    return {
+    made = {
         "role": "ce",
         "instance": edge.instance,
         "ce": ce,
@@ -109,11 +107,11 @@ def parameters(edge: CustomerEdge) -> dict[str, Any]:
         # 0: what the kernel has chosen by its memory.
         "conntrack_max": edge.conntrack_max,
         "napt": {
-            "device": (tunnel or veth["main"]["device"]) if napt_in_main else veth["other"]["device"],
+            "device": veth["other"]["device"] if layout["napt_elsewhere"] else tunnel or veth["main"]["device"],
             "lan_interfaces": edge.lan_interfaces,
             "sources": [*edge.nat_sources, veth["network"]],
             "routed_networks": edge.own_networks,
-            "router_networks": [] if napt_in_main else [veth["network"]],
+            "router_networks": [veth["network"]] if layout["napt_elsewhere"] else [],
             "mss": ipv4_mtu - IPV4_HEADER - TCP_HEADER,
             "port_forwards": edge.port_forwards,
             "reserved_ports": edge.reserved_ports,
@@ -122,23 +120,20 @@ def parameters(edge: CustomerEdge) -> dict[str, Any]:
             "index": edge.index,
         },
     }
+    return dict(made, routing=routing(made))
 
 
 def layout_of(napt: str, translator: str, transport: str) -> dict[str, Any]:
-    """Which namespace does what, and the folder of templates that says how."""
-    prefix = transport.replace("-", "")
-    if napt:
-        return {
-            "templates": f"{prefix}_napt_namespace",
-            "namespaces": {"napt": napt, "softwire": "main"},
-            "own": {napt: "map_ce_napt_namespace"},
-        }
-    if transport == "map-e":
-        return {"templates": "mape_main", "namespaces": {"napt": "main", "softwire": "main"}, "own": {}}
+    """Which namespace does what, and the conditions by which the templates choose their lines."""
+    translator_elsewhere = transport == "map-t" and not napt
+    softwire = translator if translator_elsewhere else "main"
+    own = {napt: "map_ce_napt_namespace"} if napt else {translator: "map_ce_translator_namespace"} if translator_elsewhere else {}
     return {
-        "templates": "mapt_translator_namespace",
-        "namespaces": {"napt": "main", "softwire": translator},
-        "own": {translator: "map_ce_translator_namespace"},
+        "namespaces": {"napt": napt or "main", "softwire": softwire},
+        "own": own,
+        "has_veth": own != {},
+        "napt_elsewhere": bool(napt),
+        "translates_here": transport == "map-t" and not translator_elsewhere,
     }
 
 

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 # The files of lines, in the order in which a namespace takes them.
 LINE_FILES = ("ip", "sysctl", "bpftool", "tc", "ip-late")
+# What stands in a table of nftables under a name of its own.
+OBJECTS = (("chain",), ("map",), ("set",), ("counter",), ("ct", "timeout"))
 
 
 def read(directory):
@@ -26,24 +29,42 @@ def split_lines(content):
 
 
 def tables(rules):
-    """The (family, name) of the tables that an nftables file (bytes) makes."""
-    return list(dict.fromkeys(table for table, _words in _in_tables(rules)))
+    """The (family, name) of the tables that an nftables file (bytes) leaves."""
+    return [words[1:] for words in objects(rules) if words[0] == "table"]
 
 
-def timeouts(rules):
-    """The (family, table, name) of the ct timeouts that an nftables file (bytes) makes."""
-    return list(dict.fromkeys(table + (words[2],) for table, words in _in_tables(rules) if words[:2] == ["ct", "timeout"]))
+def objects(rules):
+    """The tables, chains, maps, sets, counters and ct timeouts that an nftables file (bytes) leaves, rules and elements aside.
 
-
-def _in_tables(rules):
-    """(table, words) of each line of an nftables file (bytes) from its first table on."""
-    table = ()
-    for line in rules.decode().splitlines():
-        words = line.split()
-        if len(words) >= 3 and words[0] == "table":
+    Each is what "nft delete" calls it, as a tuple of words: ("table", "ip", "t"), ("chain", "ip", "t", "c").
+    """
+    made, table = {}, ()
+    for words in _statements(rules):
+        kind, name = (tuple(words[:2]), words[2:4]) if words[0] == "ct" else (tuple(words[:1]), words[1:3])
+        if words[0] == "table":
             table = tuple(words[1:3])
-        if table:
-            yield table, words
+            made["table", *table] = None
+        elif words[:2] == ["delete", "table"]:
+            made = {entry: None for entry in made if table_of(entry) != tuple(words[2:])}
+        elif words[0] == "delete":
+            made.pop(tuple(words[1:]), None)
+        elif kind in OBJECTS and name[1:] == ["{"]:
+            made[(*kind, *table, name[0])] = None
+    return list(made)
+
+
+def table_of(entry):
+    """The (family, name) of the table that an entry of objects() is in, or is."""
+    return entry[2:4] if entry[0] == "ct" else entry[1:3]
+
+
+def _statements(rules):
+    """The words of each statement of an nftables file (bytes); quoted text, which may hold anything, is left out."""
+    for line in rules.decode().splitlines():
+        for statement in re.sub(r'"[^"]*"', '""', line).split("#")[0].split(";"):
+            words = statement.split()
+            if words:
+                yield words
 
 
 def is_move(line):

@@ -157,11 +157,13 @@ def rules_of(files, namespace):
 
 
 def surplus(namespace, old, new):
-    """What deletes the tables that only the old rules (bytes) make, and the ct timeouts that tables of the new ones still hold."""
-    kept, used = softwire_changes.tables(new), softwire_changes.timeouts(new)
-    unused = [timeout for timeout in softwire_changes.timeouts(old) if timeout[:2] in kept and timeout not in used]
-    return [deletion for deletion in deletions(namespace, old) if deletion not in deletions(namespace, new)] + [
-        {"run": in_namespace(namespace, ["nft", "delete", "ct", "timeout", *timeout])} for timeout in unused]
+    """The steps that delete what the old rules (bytes) made and the new ones, loaded over them, no longer have."""
+    kept = softwire_changes.objects(new)
+    unused = [entry for entry in softwire_changes.objects(old + b"\n" + new) if entry not in kept]
+    # What is in a table that goes needs no step of its own; the rest goes in one transaction.
+    inside = ["delete " + " ".join(entry) for entry in unused if ("table", *softwire_changes.table_of(entry)) in kept]
+    return [{"run": in_namespace(namespace, ["nft", "delete", *entry])} for entry in unused if entry[0] == "table"] + (
+        [{"run": in_namespace(namespace, ["nft", "; ".join(inside)])}] if inside else [])
 
 
 def act(action, directory):

@@ -532,6 +532,19 @@ def test_no_client_takes_more_than_its_share(lab, case, ruleset, sink, tmp_path)
         lab.load(ruleset)
 
 
+def test_a_limit_that_changes_holds_for_the_clients_that_are_known(lab, case, ruleset, sink, tmp_path):
+    path = tmp_path / "napt.nft"
+    try:
+        for limit, ports in ((2, range(2000, 2010)), (4, range(3000, 3010))):
+            path.write_text(case.render(max_ports_per_client=limit), encoding="utf-8")
+            lab.load(path)
+            for sport in ports:
+                lab.send("client", udp_packet(HOST, sport, SERVER, NOBODY, struct.pack("!H", sport)))
+            assert len(ports_of(drain(lab.outside, 0.1))) == limit
+    finally:
+        lab.load(ruleset)
+
+
 @shared_only
 def test_foreign_ports_and_protocols_are_counted_and_dropped(lab, case):
     before = lab.counters()

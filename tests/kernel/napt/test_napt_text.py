@@ -9,6 +9,8 @@ import pytest
 from napt_cases import CASES
 from napt_lab import run
 
+from ansible_collections.softwire.map.plugins.module_utils.softwire.runner import surplus
+
 
 @pytest.fixture(scope="module")
 def namespace():
@@ -21,7 +23,7 @@ def namespace():
 def objects(namespace):
     """What is loaded, packet counts aside, in its order."""
     text = run("ip", "netns", "exec", namespace, "nft", "list", "table", "ip", "softwire_ce_napt")
-    return re.split(r"\n\n+", re.sub(r"packets \d+ bytes \d+", "", text.split("\n", 1)[1].rstrip("}\n")))
+    return re.split(r"\n\n+", re.sub(r"packets \d+ bytes \d+", "", text.split("\n", 1)[1].removesuffix("}\n").strip("\n")))
 
 
 def listing(namespace):
@@ -29,33 +31,63 @@ def listing(namespace):
     return sorted(objects(namespace))
 
 
+def older(text):
+    """The same as a collection before this one may have made it: names and objects that are no longer there."""
+    extra = """
+    counter gone { comment "x; chain never {" }
+    set gone { type ipv4_addr; flags dynamic; }
+    ct timeout gone {
+        protocol udp
+        policy = { replied : 9 }
+    }
+    chain gone {
+        type filter hook forward priority 0; policy accept;
+        ip daddr @gone counter name "gone" drop
+    }
+    chain gone_too {
+        ip protocol udp ct timeout set "gone"
+    }
+"""
+    head = "table ip softwire_ce_napt {\n"
+    return re.sub(r"\bindex_to_id\b", "another_name", text).replace(head, head + extra)
+
+
 def test_every_form_replaces_every_other_without_a_trace(namespace):
-    def load(name):
-        run("ip", "netns", "exec", namespace, "nft", "-f", "-", input=texts[name])
+    def nft(*arguments, **options):
+        run("ip", "netns", "exec", namespace, "nft", *arguments, **options)
+
+    def load(name, before):
+        nft("-f", "-", input=texts[name])
+        for entry in surplus("main", texts[before].encode(), texts[name].encode()):
+            nft(*entry["run"][1:])
         return listing(namespace)
 
     texts = {**{name: CASES[name].render() for name in CASES}, "limited": CASES["a6_k8"].render(max_ports_per_client=20)}
+    texts.update({"older": older(texts["a6_k8"]), "older_plain": older(texts["a0"])})
     fresh = {}
     for name in texts:
-        fresh[name] = load(name)
+        assert surplus("main", texts[name].encode(), texts[name].encode()) == []
+        fresh[name] = load(name, name)
         order = objects(namespace)
-        assert load(name) == fresh[name]
+        assert load(name, name) == fresh[name]
         assert objects(namespace) == order
-        run("ip", "netns", "exec", namespace, "nft", "delete", "table", "ip", "softwire_ce_napt")
-    assert fresh["a6_k8"] != fresh["limited"]
-    for first in ("a6_k8", "limited", "a0", "full", "ocn_a6_k6", "prefix", "a0_psid0_forwards", "a4_k8", "a0"):
-        assert load(first) == fresh[first]
+        nft("delete", "table", "ip", "softwire_ce_napt")
+    assert fresh["a6_k8"] != fresh["limited"] and fresh["a6_k8"] != fresh["older"]
+    before = "a6_k8"
+    for name in ("a6_k8", "limited", "a0", "full", "older", "ocn_a6_k6", "prefix", "older_plain", "a0_psid0_forwards", "a4_k8", "limited", "a0"):
+        assert load(name, before) == fresh[name], f"{name} over {before}"
+        before = name
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].index["rewrite"]])
-def test_reload_clears_every_chain_and_map_the_rewrite_needs(name):
-    text = CASES[name].render()
-    body = text[text.rindex("table ip softwire_ce_napt {"):]
-    chains = set(re.findall(r"^    chain (\w+) \{\n(?!        type )", body, re.MULTILINE))
-    maps = set(re.findall(r"^    map (\w+) ", body, re.MULTILINE))
-    # "forward" is there with a limit for each client only
-    assert chains | {"forward"} == set(re.findall(r"delete chain ip softwire_ce_napt (\w+)", text))
-    assert maps == set(re.findall(r"flush map ip softwire_ce_napt (\w+)", text))
+@pytest.mark.parametrize("name", CASES)
+def test_the_file_follows_a_packet_and_ends_with_the_entries_of_the_maps(name):
+    text = CASES[name].render(max_ports_per_client=20)
+    assert re.findall(r"^    chain (\w+) \{\n        type ", text, re.MULTILINE) == [
+        "ingress", "port_forwards", "port_forwards_output", "uninvited", "forward", "source_nat", "egress"]
+    first_hook = text.index(" hook ")
+    assert text.count("\n", 0, first_hook) < 120
+    assert not re.search(r"^(delete|    .* : \d+,$)", text[:text.index("\n}\n", first_hook)], re.MULTILINE)
+    assert re.findall(r"^add element ip softwire_ce_napt (\w+) \{$", text, re.MULTILINE) == re.findall(r"^    map (\w+) ", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -54,6 +54,8 @@ MAPE = examples.MAPE_CASES["shared"]
 OFFSET_4 = copy.deepcopy(MAPE["domain"])
 OFFSET_4["rules"][0]["psid_offset"] = 4
 WEB = {"port": 1232, "to_address": "192.168.0.10", "to_port": 80, "protocol": "tcp"}
+ONE_RANGE = copy.deepcopy(MAPE["domain"])
+ONE_RANGE["rules"][0]["psid_offset"] = 0
 GAME = {"port": 2257, "to_address": "192.168.0.11"}
 WITH_FMR = {"domain": {**examples.TUTORIAL, "rules": [{**examples.TUTORIAL["rules"][0], "fmr": True}]}}
 MAPT_RULES = [*examples.TUTORIAL["rules"], {"ipv6_prefix": "2001:db8:4000::/40", "ipv4_prefix": "198.51.100.0/24", "ea_length": 16}]
@@ -73,6 +75,8 @@ CUSTOMER_EDGES = {
     "a forward": ({}, {"port_forwards": [WEB]}),
     "another forward, a reserved port": ({"port_forwards": [WEB]}, {"port_forwards": [{**WEB, "to_port": 81}, GAME], "reserved_ports": [1233]}),
     "port sets": ({}, {"domain": OFFSET_4}),
+    "a set of one range": ({}, {"domain": ONE_RANGE}),
+    "a limit of clients": ({}, {"max_ports_per_client": 100}),
     "time-outs": ({}, {"conntrack_timeouts": {"dns": 20, "tcp_established": 8000}}),
     "another gateway": ({}, {"wan_gateway": "2001:db8:6::9"}),
 }

@@ -110,7 +110,7 @@ def test_the_lan_takes_the_tunnel(files, parameters, layout):
     tunnel = ["route", "add", "default", "dev", "ce-tun", "table", "7598"]
     if layout == "main":
         assert routing == [
-            tunnel, ["rule", "add", "pref", "30000", "iif", "ce-tun", "to", own, "blackhole"],
+            ["rule", "add", "pref", "30000", "iif", "ce-tun", "to", own, "blackhole"], tunnel,
             *(["rule", "add", "pref", *words] for name in parameters["lan"]["interfaces"] for words in (
                 ["31000", "iif", name, "lookup", "main", "suppress_prefixlength", "0"], ["31001", "iif", name, "lookup", "7598"])),
             ["rule", "add", "pref", "40000", "iif", "lo", "lookup", "7598"]]

@@ -38,6 +38,33 @@ def test_tables_of_an_nft_file():
     assert softwire_changes.tables(text) == [("ip", "one"), ("inet", "two")]
 
 
+def test_objects_of_an_nft_file():
+    text = b"""table ip one {
+    chain old { }; chain gone { }
+    set s { type ipv4_addr; flags dynamic; }
+    ct timeout idle_9 {
+        protocol udp
+    }
+}
+delete chain ip one gone
+delete table inet two
+table inet two {
+    counter c { comment "a; chain no {" } # map no { }
+    chain c {
+        type filter hook input priority 0; policy accept;
+        ip protocol udp ct timeout set "idle_9" counter name "c" drop
+    }
+}
+add element ip one m { 1 : 2, }
+"""
+    one = [("table", "ip", "one"), ("chain", "ip", "one", "old"), ("set", "ip", "one", "s"), ("ct", "timeout", "ip", "one", "idle_9")]
+    two = [("table", "inet", "two"), ("counter", "inet", "two", "c"), ("chain", "inet", "two", "c")]
+    assert softwire_changes.objects(text) == one + two
+    # loaded over itself, it makes the second table anew
+    assert sorted(softwire_changes.objects(text + text)) == sorted(one + two)
+    assert [softwire_changes.table_of(entry) for entry in one[::3] + two[2:]] == [("ip", "one"), ("ip", "one"), ("inet", "two")]
+
+
 def test_lines_have_comments_and_quotes():
     assert softwire_changes.split_lines(b'# all\n\nlink set dev "a b" up # here\n') == [["link", "set", "dev", "a b", "up"]]
     assert softwire_changes.split_lines(b"") == []

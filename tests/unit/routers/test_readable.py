@@ -1,0 +1,40 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The files of a generation as somebody on the router reads them."""
+
+from __future__ import annotations
+
+import re
+
+import examples
+import pytest
+
+LAYOUTS = {
+    "map-t, napt": (examples.CE_CASES, {}),
+    "map-t, translator": (examples.CE_CASES, {"napt_namespace": ""}),
+    "map-e, napt": (examples.MAPE_CASES, {}),
+    "map-e, main": (examples.MAPE_CASES, {"napt_namespace": "", "conntrack_max": 5000, "max_ports_per_client": 20}),
+    "map-e, networkd": (examples.MAPE_CASES, {"napt_namespace": "", "network_backend": "networkd", "dns_servers": ["2001:db8::53"]}),
+}
+GENERATIONS = {
+    **{f"{layout}, {case}": (examples.ce_generations, {**variables, **changes})
+       for layout, (cases, changes) in LAYOUTS.items() for case, variables in cases.items()},
+    **{f"relay, {case}": (examples.br_generations, variables) for case, variables in examples.BR_CASES.items()},
+}
+
+
+@pytest.mark.parametrize("case", GENERATIONS)
+def test_files_are_readable(case):
+    made, variables = GENERATIONS[case]
+    for name, files in made(**variables).items():
+        for path, text in files.items():
+            where = f"{name}, {path}"
+            if path.startswith("softwire/") or path.endswith((".json", ".o")):
+                continue
+            assert not re.search(r"\A\n|\n\n\n|\n\n\Z|[^\n]\Z", text), f"{where}: blank lines, or no newline at the end"
+            assert not re.search(r"[ \t]$", text, re.MULTILINE), f"{where}: blanks at the end of a line"
+            assert not re.search(r"\{\n\n|\n\n *\}", text), f"{where}: a blank line inside of a brace"
+            # The comment on top is about the file; each of the others has lines below it.
+            assert not re.search(r"^ *#[^\n]*\n( *\}|\n|\Z)", text.partition("\n\n")[2], re.MULTILINE), f"{where}: a heading without lines"
