@@ -57,8 +57,10 @@ class ActionModule(ActionBase):
             checks.absolute_path(args["metrics_directory"], "metrics_directory")
             made = alternatives.alternatives(args, warn)
             if args["state"] == "present":
-                call["_alternatives"] = [{"name": name, "files": encoded(files)} for name, files in made]
-                call["_units"] = {unit.name: unit.read_text() for unit in render.UNITS}
+                call["_from_controller"] = {
+                    "alternatives": [{"name": name, "files": encoded(files)} for name, files in made],
+                    "units": {unit.name: unit.read_text() for unit in render.UNITS},
+                }
         except MapError as exc:
             raise AnsibleActionFail(f"{exc} (nothing was changed)") from exc
         result = self._deploy(call, task_vars)
@@ -79,7 +81,7 @@ class ActionModule(ActionBase):
     def _confirmed(self, call, result, task_vars):
         """Proves by a fresh connection that the router can still be reached; else it returns to what it was."""
         arguments = {key: call[key] for key in ("instance", "keep_generations")}
-        arguments["_confirm"] = result["generation"]
+        arguments["_from_controller"] = {"confirm": result["generation"]}
         deadline = time.monotonic() + call["confirm_timeout"]
         while True:
             if getattr(type(self._connection), "reset", None) is not ConnectionBase.reset:  # the base class only warns
