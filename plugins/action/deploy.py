@@ -56,8 +56,10 @@ class ActionModule(ActionBase):
         call = {name: getattr(wanted, name) for name in deployment.DEFAULTS}
         call["generation"] = args["generation"]
         if wanted.state == "present":
-            call["_alternatives"] = [{"name": name, "files": encoded(files)} for name, files in wanted.alternatives]
-            call["_units"] = {unit.name: unit.read_text() for unit in render.UNITS}
+            call["_from_controller"] = {
+                "alternatives": [{"name": name, "files": encoded(files)} for name, files in wanted.alternatives],
+                "units": {unit.name: unit.read_text() for unit in render.UNITS},
+            }
         result = self._deploy(call, task_vars)
         if result.get("missing_packages") and not result.get("failed"):
             result = self._with_packages(call, result, task_vars)
@@ -76,7 +78,7 @@ class ActionModule(ActionBase):
     def _confirmed(self, call, result, task_vars):
         """Proves by a fresh connection that the router can still be reached; else it returns to what it was."""
         arguments = {key: call[key] for key in ("instance", "keep_generations")}
-        arguments["_confirm"] = result["generation"]
+        arguments["_from_controller"] = {"confirm": result["generation"]}
         deadline = time.monotonic() + call["confirm_timeout"]
         while True:
             if getattr(type(self._connection), "reset", None) is not ConnectionBase.reset:  # the base class only warns

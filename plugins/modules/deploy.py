@@ -79,6 +79,10 @@ options:
       - The directory on the router that node exporter reads, which has to be there; root owns it.
     type: path
     default: /var/lib/prometheus/node-exporter
+  _from_controller:
+    description:
+      - What the action plugin adds. Not for playbooks, and not part of the interface.
+    type: dict
 attributes:
   check_mode:
     support: full
@@ -168,6 +172,7 @@ class Deployment:
     def __init__(self, module):
         self.module = module
         self.name = module.params["instance"]
+        self.sent = module.params["_from_controller"] or {}
         self.instance = generations.Instance(self.name)
         self.transaction = rollback.Transaction(self.instance)
         self.unit = self.transaction.unit
@@ -192,9 +197,9 @@ class Deployment:
 
     def run(self):
         """Does what is asked for, once no earlier deployment waits for its confirmation; ends the module."""
-        if self.module.params["_confirm"]:
+        if "confirm" in self.sent:
             with rollback.locked(PATIENCE):
-                self.confirm(self.module.params["_confirm"])
+                self.confirm(self.sent["confirm"])
         state = getattr(self, self.module.params["state"])
         if self.module.check_mode:
             state()
@@ -224,7 +229,7 @@ class Deployment:
         alternative, packages = self.choose(machine)
         files = generations.decoded(alternative["files"])
         before = self.instance.files()
-        units = {name: text.encode() for name, text in self.module.params["_units"].items()}
+        units = {name: text.encode() for name, text in self.sent["units"].items()}
         units_before = {path.name: path.read_bytes() for path in unit_files()}
         directory = self.module.params["metrics_directory"] if self.module.params["metrics"] else None
         self.diff = generations.differences(before, files, self.instance.current)
@@ -255,7 +260,7 @@ class Deployment:
 
     def choose(self, machine):
         """The first alternative that this machine can run as it is, else the last one with what it lacks."""
-        offered = self.module.params["_alternatives"]
+        offered = self.sent["alternatives"]
         for alternative in offered:
             settings = json.loads(alternative["files"]["instance.json"]["text"])
             packages, faults = preflight.missing(machine, settings)
@@ -429,17 +434,11 @@ def main():
             "install_packages": {"type": "bool", "default": True},
             "metrics": {"type": "bool", "default": False},
             "metrics_directory": {"type": "path", "default": "/var/lib/prometheus/node-exporter"},
-            # What the action plugin adds: generations in order of preference, of which the first that the machine can run is taken
-            # ("files": the content of each by its path), the content of each unit by its name, and the generation to confirm.
-            "_alternatives": {
-                "type": "list", "elements": "dict",
-                "options": {"name": {"type": "str", "required": True}, "files": {"type": "dict", "required": True}},
-            },
-            "_units": {"type": "dict"},
-            "_confirm": {"type": "str"},
+            # {"alternatives": [{"name", "files": {path: content}}], "units": {name: text}}: generations in order of preference, of which
+            # the first that the machine can run is taken. Or {"confirm": name}, of the generation that waits for its confirmation.
+            "_from_controller": {"type": "dict"},
         },
-        required_if=[("state", "present", ["_alternatives", "_confirm"], True)],
-        required_together=[("_alternatives", "_units")],
+        required_if=[("state", "present", ["_from_controller"])],
         supports_check_mode=True,
     )
     deployment = Deployment(module)

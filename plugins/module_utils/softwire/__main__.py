@@ -9,7 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
-from . import metrics, rollback, runner
+from . import info, metrics, rollback, runner
 from .commands import StepError, report
 from .paths import FormatError, Paths, write
 
@@ -36,7 +36,7 @@ def main():
 
 def run(arguments):
     if arguments.command == "metrics":
-        return write(arguments.file, metrics.text(metrics.collect(GENERATION)))
+        return write(arguments.file, metrics.text(info.collect(GENERATION)))
     if arguments.command in ("boot", "watch"):
         instance = GENERATION.parents[1]
         return {"boot": rollback.boot, "watch": rollback.watch}[arguments.command](rollback.Transaction(Paths(instance.name, instance.parent)))

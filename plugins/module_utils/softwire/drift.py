@@ -57,7 +57,7 @@ def missing_in(generation, namespace):
 
 
 def changed(generation):
-    """What of a generation is not as its files say, or not as it was loaded; texts for a person."""
+    """Names what is not as the files of a generation say, or not as it was loaded; texts for a person."""
     loaded = generation.paths.loaded
     recorded, now = json.loads(loaded.read_text()) if loaded.exists() else {}, digests(generation)
     found = ["%s: not as it was loaded" % what for what in sorted(now) if recorded.get(what) != now[what]]

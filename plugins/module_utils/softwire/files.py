@@ -91,7 +91,7 @@ def is_reversible(line):
 
 
 def topology(files):
-    """What of a generation's files ({path: bytes}) only a restart changes, as {path: something to compare}."""
+    """Picks from the files of a generation ({path: bytes}) what only a restart changes, as {path: something to compare}."""
     fixed = {}
     for path, content in files.items():
         name = path.rsplit("/", 1)[-1]

@@ -62,7 +62,7 @@ def collect(directory, list_ports=False):
 
 
 def differences(generation):
-    """What the router lacks, or has otherwise, of a generation; texts for a person."""
+    """Names what the router lacks of a generation, else what it has otherwise; texts for a person."""
     return drift.missing(generation) or drift.changed(generation)
 
 

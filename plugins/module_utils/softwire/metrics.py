@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-from .info import collect
-
 
 def families(info):
-    """The metrics of what collect() has found: (name, type, help, [(labels, value)]) each."""
+    """The metrics of what info.collect() has found: (name, type, help, [(labels, value)]) each."""
     state, ports, tunnel = info["state"], info["ports"] or {}, info["tunnel"]
     yield "generation_info", "gauge", "What is deployed.", [({
         "role": info["role"], "carried_by": info["softwire"], "generation": info["generation"], "applied": state["applied"]}, 1)]

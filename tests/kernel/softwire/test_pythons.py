@@ -18,7 +18,10 @@ from test_runner import install_ce, router, unchanged  # noqa: F401  the fixture
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
 VERSIONS = [f"3.{minor}" for minor in range(8, 14)]
 WHO = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
-IMPORT_ALL = "import importlib, pkgutil, softwire; print([importlib.import_module('softwire.' + m.name).__name__ for m in pkgutil.iter_modules(softwire.__path__)])"
+IMPORT_ALL = """
+import importlib, pkgutil, softwire
+print([importlib.import_module('softwire.' + module.name).__name__ for module in pkgutil.iter_modules(softwire.__path__)])
+"""
 
 
 @pytest.fixture(params=VERSIONS)

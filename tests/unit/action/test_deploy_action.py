@@ -54,19 +54,19 @@ def test_one_module_call_brings_everything():
     assert result == DEPLOYED
     (name, arguments), = calls
     assert name == "softwire.map.deploy"
-    assert set(arguments) == {"instance", "state", "_alternatives", "_units", *DEFAULTS}
+    assert set(arguments) == {"instance", "state", "_from_controller", *DEFAULTS}
     assert (arguments["instance"], arguments["state"], arguments["install_packages"]) == ("ce", "present", True)
-    assert arguments["_units"] == {path.name: path.read_text() for path in render.UNITS}
-    assert set(arguments["_units"]) == set(deploy_module.UNIT_NAMES)
-    assert [entry["name"] for entry in arguments["_alternatives"]] == ["jool_mapt", "jool_siit"]
-    files = arguments["_alternatives"][1]["files"]
+    assert arguments["_from_controller"]["units"] == {path.name: path.read_text() for path in render.UNITS}
+    assert set(arguments["_from_controller"]["units"]) == set(deploy_module.UNIT_NAMES)
+    assert [entry["name"] for entry in arguments["_from_controller"]["alternatives"]] == ["jool_mapt", "jool_siit"]
+    files = arguments["_from_controller"]["alternatives"][1]["files"]
     assert {path: content["text"] for path, content in files.items()} == examples.ce_generations()["jool_siit"]
 
 
 def test_a_border_relay():
     arguments = {"instance": "br", "border_relay": examples.br()}
     _result, ((_name, arguments),) = run(arguments, DEPLOYED)
-    assert set(arguments["_alternatives"][0]["files"]["main/mapt.bpf.o"]) == {"base64"}
+    assert set(arguments["_from_controller"]["alternatives"][0]["files"]["main/mapt.bpf.o"]) == {"base64"}
 
 
 @pytest.mark.parametrize("arguments", [
@@ -102,7 +102,7 @@ def test_a_change_is_confirmed_over_a_new_connection():
     CONNECTION.reset_mock()
     result, calls = run({"customer_edge": examples.ce(keep_generations=3, instance="ce")}, CHANGED, {"changed": False})
     assert result == dict(CHANGED, unconfirmed=False)
-    assert calls[1] == ("softwire.map.deploy", {"instance": "ce", "keep_generations": 3, "_confirm": "0002-bb"})
+    assert calls[1] == ("softwire.map.deploy", {"instance": "ce", "keep_generations": 3, "_from_controller": {"confirm": "0002-bb"}})
     CONNECTION.reset.assert_called_once_with()
 
 

@@ -111,11 +111,12 @@ class Router:
         self.calls = []
         result = self.call(check, **parameters)
         if confirm and result.get("unconfirmed") and not result["failed"]:
-            confirmed = self.call(False, _confirm=result["generation"])
+            confirmed = self.call(False, confirm=result["generation"])
             assert (confirmed["failed"], confirmed["changed"]) == (False, False), confirmed
         return result
 
-    def call(self, check, **parameters):
+    def call(self, check, alternatives=None, units=None, confirm="", **parameters):
+        sent = {"confirm": confirm} if confirm else {"alternatives": alternatives, "units": units or UNITS}
         (self.root / "tmp").mkdir(exist_ok=True)
         result = {}
 
@@ -124,7 +125,7 @@ class Router:
             raise Ended
 
         module = SimpleNamespace(
-            params={"instance": "ce", "state": "present", "install_packages": True, "_units": UNITS, "_confirm": None, "generation": "",
+            params={"instance": "ce", "state": "present", "install_packages": True, "_from_controller": sent, "generation": "",
                     "confirm_timeout": 60, "keep_generations": 5, "metrics": False, "metrics_directory": str(self.exporter), **parameters},
             check_mode=check, tmpdir=str(self.root / "tmp"), run_command=self.command,
             atomic_move=lambda old, new: deploy.Path(old).rename(new),
@@ -168,13 +169,13 @@ def router(tmp_path, monkeypatch):
 @pytest.fixture
 def running(router):
     """A router with a first generation."""
-    first = router.run(_alternatives=offered())
+    first = router.run(alternatives=offered())
     assert not first["failed"], first
     return router
 
 
 def test_the_first_time(router):
-    result = router.run(_alternatives=offered())
+    result = router.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["alternative"]) == (False, True, "start", "jool_siit")
     assert router.instance.running() == result["generation"] and result["generation"].startswith("0001-")
     assert router.instance.files() == {path: text.encode() for path, text in examples.ce_generations()["jool_siit"].items()}
@@ -187,7 +188,7 @@ def test_the_first_time(router):
 
 def test_the_second_time_nothing_changes(running):
     before = running.tree()
-    result = running.run(_alternatives=offered())
+    result = running.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["diff"]) == (False, False, "nothing", [])
     assert running.actions() == [] and running.tree() == before
 
@@ -195,21 +196,21 @@ def test_the_second_time_nothing_changes(running):
 def test_a_generation_that_is_not_up_as_a_whole_is_brought_up_again(running):
     """As where a power cut or a kill met an attempt to put things right."""
     (running.run_directory / "ce" / "applied").write_text("/etc/softwire/ce/generations/0009-aa")
-    result = running.run(_alternatives=offered())
+    result = running.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"]) == (False, True, "reload")
-    assert not running.run(_alternatives=offered())["changed"]
+    assert not running.run(alternatives=offered())["changed"]
 
 
 def test_what_systemd_calls_done_but_is_not_up_is_rolled_back(running):
     running.half = True
-    result = running.run(_alternatives=offered(**MOVED))
+    result = running.run(alternatives=offered(**MOVED))
     assert result["failed"] and "generation 0002-" in result["msg"] and "is not up as a whole" in result["msg"]
     assert running.instance.running().startswith("0001-") and running.actions()[-1] == "reload-or-restart"
 
 
 def test_check_mode_changes_nothing(router):
     before = router.tree()
-    result = router.run(check=True, _alternatives=offered())
+    result = router.run(check=True, alternatives=offered())
     assert result["changed"] and not result["failed"] and result["diff"]
     assert router.tree() == before and router.actions() == []
     assert [argv[:3] for argv in router.calls if argv[0] == "nft"] == [["nft", "-c", "-f"]] * 2
@@ -217,7 +218,7 @@ def test_check_mode_changes_nothing(router):
 
 def test_check_mode_says_what_nft_refuses(router):
     router.nft_refuses = True
-    result = router.run(check=True, _alternatives=offered())
+    result = router.run(check=True, alternatives=offered())
     assert result["failed"] and result["msg"].startswith("instance ce: nft refuses main/guard.nft, nothing was changed: what went wrong")
 
 
@@ -225,7 +226,7 @@ def test_check_mode_says_what_nft_refuses(router):
     ({"reserved_ports": [53300]}, "reload"), ({"wan_gateway": "2001:db8:6::9"}, "reload"), (MOVED, "restart"), ({"napt_namespace": ""}, "restart")])
 def test_a_change_reloads_where_that_suffices(changes, how, running):
     first = running.instance.running()
-    result = running.run(_alternatives=offered(**changes))
+    result = running.run(alternatives=offered(**changes))
     assert not result["failed"], result
     assert (result["changed"], result["applied"]) == (True, how)
     assert running.actions() == ["reset-failed", how, "enable"]
@@ -235,20 +236,20 @@ def test_a_change_reloads_where_that_suffices(changes, how, running):
 
 def test_a_stopped_unit_is_started(running):
     running.active = False
-    result = running.run(_alternatives=offered())
+    result = running.run(alternatives=offered())
     assert (result["changed"], result["applied"], result["diff"]) == (True, "start", [])
     assert len(list(running.instance.generations.iterdir())) == 1
 
 
 def test_a_disabled_unit_is_enabled(running):
     (running.wants / "softwire@ce.service").unlink()
-    result = running.run(_alternatives=offered())
+    result = running.run(alternatives=offered())
     assert (result["changed"], result["applied"]) == (True, "nothing")
     assert running.actions() == ["enable"] and (running.wants / "softwire@ce.service").is_symlink()
 
 
 def test_a_new_unit_file_stops_nothing(running):
-    result = running.run(_alternatives=offered(), _units={**UNITS, "softwire@.service": "[Unit]\n# new\n"})
+    result = running.run(alternatives=offered(), units={**UNITS, "softwire@.service": "[Unit]\n# new\n"})
     assert (result["changed"], result["applied"]) == (True, "nothing")
     assert running.actions() == ["daemon-reload", "enable"]
     assert [entry["after"] for entry in result["diff"]] == ["[Unit]\n# new\n"]
@@ -257,7 +258,7 @@ def test_a_new_unit_file_stops_nothing(running):
 def test_what_nft_refuses_never_runs(running):
     before = running.tree()
     running.nft_refuses = True
-    result = running.run(_alternatives=offered(reserved_ports=[53300]))
+    result = running.run(alternatives=offered(reserved_ports=[53300]))
     assert result["failed"] and "nft refuses main/guard.nft, nothing was changed" in result["msg"]
     assert running.tree() == before and running.actions() == []
 
@@ -266,7 +267,7 @@ def test_a_generation_that_does_not_start_gives_way_to_the_last_one(running):
     first = running.instance.running()
     name = running.instance.next_name(generations.decoded(offered(**MOVED)[1]["files"]))
     running.refuses.add(name)
-    result = running.run(_alternatives=offered(**MOVED))
+    result = running.run(alternatives=offered(**MOVED))
     assert result["failed"] and result["diff"]
     assert result["msg"] == f"instance ce: the new generation does not restart; generation {first} runs again: softwire: nft says no"
     assert running.instance.running() == first and running.active
@@ -278,7 +279,7 @@ def test_a_reload_that_fails_is_rolled_back(running):
     first = running.instance.running()
     name = running.instance.next_name(generations.decoded(offered(reserved_ports=[53300])[1]["files"]))
     running.refuses.add(name)
-    result = running.run(_alternatives=offered(reserved_ports=[53300]))
+    result = running.run(alternatives=offered(reserved_ports=[53300]))
     assert f"the new generation does not reload; generation {first} runs again" in result["msg"]
     assert running.actions() == ["reset-failed", "reload", "reset-failed", "reload-or-restart"]
     assert running.instance.running() == first
@@ -288,37 +289,37 @@ def test_neither_starts(running):
     first = running.instance.running()
     name = running.instance.next_name(generations.decoded(offered(**MOVED)[1]["files"]))
     running.refuses |= {name, first}
-    result = running.run(_alternatives=offered(**MOVED))
+    result = running.run(alternatives=offered(**MOVED))
     assert f"generation {first} does not start again either: softwire: nft says no" in result["msg"]
 
 
 def test_the_first_generation_does_not_start(router):
     router.refuses.add(router.instance.next_name(generations.decoded(offered()[1]["files"])))
-    result = router.run(_alternatives=offered())
+    result = router.run(alternatives=offered())
     assert "does not start; nothing runs, as before: softwire: nft says no" in result["msg"]
     assert router.instance.running() is None
     router.refuses.clear()
-    assert router.run(_alternatives=offered())["generation"].startswith("0002-")
+    assert router.run(alternatives=offered())["generation"].startswith("0002-")
 
 
 def test_old_generations_go(running):
     for port in range(53300, 53300 + 8):
-        assert not running.run(_alternatives=offered(reserved_ports=[port]))["failed"]
+        assert not running.run(alternatives=offered(reserved_ports=[port]))["failed"]
     assert len(list(running.instance.generations.iterdir())) == 5
-    assert not running.run(_alternatives=offered(reserved_ports=[53320]), keep_generations=2)["failed"]
-    running.call(False, _confirm=running.instance.running(), keep_generations=2)
+    assert not running.run(alternatives=offered(reserved_ports=[53320]), keep_generations=2)["failed"]
+    running.call(False, confirm=running.instance.running(), keep_generations=2)
     assert (running.instance.generations / running.instance.running()).is_dir()
 
 
 def test_the_preferred_alternative_where_the_machine_has_it(router):
     router.missing = set()
-    assert router.run(_alternatives=offered())["alternative"] == "jool_mapt"
+    assert router.run(alternatives=offered())["alternative"] == "jool_mapt"
 
 
 def test_missing_packages_are_named_and_nothing_is_done(router):
     router.missing |= {"nft", "jool_siit"}
     before = router.tree()
-    result = router.run(_alternatives=offered())
+    result = router.run(alternatives=offered())
     assert (result["failed"], result["missing_packages"]) == (False, ["jool-dkms", "jool-tools", "nftables"])
     assert router.tree() == before and router.actions() == []
 
@@ -333,7 +334,7 @@ def test_missing_packages_are_named_and_nothing_is_done(router):
 def test_what_the_preflight_finds(change, said, router):
     change(router)
     before = router.tree()
-    result = router.run(_alternatives=offered(), install_packages=False)
+    result = router.run(alternatives=offered(), install_packages=False)
     assert result["failed"] and result["msg"].startswith("instance ce: nothing was changed: ")
     assert said in result["msg"] and any(said in fault for fault in result["faults"])
     assert router.tree() == before and router.actions() == []
@@ -341,15 +342,15 @@ def test_what_the_preflight_finds(change, said, router):
 
 def test_another_distribution_may_have_what_is_needed(router):
     router.machine.release = {"ID": "arch"}
-    assert not router.run(_alternatives=offered())["failed"]
+    assert not router.run(alternatives=offered())["failed"]
 
 
 def test_what_a_killed_run_left_is_ours(running):
     running.active = False
-    assert not running.run(_alternatives=offered())["failed"]
+    assert not running.run(alternatives=offered())["failed"]
     (running.run_directory / "ce" / "journal").unlink()
     running.active = False
-    assert "not ours" in running.run(_alternatives=offered())["msg"]
+    assert "not ours" in running.run(alternatives=offered())["msg"]
 
 
 class Killed(BaseException):
@@ -364,7 +365,7 @@ def killed_at(running, monkeypatch, moment, **changes):
 
     monkeypatch.setattr(running, "command", command)
     with pytest.raises(Killed):
-        running.run(_alternatives=offered(**changes))
+        running.run(alternatives=offered(**changes))
     monkeypatch.setattr(running, "command", lambda argv: Router.command(running, argv))
 
 
@@ -376,20 +377,20 @@ def test_a_run_killed_while_it_switches_is_rolled_back(moment, running, monkeypa
     assert running.watched and transaction.record()["previous"] == first
     assert transaction.roll_back() == f"generation {first} runs again"
     assert running.instance.running() == first and running.active
-    result = running.run(_alternatives=offered(**MOVED))
+    result = running.run(alternatives=offered(**MOVED))
     assert (result["failed"], result["changed"], result["applied"]) == (False, True, "restart")
-    assert running.run(_alternatives=offered(**MOVED))["changed"] is False
+    assert running.run(alternatives=offered(**MOVED))["changed"] is False
 
 
 def test_a_run_rolls_back_what_nobody_watches_over(running, monkeypatch):
     killed_at(running, monkeypatch, "restart", **MOVED)
     running.watched = False
-    result = running.run(_alternatives=offered())
+    result = running.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"]) == (False, False, "nothing")
 
 
 def test_a_run_waits_for_another_one(running, monkeypatch):
-    running.run(_alternatives=offered(**MOVED), confirm=False)
+    running.run(alternatives=offered(**MOVED), confirm=False)
     transaction = deploy.rollback.Transaction(running.instance)
     pauses = []
 
@@ -399,36 +400,36 @@ def test_a_run_waits_for_another_one(running, monkeypatch):
             transaction.confirm(running.instance.running())
 
     monkeypatch.setattr(deploy.time, "sleep", pause)
-    result = running.run(_alternatives=offered(**MOVED))
+    result = running.run(alternatives=offered(**MOVED))
     assert (result["failed"], result["changed"], len(pauses)) == (False, False, 3)
 
 
 def test_another_one_that_does_not_end(running, monkeypatch):
-    running.run(_alternatives=offered(**MOVED), confirm=False)
+    running.run(alternatives=offered(**MOVED), confirm=False)
     monkeypatch.setattr(deploy, "PATIENCE", 0.1)
     before = running.tree()
-    result = running.run(_alternatives=offered(reserved_ports=[53300]))
+    result = running.run(alternatives=offered(reserved_ports=[53300]))
     assert result["msg"] == "instance ce: nothing was changed: another deployment of this router does not come to its end"
     assert running.tree() == before
 
 
 def test_a_change_waits_for_its_confirmation(running):
     first = running.instance.running()
-    result = running.run(_alternatives=offered(**MOVED), confirm=False)
+    result = running.run(alternatives=offered(**MOVED), confirm=False)
     assert (result["unconfirmed"], result["previous"]) == (True, first) and running.watched
     record = json.loads((running.instance.directory / "unconfirmed").read_text())
     assert (record["generation"], record["previous"], record["active"]) == (result["generation"], first, True)
-    wrong = running.call(False, _confirm=first)
+    wrong = running.call(False, confirm=first)
     assert wrong["failed"] and "is not waiting for a confirmation" in wrong["msg"]
-    right = running.call(False, _confirm=result["generation"])
+    right = running.call(False, confirm=result["generation"])
     assert not right["failed"] and not (running.instance.directory / "unconfirmed").exists()
-    assert running.call(False, _confirm=result["generation"])["failed"]
+    assert running.call(False, confirm=result["generation"])["failed"]
 
 
 def test_a_state_that_is_not_as_it_should_be_is_rolled_back(running):
     first = running.instance.running()
     running.faults = ["link ce-veth (namespace main): missing"]
-    result = running.run(_alternatives=offered(**MOVED))
+    result = running.run(alternatives=offered(**MOVED))
     assert f"does not restart; generation {first} runs again: link ce-veth (namespace main): missing" in result["msg"]
     assert running.instance.running() == first and not (running.instance.directory / "unconfirmed").exists()
 
@@ -436,7 +437,7 @@ def test_a_state_that_is_not_as_it_should_be_is_rolled_back(running):
 @pytest.mark.parametrize("before, after, failed", [(True, False, True), (False, False, False), (True, True, False)])
 def test_the_border_relay_has_to_answer_as_before(before, after, failed, router, monkeypatch):
     mape = {**examples.MAPE_CASES["shared"]}
-    assert not router.run(_alternatives=offered(**mape))["failed"]
+    assert not router.run(alternatives=offered(**mape))["failed"]
     router.reachable = before
     pings = []
 
@@ -447,7 +448,7 @@ def test_the_border_relay_has_to_answer_as_before(before, after, failed, router,
         return Router.command(router, argv)
 
     monkeypatch.setattr(router, "command", command)
-    result = router.run(_alternatives=offered(**{**mape, **MOVED}))
+    result = router.run(alternatives=offered(**{**mape, **MOVED}))
     assert result["failed"] is failed
     assert ("the border relay 2001:db8:ffff::1 answered before, and does not now" in result.get("msg", "")) is failed
 
@@ -455,7 +456,7 @@ def test_the_border_relay_has_to_answer_as_before(before, after, failed, router,
 def test_rollback_returns_to_an_earlier_generation(running):
     names = [running.instance.running()]
     for port in (53300, 53301):
-        names.append(running.run(_alternatives=offered(reserved_ports=[port]))["generation"])
+        names.append(running.run(alternatives=offered(reserved_ports=[port]))["generation"])
     assert running.run(check=True, state="rollback")["generation"] == names[1] and running.instance.running() == names[2]
     result = running.run(state="rollback")
     assert (result["changed"], result["generation"], result["applied"]) == (True, names[1], "reload")
@@ -471,10 +472,10 @@ def test_rollback_returns_to_an_earlier_generation(running):
 
 def test_nobody_returns_to_what_was_rolled_back(running):
     first = running.instance.running()
-    refused = running.run(_alternatives=offered(reserved_ports=[53300]), confirm=False)["generation"]
+    refused = running.run(alternatives=offered(reserved_ports=[53300]), confirm=False)["generation"]
     deploy.rollback.Transaction(running.instance).roll_back()
     assert running.instance.running() == first
-    assert not running.run(_alternatives=offered(reserved_ports=[53301]))["failed"]
+    assert not running.run(alternatives=offered(reserved_ports=[53301]))["failed"]
     assert running.run(state="rollback", generation=refused)["msg"].startswith(f"instance ce: there is no generation {refused} to return to")
     assert running.run(state="rollback")["generation"] == first
 
@@ -491,25 +492,25 @@ def test_a_router_of_before_the_package_is_upgraded_and_rolled_back(router):
     for action in ("enable", "start"):
         router.command(["systemctl", action, "softwire@ce.service"])
 
-    result = router.run(_alternatives=offered())
+    result = router.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["previous"]) == (False, True, first), result
     assert result["applied"] in ("reload", "restart")
     assert {path.name: path.read_text() for path in router.units.glob("softwire*")} == UNITS
-    assert not router.run(_alternatives=offered())["changed"]
+    assert not router.run(alternatives=offered())["changed"]
 
     result = router.run(state="rollback", confirm=False)
     assert (result["failed"], result["generation"], result["unconfirmed"]) == (False, first, True), result
     watcher, = (call for call in router.calls if call[0] == "systemd-run")
     assert watcher[2:] == [str(router.instance.generations / first), "/usr/bin/python3", "-B", "softwire_rollback.py", "watch",
                            str(router.instance.directory)]
-    assert not router.call(False, _confirm=first)["failed"] and router.instance.running() == first
+    assert not router.call(False, confirm=first)["failed"] and router.instance.running() == first
 
 
 def test_a_record_of_a_later_version_is_refused(running):
     running.instance.unconfirmed.write_text('{"format": 2}')
     before = running.tree()
     with pytest.raises(paths.FormatError, match="unconfirmed: format 2, written by a later version of softwire.map"):
-        running.run(_alternatives=offered(reserved_ports=[53300]))
+        running.run(alternatives=offered(reserved_ports=[53300]))
     assert running.tree() == before
 
 
@@ -520,7 +521,7 @@ def test_a_full_disk(running, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(generations.os, "fsync", full)
-    result = running.run(_alternatives=offered(reserved_ports=[53300]))
+    result = running.run(alternatives=offered(reserved_ports=[53300]))
     assert "cannot write the new generation, the old one keeps running: [Errno 28]" in result["msg"]
     monkeypatch.undo()
     assert [path for path in running.tree() if ".staging" not in path] == before
@@ -528,7 +529,7 @@ def test_a_full_disk(running, monkeypatch):
 
 def test_without_systemd(router, monkeypatch):
     monkeypatch.setattr(paths, "SYSTEMD", router.root / "none")
-    assert router.run(_alternatives=offered())["msg"] == (
+    assert router.run(alternatives=offered())["msg"] == (
         "instance ce: systemd is not running on this machine; it is needed to bring the softwire up at boot")
 
 
@@ -569,7 +570,7 @@ def test_absent_that_cannot_be_stopped(running, monkeypatch):
 def measured(running):
     """A router that writes metrics."""
     running.exporter.mkdir()
-    result = running.run(_alternatives=offered(), metrics=True)
+    result = running.run(alternatives=offered(), metrics=True)
     assert (result["failed"], result["changed"], result["applied"]) == (False, True, "nothing"), result
     return running
 
@@ -577,26 +578,26 @@ def measured(running):
 def test_metrics_restart_nothing(measured):
     assert measured.actions() == ["enable", "start", "enable"]
     assert measured.textfile.exists() and measured.timer
-    again = measured.run(_alternatives=offered(), metrics=True)
+    again = measured.run(alternatives=offered(), metrics=True)
     assert (again["changed"], again["diff"], measured.actions()) == (False, [], [])
-    assert measured.run(_alternatives=offered(reserved_ports=[53300]), metrics=True)["applied"] == "reload" and measured.textfile.exists()
+    assert measured.run(alternatives=offered(reserved_ports=[53300]), metrics=True)["applied"] == "reload" and measured.textfile.exists()
     assert measured.run(state="rollback")["changed"] and measured.timer
 
 
 def test_metrics_in_check_mode(running):
     running.exporter.mkdir()
     before = running.tree()
-    result = running.run(check=True, _alternatives=offered(), metrics=True)
+    result = running.run(check=True, alternatives=offered(), metrics=True)
     assert result["changed"] and [(entry["before"], entry["after"]) for entry in result["diff"]] == [("", f"{running.exporter}\n")]
     assert running.tree() == before and running.actions() == []
 
 
 def test_metrics_that_are_no_longer_wanted_leave_nothing(measured):
     (measured.exporter / ".softwire-ce.prom.new").touch()  # of a run that was killed
-    result = measured.run(_alternatives=offered())
+    result = measured.run(alternatives=offered())
     assert result["changed"] and [entry["before"] for entry in result["diff"]] == [f"{measured.exporter}\n"]
     assert not measured.timer and not list(measured.exporter.iterdir()) and not (measured.etc / "ce" / "metrics").is_symlink()
-    assert measured.run(_alternatives=offered())["changed"] is False
+    assert measured.run(alternatives=offered())["changed"] is False
 
 
 def test_absent_takes_the_metrics_along(measured):
@@ -607,18 +608,18 @@ def test_absent_takes_the_metrics_along(measured):
 def test_metrics_move_to_another_directory(measured):
     other = measured.root / "other"
     other.mkdir()
-    assert measured.run(_alternatives=offered(), metrics=True, metrics_directory=str(other))["changed"]
+    assert measured.run(alternatives=offered(), metrics=True, metrics_directory=str(other))["changed"]
     assert not measured.textfile.exists() and (other / "softwire-ce.prom").exists() and measured.timer
 
 
 def test_a_timer_that_somebody_stopped_is_started(measured):
     measured.timer = False
-    assert measured.run(_alternatives=offered(), metrics=True)["changed"] and measured.timer
+    assert measured.run(alternatives=offered(), metrics=True)["changed"] and measured.timer
 
 
 def test_metrics_without_an_exporter(running):
     before = running.tree()
-    result = running.run(_alternatives=offered(), metrics=True)
+    result = running.run(alternatives=offered(), metrics=True)
     assert result["msg"].startswith(
         f"instance ce: nothing was changed: map_ce_metrics_directory: {running.exporter}: there is no such directory on this router")
     assert running.tree() == before and running.actions() == []
@@ -630,7 +631,7 @@ def test_metrics_that_cannot_be_written(changes, now, running):
     running.exporter.mkdir()
     running.unwritable = True
     first = running.instance.running()
-    result = running.run(_alternatives=offered(**changes), metrics=True)
+    result = running.run(alternatives=offered(**changes), metrics=True)
     assert result["msg"] == (f"instance ce: the new generation does not write metrics; {now.format(first=first)}: softwire-metrics@ce.service "
                              "does not start, journalctl -u softwire-metrics@ce.service says why")
     assert running.instance.running() == first and not running.timer and not (running.etc / "ce" / "metrics").is_symlink()

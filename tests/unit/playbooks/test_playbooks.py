@@ -96,7 +96,7 @@ def twins(tmp_path):
 @pytest.mark.parametrize("playbook", ["site.yml", "render.yml"])
 def test_two_customer_edges_that_are_one_end_it_at_once(playbook, tmp_path):
     code, said = ansible(playbook, "-i", twins(tmp_path), "--limit", "b:map_br", home=tmp_path)
-    assert code == 2 and "hostvars['b'].map_ce_end_user_prefix: 2001:db8:0:10::/60: gives the same CE as hostvars['a']" in said, said
+    assert code == 2 and "hostvars['b'].map_ce_end_user_prefix: '2001:db8:0:10::/60': gives the same CE as hostvars['a']" in said, said
     assert "PLAY [Border relays]" not in said and not (tmp_path / "generations").exists()
 
 

@@ -38,7 +38,7 @@ def test_a_given_object_is_taken_as_it_is(tmp_path):
 def test_a_given_file_that_is_no_bpf_object(content, tmp_path):
     target = tmp_path / "given.o"
     target.write_bytes(content)
-    with pytest.raises(MapError, match=f"^{VARIABLE}: .*given.o': is no BPF object file"):
+    with pytest.raises(MapError, match=f"^{VARIABLE}: .*: is no BPF object file"):
         build(str(target))
 
 
