@@ -43,13 +43,13 @@ def objects(rules):
         kind, name = (tuple(words[:2]), words[2:4]) if words[0] == "ct" else (tuple(words[:1]), words[1:3])
         if words[0] == "table":
             table = tuple(words[1:3])
-            made["table", *table] = None
+            made[("table",) + table] = None
         elif words[:2] == ["delete", "table"]:
             made = {entry: None for entry in made if table_of(entry) != tuple(words[2:])}
         elif words[0] == "delete":
             made.pop(tuple(words[1:]), None)
         elif kind in OBJECTS and name[1:] == ["{"]:
-            made[(*kind, *table, name[0])] = None
+            made[kind + table + (name[0],)] = None
     return list(made)
 
 

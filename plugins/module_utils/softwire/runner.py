@@ -28,8 +28,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from . import drift, files as softwire_changes, flows, steps
+from . import drift, flows, steps
 from .commands import StepError, in_namespace, report, run, wait_until
+from .files import changed_lines, inverse, objects, read, reload_suffices, table_of
 from .journal import Journal
 from .paths import Paths, write
 from .steps import deletions
@@ -83,9 +84,9 @@ class Generation:
         """
         applied = self.paths.applied
         # Where nothing is known to be applied, a directory that does not exist stands for it.
-        old = softwire_changes.read(Path(applied.read_text()) if applied.exists() else self.paths.run_dir / "unknown")
-        new = softwire_changes.read(self.directory)
-        if not softwire_changes.reload_suffices(old, new):
+        old = read(Path(applied.read_text()) if applied.exists() else self.paths.run_dir / "unknown")
+        new = read(self.directory)
+        if not reload_suffices(old, new):
             return False
         applied.unlink()  # whatever interrupts this leaves a mixture, which only a restart puts right
         dropped, added = self._changed_lines(old, new)
@@ -104,8 +105,8 @@ class Generation:
         for name, step in LINE_STEPS:
             for namespace in self.namespaces:
                 path = "%s/%s" % (namespace, name)
-                gone, lines = softwire_changes.changed_lines(old.get(path, b""), new.get(path, b""))
-                dropped += [{"run": command(namespace, name, softwire_changes.inverse(line))} for line in gone]
+                gone, lines = changed_lines(old.get(path, b""), new.get(path, b""))
+                dropped += [{"run": command(namespace, name, inverse(line))} for line in gone]
                 added.append((step, namespace, lines))
         return dropped, added
 
@@ -158,10 +159,10 @@ def rules_of(files, namespace):
 
 def surplus(namespace, old, new):
     """The steps that delete what the old rules (bytes) made and the new ones, loaded over them, no longer have."""
-    kept = softwire_changes.objects(new)
-    unused = [entry for entry in softwire_changes.objects(old + b"\n" + new) if entry not in kept]
+    kept = objects(new)
+    unused = [entry for entry in objects(old + b"\n" + new) if entry not in kept]
     # What is in a table that goes needs no step of its own; the rest goes in one transaction.
-    inside = ["delete " + " ".join(entry) for entry in unused if ("table", *softwire_changes.table_of(entry)) in kept]
+    inside = ["delete " + " ".join(entry) for entry in unused if ("table",) + table_of(entry) in kept]
     return [{"run": in_namespace(namespace, ["nft", "delete", *entry])} for entry in unused if entry[0] == "table"] + (
         [{"run": in_namespace(namespace, ["nft", "; ".join(inside)])}] if inside else [])
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from test_flows import WEB, index_of, remember, remembered
-from test_runner import install_ce, router, unchanged  # noqa: F401  the fixture
+from test_runner import install_ce, unchanged
 
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
 VERSIONS = [f"3.{minor}" for minor in range(8, 14)]
@@ -35,7 +35,7 @@ def python(request):
     pytest.skip(f"the runner is not tried on Python {request.param}: there is none on PATH, nor in {PYENV}")
 
 
-def test_an_instance_lives_on_this_python(python, router):  # noqa: F811
+def test_an_instance_lives_on_this_python(python, router):
     before = router.snapshot()
     generation = install_ce(router, "mape_main")
     modules = router.run("env", "-C", generation, python, "-BE", "-W", "error", "-c", IMPORT_ALL).stdout

@@ -371,7 +371,6 @@ def test_killing_a_relay_loses_no_connection(lab, edges, megabyte):
         assert len(ends) == 1, f"more than one connection: {ends}"
     assert max(one["pause"] for one in results["c1"]) > 2, "nothing was lost: the wrong relay was killed"
 
-
     route_through(lab, dead)
     with ThreadPoolExecutor() as pool:
         again = [pool.submit(python, lab, client, FETCH, SERVER) for client in CLIENTS]

@@ -143,7 +143,7 @@ REFUSALS = {
     "reserved outside the set": (
         shared(reserved_ports=[1232, 22]), "map_ce_reserved_ports[1]", "22", "the nearest free ports of the set are 1232"),
     "limit of a client": (shared(max_ports_per_client=-1), "map_ce_max_ports_per_client", "-1", "an integer between 0 and 65535"),
-    "time-outs no dict": (shared(conntrack_timeouts=60), "map_ce_conntrack_timeouts", "60", "must be the time-outs, a dict with some of the keys tcp_established"),
+    "time-outs no dict": (shared(conntrack_timeouts=60), "map_ce_conntrack_timeouts", "60", "must be the time-outs, a dict with some of the keys tcp_est"),
     "unknown time-out": (
         shared(conntrack_timeouts={"sctp": 60}), "map_ce_conntrack_timeouts.sctp", "60",
         "is not a key of the time-outs; there are tcp_established, tcp_transitory, tcp_time_wait, udp, dns, icmp"),

@@ -14,7 +14,6 @@ import pytest
 import yaml
 from examples import after, ip_lines
 
-from ansible_collections.softwire.map.plugins.module_utils.routers import customer_edge
 from ansible_collections.softwire.map.plugins.module_utils.mapping.isp import isp_domain
 
 BR = "2001:db8:ffff::1"

@@ -9,7 +9,9 @@ from __future__ import annotations
 import examples
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import files as softwire_changes
+from ansible_collections.softwire.map.plugins.module_utils.softwire.files import (
+    changed_lines, inverse, is_move, objects, reload_suffices, split_lines, table_of, tables,
+)
 
 RULE = "map update pinned /run/maps/rules key hex 20 c0 value hex 01 02"
 
@@ -25,17 +27,17 @@ RULE = "map update pinned /run/maps/rules key hex 20 c0 value hex 01 02"
     (RULE, "map delete pinned /run/maps/rules key hex 20 c0"),
 ])
 def test_inverse(line, expected):
-    assert softwire_changes.inverse(line.split()) == expected.split()
+    assert inverse(line.split()) == expected.split()
 
 
 def test_moves():
-    assert softwire_changes.is_move("link set dev lan netns napt".split())
-    assert not softwire_changes.is_move("link set dev netns up".split())
+    assert is_move("link set dev lan netns napt".split())
+    assert not is_move("link set dev netns up".split())
 
 
 def test_tables_of_an_nft_file():
     text = b"# table ip no {\ntable ip one\ndelete table ip one\ntable ip one {\n}\ntable inet two {\n"
-    assert softwire_changes.tables(text) == [("ip", "one"), ("inet", "two")]
+    assert tables(text) == [("ip", "one"), ("inet", "two")]
 
 
 def test_objects_of_an_nft_file():
@@ -59,25 +61,25 @@ add element ip one m { 1 : 2, }
 """
     one = [("table", "ip", "one"), ("chain", "ip", "one", "old"), ("set", "ip", "one", "s"), ("ct", "timeout", "ip", "one", "idle_9")]
     two = [("table", "inet", "two"), ("counter", "inet", "two", "c"), ("chain", "inet", "two", "c")]
-    assert softwire_changes.objects(text) == one + two
+    assert objects(text) == one + two
     # loaded over itself, it makes the second table anew
-    assert sorted(softwire_changes.objects(text + text)) == sorted(one + two)
-    assert [softwire_changes.table_of(entry) for entry in one[::3] + two[2:]] == [("ip", "one"), ("ip", "one"), ("inet", "two")]
+    assert sorted(objects(text + text)) == sorted(one + two)
+    assert [table_of(entry) for entry in one[::3] + two[2:]] == [("ip", "one"), ("ip", "one"), ("inet", "two")]
 
 
 def test_lines_have_comments_and_quotes():
-    assert softwire_changes.split_lines(b'# all\n\nlink set dev "a b" up # here\n') == [["link", "set", "dev", "a b", "up"]]
-    assert softwire_changes.split_lines(b"") == []
+    assert split_lines(b'# all\n\nlink set dev "a b" up # here\n') == [["link", "set", "dev", "a b", "up"]]
+    assert split_lines(b"") == []
 
 
 def test_changed_lines():
     before = f"# one\nroute add a\nroute add b\n{RULE}\n{RULE.replace('c0', 'c1')}\n".encode()
     after = f"route add c\nroute add a # kept\n{RULE.replace('01 02', '03 04')}\n".encode()
-    gone, new = softwire_changes.changed_lines(before, after)
+    gone, new = changed_lines(before, after)
     # the entry c0 gets another value, which takes the place of the old one
     assert [" ".join(line) for line in gone] == ["route add b", RULE.replace("c0", "c1")]
     assert [" ".join(line) for line in new] == ["route add c", RULE.replace("01 02", "03 04")]
-    assert softwire_changes.changed_lines(before, before) == ([], [])
+    assert changed_lines(before, before) == ([], [])
 
 
 FILES = {
@@ -107,10 +109,10 @@ FILES = {
 ])
 def test_what_a_reload_is_enough_for(path, change, suffices):
     after = {key: value for key, value in {**FILES, path: change}.items() if value is not None}
-    assert softwire_changes.reload_suffices(FILES, after) is suffices
-    assert softwire_changes.reload_suffices(after, FILES) is suffices
-    assert softwire_changes.reload_suffices(FILES, FILES)
-    assert not softwire_changes.reload_suffices({}, FILES)
+    assert reload_suffices(FILES, after) is suffices
+    assert reload_suffices(after, FILES) is suffices
+    assert reload_suffices(FILES, FILES)
+    assert not reload_suffices({}, FILES)
 
 
 def encoded(files):
@@ -137,7 +139,7 @@ def test_what_a_reload_is_enough_for_on_a_customer_edge(case, napt_namespace, ch
     after, = examples.ce_generations(**{**variables, **change}).values()
     if (napt_namespace, list(change)) == ("", ["veth_network"]):
         suffices = True  # there is none
-    assert softwire_changes.reload_suffices(encoded(before), encoded(after)) is suffices
+    assert reload_suffices(encoded(before), encoded(after)) is suffices
 
 
 @pytest.mark.parametrize("transport", ["map-t", "map-e"])
@@ -147,5 +149,5 @@ def test_rules_of_a_border_relay_come_and_go_by_reload(transport):
     two = {**way, "rules": [*examples.TUTORIAL["rules"], SECOND_RULE]}
     for name, files in examples.br_generations(domains=[one]).items():
         with_rule = examples.br_generations(domains=[two])[name]
-        assert softwire_changes.reload_suffices(encoded(files), encoded(with_rule)), name
-        assert softwire_changes.reload_suffices(encoded(with_rule), encoded(files)), name
+        assert reload_suffices(encoded(files), encoded(with_rule)), name
+        assert reload_suffices(encoded(with_rule), encoded(files)), name
