@@ -19,21 +19,21 @@ import tarfile
 from pathlib import Path
 
 import pytest
-import samples
+import doc_samples
 
 INSTALL = "ansible-galaxy collection install git+https://github.com/softwire-map/softwire.map.git"
-README = samples.REPOSITORY / "README.md"
+README = doc_samples.REPOSITORY / "README.md"
 
 
 def readme_blocks():
-    """The README's indented blocks and its YAML ones, as samples.blocks gives a guide's."""
+    """The README's indented blocks and its YAML ones, as doc_samples.blocks gives a guide's."""
     text = README.read_text()
     shell = re.findall(r"(?<=\n\n)((?: {4}.*\n)+)", text)
     inventories = re.findall(r"^`inventory\.yml`:\n\n```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [*(samples.Block("shell", "", block) for block in shell), *(samples.Block("yaml", "inventory.yml", block) for block in inventories)]
+    return [*(doc_samples.Block("shell", "", block) for block in shell), *(doc_samples.Block("yaml", "inventory.yml", block) for block in inventories)]
 
 
-PAGES = {"README": readme_blocks(), **{path.stem: samples.blocks(path.stem) for path in sorted(samples.PAGES.glob("*.rst"))}}
+PAGES = {"README": readme_blocks(), **{path.stem: doc_samples.blocks(path.stem) for path in sorted(doc_samples.PAGES.glob("*.rst"))}}
 INSTALLING = {page: block.text for page, blocks in PAGES.items() for block in blocks if "ansible-galaxy collection install" in block.text}
 
 
@@ -66,10 +66,10 @@ class Machine:
 
 def checkout(target):
     """Copies the files of this checkout that git knows or would know."""
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=samples.REPOSITORY,
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=doc_samples.REPOSITORY,
                             capture_output=True, text=True, check=True)
     for name in listed.stdout.split("\0")[:-1]:
-        source = samples.REPOSITORY / name
+        source = doc_samples.REPOSITORY / name
         if source.is_symlink() or source.exists():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / name, follow_symlinks=False)

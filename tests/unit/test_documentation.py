@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 
 import pytest
-import samples
+import doc_samples
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 REPOSITORY = Path(__file__).parents[2]
@@ -26,12 +26,12 @@ TYPES = {"bool", "dict", "float", "int", "list", "path", "raw", "str"}
 
 def examples(name, kind="filter"):
     """The EXAMPLES of a plugin with what they state."""
-    return samples.stated(importlib.import_module(f"ansible_collections.softwire.map.plugins.{kind}.{name}").EXAMPLES, name)
+    return doc_samples.stated(importlib.import_module(f"ansible_collections.softwire.map.plugins.{kind}.{name}").EXAMPLES, name)
 
 
 def ansible_doc(kind, names, home):
     """What ansible-doc makes of plugins, fragments merged: {name: {"doc": ..., "return": ...}}."""
-    code, said = samples.ansible("doc", "-t", kind, "--json", *(f"softwire.map.{name}" for name in names), home=home)
+    code, said = doc_samples.ansible("doc", "-t", kind, "--json", *(f"softwire.map.{name}" for name in names), home=home)
     assert code == 0, said
     return json.loads(said)
 
@@ -50,7 +50,7 @@ def module_documentation(tmp_path_factory):
 def results(tmp_path_factory):
     """What every example of every filter gives, from one play."""
     every = {f"{name}_{index}": sample for name in FILTERS for index, sample in enumerate(examples(name))}
-    return samples.outcomes(every, tmp_path_factory.mktemp("home"))
+    return doc_samples.outcomes(every, tmp_path_factory.mktemp("home"))
 
 
 def test_there_are_filters():

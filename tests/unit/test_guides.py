@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 import pytest
-import samples
+import doc_samples
 import yaml
 from ansible.errors import AnsibleParserError
 from ansible.parsing.dataloader import DataLoader
@@ -17,10 +17,10 @@ CALCULATED = ["guide_one_router", "guide_arithmetic"]
 
 @pytest.mark.parametrize("page", CALCULATED)
 def test_samples_give_the_stated_results(page, tmp_path):
-    texts = [text for text in samples.texts(page, "yaml") if re.search("# (Result|Error):", text)]
-    domains = [yaml.safe_load(text) for text in samples.texts(page, "yaml") if text.startswith("map_domain:")]
-    named = {f"sample_{index}": sample for index, sample in enumerate(sum((samples.stated(text, page) for text in texts), []))}
-    given = samples.outcomes(named, tmp_path, **(domains[0] if domains else {}))
+    texts = [text for text in doc_samples.texts(page, "yaml") if re.search("# (Result|Error):", text)]
+    domains = [yaml.safe_load(text) for text in doc_samples.texts(page, "yaml") if text.startswith("map_domain:")]
+    named = {f"sample_{index}": sample for index, sample in enumerate(sum((doc_samples.stated(text, page) for text in texts), []))}
+    given = doc_samples.outcomes(named, tmp_path, **(domains[0] if domains else {}))
     assert named
     for name, sample in named.items():
         if sample.fails:
@@ -47,35 +47,35 @@ def test_the_note_on_quotes_is_right(text):
     assert read == UNQUOTED[text]
     value = text.strip("[]{}").removeprefix("a: ").removeprefix("- ")
     for page in ("guide_one_router", "guide_fleet"):
-        (note,) = re.findall(r"^\.\. note::\n\n((?:   .*\n)+)", (samples.PAGES / f"{page}.rst").read_text(), re.MULTILINE)
+        (note,) = re.findall(r"^\.\. note::\n\n((?:   .*\n)+)", (doc_samples.PAGES / f"{page}.rst").read_text(), re.MULTILINE)
         assert f"``{value}``" in note
 
 
 def test_every_page_is_in_the_index():
-    index = yaml.safe_load((samples.PAGES.parent / "extra-docs.yml").read_text())
+    index = yaml.safe_load((doc_samples.PAGES.parent / "extra-docs.yml").read_text())
     listed = [page for section in index["sections"] for page in section["toctree"]]
-    assert sorted(listed) == sorted(path.stem for path in samples.PAGES.glob("*.rst"))
+    assert sorted(listed) == sorted(path.stem for path in doc_samples.PAGES.glob("*.rst"))
 
 
 def test_links_lead_somewhere():
     """Relative links of the Markdown files, and those to this repository's own files in the site's pages."""
-    tracked = [path for name in ("*.md", "docs/*.md", "roles/**/*.md") for path in samples.REPOSITORY.glob(name)]
+    tracked = [path for name in ("*.md", "docs/*.md", "roles/**/*.md") for path in doc_samples.REPOSITORY.glob(name)]
     for page in tracked:
         for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
             assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
-    for page in samples.PAGES.glob("*.rst"):
+    for page in doc_samples.PAGES.glob("*.rst"):
         for target in re.findall(r"<https://github.com/softwire-map/softwire.map/blob/main/([^>]+)>", page.read_text()):
-            assert (samples.REPOSITORY / target).exists(), f"{page.name}: {target}"
+            assert (doc_samples.REPOSITORY / target).exists(), f"{page.name}: {target}"
 
 
 def test_the_readme_does_what_it_says(tmp_path):
-    readme = (samples.REPOSITORY / "README.md").read_text()
+    readme = (doc_samples.REPOSITORY / "README.md").read_text()
     inventory, sample = re.findall(r"^```yaml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     (tmp_path / "inventory.yml").write_text(inventory)
-    code, said = samples.ansible("playbook", "-i", "inventory.yml", "softwire.map.render", home=tmp_path)
+    code, said = doc_samples.ansible("playbook", "-i", "inventory.yml", "softwire.map.render", home=tmp_path)
     assert code == 0 and (tmp_path / "generations/router.example.net/ce/ip6_tunnel/main/napt.nft").exists(), said
-    (domain,) = (yaml.safe_load(text) for text in samples.texts("guide_arithmetic", "yaml") if text.startswith("map_domain:"))
+    (domain,) = (yaml.safe_load(text) for text in doc_samples.texts("guide_arithmetic", "yaml") if text.startswith("map_domain:"))
     (task,) = yaml.safe_load(sample)
-    one = samples.outcomes({"one": samples.Sample(task, None, False)}, tmp_path, **domain)["one"]
+    one = doc_samples.outcomes({"one": doc_samples.Sample(task, None, False)}, tmp_path, **domain)["one"]
     assert (f"# ipv4_address {one['ipv4_address']}, psid {one['psid']}, {one['port_count']} ports in {len(one['port_ranges'])} ranges, "
             f"map_address {one['map_address']}\n") in sample

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import examples
+import role_variables
 import pytest
 from ansible_collections.softwire.map.plugins.module_utils.mapping import calculator, isp
 
@@ -69,7 +69,7 @@ def test_a_customer_edge_is_computed_and_rendered_on_a_router(tmp_path, napt_nam
     shutil.copytree(PACKAGES, tmp_path / "module_utils", ignore=shutil.ignore_patterns("__pycache__"))
     for library in ("jinja2", "markupsafe"):
         shutil.copytree(Path(importlib.util.find_spec(library).origin).parent, tmp_path / library)
-    variables = {key: value for key, value in examples.ce(napt_namespace=napt_namespace).items() if key not in ("domain", "end_user_prefix")}
+    variables = {key: value for key, value in role_variables.ce(napt_namespace=napt_namespace).items() if key not in ("domain", "end_user_prefix")}
     variables["lan_addresses"] = ["192.168.1.1/24"]
     done = subprocess.run(
         [sys.executable, "-ISBc", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{ON_A_ROUTER}"],
@@ -81,5 +81,5 @@ def test_a_customer_edge_is_computed_and_rendered_on_a_router(tmp_path, napt_nam
     assert said["ce"] == calculator.ce(isp.isp_domain("ocn", prefix), prefix) and said["ce"]["ipv4_address"] == "153.240.72.209"
     assert said["decoded"]["rules"] == isp.isp_domain("ocn", prefix)["rules"]
     assert said["refused"].startswith("end_user_prefix: '2001:db8::/56': is outside every rule")
-    assert dict(said["files"]) == examples.ce_generations(
+    assert dict(said["files"]) == role_variables.ce_generations(
         isp="ocn", domain=None, end_user_prefix=prefix, lan_addresses=["192.168.1.1/24"], napt_namespace=napt_namespace)

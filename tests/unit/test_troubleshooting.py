@@ -7,13 +7,13 @@ from __future__ import annotations
 import ast
 import re
 
-import examples
+import role_variables
 import pytest
-import samples
+import doc_samples
 from ansible_collections.softwire.map.plugins.module_utils.routers.bpf_rule import COUNTERS, REASONS
 
 
-PAGE = (samples.PAGES / "troubleshooting.rst").read_text()
+PAGE = (doc_samples.PAGES / "troubleshooting.rst").read_text()
 
 
 def section(title):
@@ -25,12 +25,12 @@ def section(title):
 
 def generations():
     """Files of customer edges and border relays of every kind."""
-    for cases, layouts in ((examples.CE_CASES, examples.LAYOUTS), (examples.MAPE_CASES, examples.MAPE_LAYOUTS)):
+    for cases, layouts in ((role_variables.CE_CASES, role_variables.LAYOUTS), (role_variables.MAPE_CASES, role_variables.MAPE_LAYOUTS)):
         for case in cases.values():
             for namespace in layouts.values():
-                yield from examples.ce_generations(napt_namespace=namespace, **case).values()
-    yield from examples.br_generations().values()
-    yield from examples.br_generations(domains=[examples.MAPE_CASES["shared"]["domain"]]).values()
+                yield from role_variables.ce_generations(napt_namespace=namespace, **case).values()
+    yield from role_variables.br_generations().values()
+    yield from role_variables.br_generations(domains=[role_variables.MAPE_CASES["shared"]["domain"]]).values()
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_every_counter_of_the_programs_is_explained():
 
 def test_the_programs_counters_are_where_the_page_says(tables):
     (pins,) = set(re.findall(r"pinned (/\S+)/counters", PAGE))
-    files = list(examples.br_generations(domains=[examples.MAPE_CASES["shared"]["domain"]]).values())
+    files = list(role_variables.br_generations(domains=[role_variables.MAPE_CASES["shared"]["domain"]]).values())
     assert files and all(f"pinmaps {pins}\n" in each["main/bpftool"] for each in files)
 
 
@@ -82,7 +82,7 @@ def test_symptoms_name_counters_that_there_are(tables):
 
 
 def test_messages_are_of_the_program():
-    said = [node.value for path in (samples.REPOSITORY / "plugins").rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+    said = [node.value for path in (doc_samples.REPOSITORY / "plugins").rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     messages = re.findall(r"^:Message: ``(.+)``$", PAGE, re.MULTILINE)
     assert len(messages) == PAGE.count(":Message:") > 5
@@ -91,8 +91,8 @@ def test_messages_are_of_the_program():
 
 
 def test_variables_are_of_the_roles():
-    declared = "".join(path.read_text() for path in samples.REPOSITORY.glob("roles/*/defaults/main.yml"))
-    declared += "".join(path.read_text() for path in samples.REPOSITORY.glob("roles/*/meta/argument_specs.yml"))
-    for page in samples.PAGES.glob("*.rst"):
+    declared = "".join(path.read_text() for path in doc_samples.REPOSITORY.glob("roles/*/defaults/main.yml"))
+    declared += "".join(path.read_text() for path in doc_samples.REPOSITORY.glob("roles/*/meta/argument_specs.yml"))
+    for page in doc_samples.PAGES.glob("*.rst"):
         for name in set(re.findall(r"\bmap_(?:ce|br)_\w+", page.read_text())):
             assert re.search(rf"^\s*{name}:", declared, re.MULTILINE), f"{page.name}: {name}"

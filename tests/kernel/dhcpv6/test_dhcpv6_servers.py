@@ -13,16 +13,16 @@ import json
 import re
 
 import pytest
-import samples
+import doc_samples
 import yaml
 from ansible_collections.softwire.map.plugins.filter.ce import ce
 from ansible_collections.softwire.map.plugins.filter.dhcpv6_options import dhcpv6_options
 from ansible_collections.softwire.map.plugins.filter.from_dhcpv6_options import from_dhcpv6_options
 from dhcpv6_lab import Lab
 
-DOMAIN = next(yaml.safe_load(text) for text in samples.texts("dhcpv6", "yaml") if text.startswith("map_domain:"))["map_domain"]
-(KEA,) = samples.texts("dhcpv6", "json")
-(DNSMASQ,) = samples.texts("dhcpv6", "text")
+DOMAIN = next(yaml.safe_load(text) for text in doc_samples.texts("dhcpv6", "yaml") if text.startswith("map_domain:"))["map_domain"]
+(KEA,) = doc_samples.texts("dhcpv6", "json")
+(DNSMASQ,) = doc_samples.texts("dhcpv6", "text")
 
 DOMAINS = {
     "map-e": DOMAIN,
@@ -83,4 +83,4 @@ def test_the_page_has_the_option_of_its_domain():
     option = dhcpv6_options(DOMAIN)[0]
     assert json.loads(KEA)["Dhcp6"]["subnet6"][0]["option-data"] == [{"code": 94, "csv-format": False, "data": option["data"]}]
     assert f"option6:94,{colons(option['data'])}\n" in DNSMASQ
-    assert f"option: {option['option'][:16]}..." in "".join(samples.texts("dhcpv6", "yaml"))
+    assert f"option: {option['option'][:16]}..." in "".join(doc_samples.texts("dhcpv6", "yaml"))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib
 import json
 
-import samples
+import doc_samples
 import yaml
 
 
 def documented(name):
     """The EXAMPLES of a module with what they state."""
-    return samples.stated(importlib.import_module(f"ansible_collections.softwire.map.plugins.modules.{name}").EXAMPLES, name)
+    return doc_samples.stated(importlib.import_module(f"ansible_collections.softwire.map.plugins.modules.{name}").EXAMPLES, name)
 
 
 def test_examples_of_modules_give_the_stated_results(tmp_path, fleet):
@@ -34,8 +34,8 @@ def test_examples_of_modules_give_the_stated_results(tmp_path, fleet):
     (fleet.add("ce1") / "softwire" / "another_instance").mkdir()
     for play in (["softwire.map.render"], ["softwire.map.site"], ["softwire.map.site", "-e", "map_ce_max_ports_per_client=500"],
                  [tmp_path / "examples.yml"]):
-        code, said = samples.ansible("playbook", "-i", tmp_path / "inventory.yml", *play, home=tmp_path,
-                                     ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
+        code, said = doc_samples.ansible("playbook", "-i", tmp_path / "inventory.yml", *play, home=tmp_path,
+                                         ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
         assert code == 0, said
     for sample, result in zip(stated, json.loads((tmp_path / "results.json").read_text()), strict=True):
         assert {key: result[key] for key in sample.expected} == sample.expected, sample.task["name"]

@@ -10,9 +10,9 @@ import json
 import sys
 from pathlib import Path
 
-import examples
+import role_variables
 import pytest
-import samples
+import doc_samples
 import yaml
 
 from ansible_collections.softwire.map.plugins.modules import map_info
@@ -62,8 +62,8 @@ def undocumented(found, documented):
 
 @pytest.mark.parametrize("device", ["ce", "br"])
 def test_it_changes_nothing_and_returns_what_is_documented(device, router):
-    changes = {**examples.MAPE_CASES["shared"], "napt_namespace": "", "wan_gateway": ""}
-    files, = examples.ce_generations(**changes).values() if device == "ce" else [examples.br_generations()["jool_siit"]]
+    changes = {**role_variables.MAPE_CASES["shared"], "napt_namespace": "", "wan_gateway": ""}
+    files, = role_variables.ce_generations(**changes).values() if device == "ce" else [role_variables.br_generations()["jool_siit"]]
     deploy(router, files, device)
     before = router.snapshot()
     code, found = call(router, f"instance={device} list_ports=true", "--check")
@@ -92,11 +92,11 @@ def test_where_there_is_nothing_to_read(router):
 
 
 def test_the_examples(router):
-    files, = examples.ce_generations(**{**examples.MAPE_CASES["shared"], "napt_namespace": "", "wan_gateway": ""}).values()
+    files, = role_variables.ce_generations(**{**role_variables.MAPE_CASES["shared"], "napt_namespace": "", "wan_gateway": ""}).values()
     deploy(router, files, "ce")
     play = router.directory / "play.yml"
     tasks = []
-    for sample in samples.stated(map_info.EXAMPLES, "map_info"):
+    for sample in doc_samples.stated(map_info.EXAMPLES, "map_info"):
         result = sample.task.setdefault("register", "result")
         tasks += [sample.task, {"ansible.builtin.assert": {"that": [f"{result}.{key} == {value!r}" for key, value in sample.expected.items()]}}]
     play.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))

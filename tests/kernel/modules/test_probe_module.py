@@ -12,9 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import examples
+import role_variables
 import pytest
-import samples
+import doc_samples
 import yaml
 
 from ansible_collections.softwire.map.plugins.modules import probe
@@ -130,14 +130,14 @@ class Network:
                    f" && mkdir -p /etc/softwire /run/netns && ip netns add net && ip -n net link set lo up")
         if layout == "napt":
             self.inside, self.device = ["ip", "netns", "exec", "napt"], "ce-main"
-            files = examples.ce_generations(**examples.CE_CASES[CASE])["jool_siit"]
+            files = role_variables.ce_generations(**role_variables.CE_CASES[CASE])["jool_siit"]
             sandbox.sh("ip netns add napt")
         else:
             self.inside, self.device = [], "ce-tun"
-            domain = {**examples.rule_domain(ea_length=16), "transport": "map-e", "br_address": "2001:db8:ffff::1"}
+            domain = {**role_variables.rule_domain(ea_length=16), "transport": "map-e", "br_address": "2001:db8:ffff::1"}
             del domain["dmr"]
-            variables = {**examples.CE_CASES[CASE], "domain": domain, "napt_namespace": ""}
-            files = examples.ce_generations(**variables)["ip6_tunnel"]
+            variables = {**role_variables.CE_CASES[CASE], "domain": domain, "napt_namespace": ""}
+            files = role_variables.ce_generations(**variables)["ip6_tunnel"]
         current = Path(sandbox.directory, "etc/softwire/ce/current")
         for path, text in files.items():
             (current / path).parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +199,7 @@ def test_a_customer_edge_that_works(sandbox, layout):
 def test_the_example_gives_the_stated_result(sandbox):
     network = Network(sandbox, "napt")
     network.serve()
-    (sample,) = samples.stated(probe.EXAMPLES, "probe")
+    (sample,) = doc_samples.stated(probe.EXAMPLES, "probe")
     sample.task["softwire.map.probe"].update(target=FAR_END, stun_server=FAR_END)
     holds = [f"tried.{key} == {value}" for key, value in sample.expected.items()]
     playbook = Path(sandbox.directory, "example.yml")

@@ -17,7 +17,7 @@ import os
 import socket
 import time
 
-import examples
+import role_variables
 import packets
 import pytest
 
@@ -61,12 +61,12 @@ class Edge:
         self.napt = "napt" if layout.endswith("napt_namespace") else "main"
         sandbox.sh(ROUTER)
         if layout in MAPE:
-            variables = {**examples.MAPE_CASES["shared"], "napt_namespace": MAPE[layout]}
+            variables = {**role_variables.MAPE_CASES["shared"], "napt_namespace": MAPE[layout]}
         else:
-            domain = {**examples.rule_domain(ea_length=16), "dmr": "64:ff9b::/96"}
+            domain = {**role_variables.rule_domain(ea_length=16), "dmr": "64:ff9b::/96"}
             variables = {"domain": domain, "end_user_prefix": "2001:db8:12:3400::/56", "napt_namespace": MAPT[layout], "translator": "jool_siit",
                          "lan_addresses": ["192.168.0.1/24", "2001:db8:12:3400::1/64"]}
-        (files,) = examples.ce_generations(**variables).values()
+        (files,) = role_variables.ce_generations(**variables).values()
         assert sandbox.softwire(sandbox.install(files), "up").stderr == ""
         sandbox.sh(AFTERWARDS)
         self.sockets = {name: self._socket(name) for name in ("host", "isp", "guest", "tunnel")}

@@ -14,7 +14,7 @@ import re
 import shlex
 
 import pytest
-import samples
+import doc_samples
 import yaml
 
 GUIDES = ["guide_one_router", "guide_fleet", "guide_arithmetic"]
@@ -27,7 +27,7 @@ STANDIN = ["-e", "ansible_connection=standin", "-e", "ansible_python_interpreter
 def test_the_commands_run_on_the_inventories(page, tmp_path, fleet):
     said = ""
     known = set()
-    for block in samples.blocks(page):
+    for block in doc_samples.blocks(page):
         if block.caption:
             path = tmp_path / block.caption
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,15 +53,15 @@ def run(command, home, fleet):
             arguments += ["--syntax-check"]
         elif playbook not in ("softwire.map.render", "softwire.map.report"):
             arguments += [*STANDIN, *([] if "--limit" in arguments else ["--limit", "map_ce"])]
-    code, said = samples.ansible(program.removeprefix("ansible-").replace("ansible", "adhoc"), *arguments, home=home,
-                                 ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
+    code, said = doc_samples.ansible(program.removeprefix("ansible-").replace("ansible", "adhoc"), *arguments, home=home,
+                                     ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
     assert code == 0 and "Traceback" not in said, f"{command}\n{said}"
     return said
 
 
 def known_extra_variables(command, playbook):
     """Every variable given with -e is one that the playbook or a role has."""
-    text = (samples.REPOSITORY / "playbooks" / f"{playbook.rpartition('.')[2]}.yml").read_text()
+    text = (doc_samples.REPOSITORY / "playbooks" / f"{playbook.rpartition('.')[2]}.yml").read_text()
     for name in re.findall(r"-e (\w+)=", command):
-        roles = samples.REPOSITORY.glob("roles/*/defaults/main.yml")
+        roles = doc_samples.REPOSITORY.glob("roles/*/defaults/main.yml")
         assert name in text or any(re.search(f"^{name}:", path.read_text(), re.MULTILINE) for path in roles), f"{command}: {name}"

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 
-import examples
-import samples
+import role_variables
+import doc_samples
 import yaml
 
 CE = {
-    "map_domain": examples.rule_domain(ea_length=16, psid_offset=0),
+    "map_domain": role_variables.rule_domain(ea_length=16, psid_offset=0),
     "map_ce_wan_interface": "isp", "map_ce_lan_interfaces": ["lan"], "map_ce_lan_addresses": ["192.168.0.1/24"],
     "ansible_connection": "standin", "ansible_python_interpreter": "/usr/bin/python3", "ansible_become": False,
 }
@@ -31,8 +31,8 @@ def roll_out(fleet, good, bad=(), relays=None, **extra):
     inventory = {"map_ce": {"hosts": hosts}, "map_br": {"hosts": relays or {}}, "all": {"vars": CE}}
     path = fleet.directory / "inventory.yml"
     path.write_text(yaml.safe_dump(inventory))
-    code, said = samples.ansible("playbook", "softwire.map.site", "-i", path, "-e", json.dumps(extra), home=fleet.directory,
-                                 ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
+    code, said = doc_samples.ansible("playbook", "softwire.map.site", "-i", path, "-e", json.dumps(extra), home=fleet.directory,
+                                     ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
     plays = re.split(r"^PLAY \[Customer edges\].*$", said.partition("PLAY RECAP")[0], flags=re.MULTILINE)[1:]
     batches = [sorted(set(re.findall(r"^(?:changed|fatal): \[(\w+)\]", play, re.MULTILINE))) for play in plays]
     return code, batches, said
@@ -68,6 +68,7 @@ def test_a_relay_that_fails_ends_it(fleet):
 
 def test_a_report_holds_what_the_routers_answer(fleet):
     roll_out(fleet, "a")
-    code, said = samples.ansible("playbook", "softwire.map.report", "-i", fleet.directory / "inventory.yml", "-e", "map_report_live=true", home=fleet.directory,
-                                 ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
+    code, said = doc_samples.ansible("playbook", "softwire.map.report", "-i", fleet.directory / "inventory.yml", "-e", "map_report_live=true",
+                                     home=fleet.directory,
+                                     ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
     assert code == 0 and "| 0 % (0 tcp, 0 udp, 0 icmp) |" in (fleet.directory / "report/report.md").read_text(), said

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import examples
+import role_variables
 import pytest
 
 
@@ -14,13 +14,13 @@ def rulesets():
     """Every ruleset, once: {text: where it comes from}."""
     found = {}
     cases = [(f"{case}, {layout}", {"napt_namespace": napt, **variables})
-             for all_cases, layouts in ((examples.CE_CASES, examples.LAYOUTS), (examples.MAPE_CASES, examples.MAPE_LAYOUTS))
+             for all_cases, layouts in ((role_variables.CE_CASES, role_variables.LAYOUTS), (role_variables.MAPE_CASES, role_variables.MAPE_LAYOUTS))
              for case, variables in all_cases.items() for layout, napt in layouts.items()]
     for case, variables in cases:
-        for name, files in examples.ce_generations(**variables).items():
+        for name, files in role_variables.ce_generations(**variables).items():
             found.update({text: f"{case}, {name}, {path}" for path, text in files.items() if path.endswith(".nft")})
-    for case, variables in examples.BR_CASES.items():
-        for name, files in examples.br_generations(**variables).items():
+    for case, variables in role_variables.BR_CASES.items():
+        for name, files in role_variables.br_generations(**variables).items():
             found.update({text: f"{case}, {name}, {path}" for path, text in files.items() if path.endswith(".nft")})
     return found
 
@@ -36,7 +36,7 @@ def test_nft_reads_every_ruleset(sandbox, tmp_path):
 
 @pytest.mark.parametrize("comment", ["it's # the $web; { } \u00fc", " ", "\U0001f3ae" * 40], ids=["ascii", "blank", "wide"])
 def test_nft_takes_every_comment(comment, sandbox, tmp_path):
-    variables = {**examples.CE_CASES["offset_6_with_forwards"],
+    variables = {**role_variables.CE_CASES["offset_6_with_forwards"],
                  "port_forwards": [{"port": 1232, "to_address": "192.168.0.10", "comment": comment}]}
-    (tmp_path / "napt.nft").write_text(examples.ce_generations(**variables)["jool_siit"]["napt/napt.nft"])
+    (tmp_path / "napt.nft").write_text(role_variables.ce_generations(**variables)["jool_siit"]["napt/napt.nft"])
     sandbox.run("nft", "-c", "-f", tmp_path / "napt.nft")

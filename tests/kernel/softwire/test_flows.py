@@ -14,12 +14,12 @@ import json
 import re
 import subprocess
 
-import examples
+import role_variables
 import pytest
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire import flows
 
-MAPE = {**examples.MAPE_CASES["shared"], "lan_addresses": ["192.168.0.1/24"], "wan_gateway": ""}
+MAPE = {**role_variables.MAPE_CASES["shared"], "lan_addresses": ["192.168.0.1/24"], "wan_gateway": ""}
 OFFSET_4 = copy.deepcopy(MAPE["domain"])
 OFFSET_4["rules"][0]["psid_offset"] = 4
 WEB = {"port": 1232, "to_address": "192.168.0.10", "to_port": 80}
@@ -124,7 +124,7 @@ def started(router):
 
 
 def install(router, **changes):
-    files, = examples.ce_generations(**{**MAPE, **changes}).values()
+    files, = role_variables.ce_generations(**{**MAPE, **changes}).values()
     return router.install(files)
 
 
@@ -188,7 +188,7 @@ def remembered(router, where):
 
 
 def index_of(port, **changes):
-    files, = examples.ce_generations(**{**MAPE, **changes}).values()
+    files, = role_variables.ce_generations(**{**MAPE, **changes}).values()
     ports, _services = flows.ports_and_services(files["main/flows" if changes.get("napt_namespace") == "" else "napt/flows"].encode())
     return {port: index for index, port in ports.items()}[port]
 
@@ -245,7 +245,7 @@ def test_another_port_set_forgets_all_of_this_address_and_no_other(router):
 @pytest.mark.parametrize("napt_namespace", ["", "napt"])
 def test_a_full_address_keeps_its_flows_when_forwards_come_and_go(napt_namespace, router):
     where = ["ip", "netns", "exec", "napt"] if napt_namespace else []
-    full = {**examples.MAPE_CASES["full_address"], "napt_namespace": napt_namespace}
+    full = {**role_variables.MAPE_CASES["full_address"], "napt_namespace": napt_namespace}
     router.softwire(install(router, **full), "up")
     remember(router, where, index=1232)
     assert router.softwire(install(router, **full, port_forwards=[WEB]), "reload").stderr == ""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 
-import examples
+import role_variables
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from test_flows import MAPE, TUNNEL, WEB
@@ -102,7 +102,7 @@ def metrics(router, generation):
 
 
 def install(router, **changes):
-    files, = examples.ce_generations(**{**MAPE, **changes}).values()
+    files, = role_variables.ce_generations(**{**MAPE, **changes}).values()
     return router.install(files)
 
 
@@ -224,7 +224,7 @@ def test_a_dropped_packet_raises_the_counter_that_names_its_reason(name, router)
 def test_every_counter_of_the_rules_is_there(router):
     generation = up(router, napt_namespace="napt")
     found = {(rule["namespace"], rule["name"]) for rule in info(router, generation)["rules"]}
-    files, = examples.ce_generations(**MAPE).values()
+    files, = role_variables.ce_generations(**MAPE).values()
     assert found == {(path.split("/")[0], name) for path, text in files.items() if path.endswith(".nft")
                      for name in re.findall(r"^    counter (\w+) \{", text, re.MULTILINE)}
     assert len(found) > 15
@@ -248,7 +248,7 @@ def test_the_tunnel_counts_both_ways(router):
 @pytest.mark.parametrize("napt_namespace, translates_in", [("", "xlat"), ("napt", "main")])
 def test_the_translator_counts_where_it_is(napt_namespace, translates_in, router):
     (router.directory / "fakes" / "jool_siit").write_text(JOOL.replace("DIRECTORY", str(router.directory)))
-    generation = router.install(examples.ce_generations(napt_namespace=napt_namespace, wan_gateway="")["jool_siit"])
+    generation = router.install(role_variables.ce_generations(napt_namespace=napt_namespace, wan_gateway="")["jool_siit"])
     assert router.softwire(generation, "up").stderr == ""
     found = info(router, generation)
     assert found["translator"] == {"JSTAT_RECEIVED6": 4711, "JSTAT_RECEIVED4": 0, "JSTAT_SUCCESS": 2**64 - 1}
@@ -261,7 +261,7 @@ def test_the_translator_counts_where_it_is(napt_namespace, translates_in, router
 
 
 def test_what_is_missing_is_said_and_no_reason_to_fail(router):
-    generation = router.install(examples.ce_generations(napt_namespace="", wan_gateway="")["jool_siit"])
+    generation = router.install(role_variables.ce_generations(napt_namespace="", wan_gateway="")["jool_siit"])
     assert router.softwire(generation, "up").stderr == ""
     (router.directory / "fakes" / "jool_siit").write_text("#!/bin/sh\necho \"Error: no such instance\" >&2\nexit 1\n")
     found = info(router, generation, PATH=f"{router.directory}/fakes:/usr/bin:/bin")
@@ -318,7 +318,7 @@ def test_what_somebody_changed_since_is_named(change, undo, fault, router):
 @pytest.mark.parametrize("case", ["shared", "ipv4_prefix"])
 @pytest.mark.parametrize("napt_namespace", ["", "napt"])
 def test_what_was_brought_up_or_reloaded_is_as_its_generation_says(case, napt_namespace, router):
-    layout = {**examples.MAPE_CASES[case], "napt_namespace": napt_namespace}
+    layout = {**role_variables.MAPE_CASES[case], "napt_namespace": napt_namespace}
     generation = up(router, **layout)
     assert info(router, generation)["state"]["faults"] == []
     generation = install(router, **layout, max_ports_per_client=5)
@@ -327,12 +327,12 @@ def test_what_was_brought_up_or_reloaded_is_as_its_generation_says(case, napt_na
 
 
 def test_a_border_relay_names_what_its_programs_dropped(router):
-    generation = router.install(examples.br_generations()["jool_siit"])
+    generation = router.install(role_variables.br_generations()["jool_siit"])
     assert router.softwire(generation, "up").stderr == ""
     found = info(router, generation)
     assert set(found["programs"]) == set(bpf_rule.COUNTERS.values()) and (found["ports"], found["tunnel"], found["role"]) == (None, None, "br")
     assert not any(found["programs"].values()) and found["notices"] == [] and found["state"]["faults"] == []
-    ce = json.loads(examples.ce_generations()["jool_siit"]["parameters.json"])["ce"]
+    ce = json.loads(role_variables.ce_generations()["jool_siit"]["parameters.json"])["ce"]
     send = "import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('%s', %d)); s.sendto(b'x', ('64:ff9b::c633:6401', 53))"
     router.sh(f"""
         ip -n wan addr add {ce['map_address']}/128 dev wan0 nodad; ip -n wan addr add 2001:db8:6::9/128 dev wan0 nodad

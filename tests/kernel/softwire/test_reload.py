@@ -15,7 +15,7 @@ import json
 import re
 import time
 
-import examples
+import role_variables
 import pytest
 
 ROUTER = """
@@ -50,15 +50,15 @@ CHANGING = re.compile(
     r"|\b(index|handle|id|tag|jited|expires|packets|bytes|\w+_timer|preferred_lft|valid_lft) +\S+")
 # What the kernel makes of a carrier, a moment later, and of a hardware address, which each veth and bridge has by chance.
 BY_CHANCE = re.compile(r"fe80::(\w+:)?\w*ff:fe|ff02::1:ff|fe80::/64 dev|anycast fe80::|multicast ff00::|^$")
-MAPE = examples.MAPE_CASES["shared"]
+MAPE = role_variables.MAPE_CASES["shared"]
 OFFSET_4 = copy.deepcopy(MAPE["domain"])
 OFFSET_4["rules"][0]["psid_offset"] = 4
 WEB = {"port": 1232, "to_address": "192.168.0.10", "to_port": 80, "protocol": "tcp"}
 ONE_RANGE = copy.deepcopy(MAPE["domain"])
 ONE_RANGE["rules"][0]["psid_offset"] = 0
 GAME = {"port": 2257, "to_address": "192.168.0.11"}
-WITH_FMR = {"domain": {**examples.TUTORIAL, "rules": [{**examples.TUTORIAL["rules"][0], "fmr": True}]}}
-MAPT_RULES = [*examples.TUTORIAL["rules"], {"ipv6_prefix": "2001:db8:4000::/40", "ipv4_prefix": "198.51.100.0/24", "ea_length": 16}]
+WITH_FMR = {"domain": {**role_variables.TUTORIAL, "rules": [{**role_variables.TUTORIAL["rules"][0], "fmr": True}]}}
+MAPT_RULES = [*role_variables.TUTORIAL["rules"], {"ipv6_prefix": "2001:db8:4000::/40", "ipv4_prefix": "198.51.100.0/24", "ea_length": 16}]
 MORE_EA_BITS = {**MAPT_RULES[1], "ea_length": 14}
 
 
@@ -96,7 +96,7 @@ def router(sandbox):
 
 
 def ce_files(**changes):
-    files, = examples.ce_generations(**changes).values()
+    files, = role_variables.ce_generations(**changes).values()
     return files
 
 
@@ -175,14 +175,14 @@ def test_a_customer_edge_reloaded_is_one_restarted(change, napt_namespace, route
 
 @pytest.mark.parametrize("napt_namespace", ["napt", ""])
 def test_a_translating_customer_edge_reloaded_is_one_restarted(napt_namespace, router):
-    first, second = (examples.ce_generations(napt_namespace=napt_namespace, **changes)["jool_mapt"] for changes in ({}, WITH_FMR))
+    first, second = (role_variables.ce_generations(napt_namespace=napt_namespace, **changes)["jool_mapt"] for changes in ({}, WITH_FMR))
     assert first != second
     comes_and_goes(router, first, second)
 
 
 @pytest.mark.parametrize("change", BORDER_RELAYS)
 def test_a_border_relay_reloaded_is_one_restarted(change, router):
-    first, second = (examples.br_generations(**changes) for changes in BORDER_RELAYS[change])
+    first, second = (role_variables.br_generations(**changes) for changes in BORDER_RELAYS[change])
     for name in first:
         comes_and_goes(router, first[name], second[name])
 
@@ -225,7 +225,7 @@ def test_a_reload_that_was_interrupted_is_finished_by_the_next_as_a_restart(kind
     if kind == "edge":
         first, second = (ce_files(**{**MAPE, **changes}) for changes in ({}, {"port_forwards": [WEB], "wan_gateway": "2001:db8:6::9"}))
     else:
-        first, second = (examples.br_generations(**mapt_br(*rules))["jool_siit"] for rules in (MAPT_RULES[:1], MAPT_RULES))
+        first, second = (role_variables.br_generations(**mapt_br(*rules))["jool_siit"] for rules in (MAPT_RULES[:1], MAPT_RULES))
     router.softwire(router.install(first), "up")
     generation = router.install(second)
     router.softwire(generation, "reload", fault="none")
@@ -265,7 +265,7 @@ def test_what_is_gone_already_stops_no_reload(router):
 
 def test_nothing_passes_unguarded(router):
     """A rule's routes and map entries go before the guard forgets its prefix, and come once it knows the prefix."""
-    first, second = (files for changes in BORDER_RELAYS["a rule of MAP-E"] for files in examples.br_generations(**changes).values())
+    first, second = (files for changes in BORDER_RELAYS["a rule of MAP-E"] for files in role_variables.br_generations(**changes).values())
     router.softwire(router.install(second), "up")
     for files, expected in ((first, ["ip -force", "bpftool map delete", "nft"]), (second, ["nft", "bpftool map update", "ip -batch"])):
         router.softwire(router.install(files), "reload", fault="none")

@@ -11,15 +11,15 @@ import json
 import re
 import time
 
-import examples
+import role_variables
 import pytest
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire import commands, runner
 
 # Each transport in each layout.
 EDGES = {
-    **{f"mapt_{layout}": {"napt_namespace": napt, "translator": "jool_siit"} for layout, napt in examples.LAYOUTS.items()},
-    **{f"mape_{layout}": {"napt_namespace": napt, **examples.MAPE_CASES["shared"]} for layout, napt in examples.MAPE_LAYOUTS.items()},
+    **{f"mapt_{layout}": {"napt_namespace": napt, "translator": "jool_siit"} for layout, napt in role_variables.LAYOUTS.items()},
+    **{f"mape_{layout}": {"napt_namespace": napt, **role_variables.MAPE_CASES["shared"]} for layout, napt in role_variables.MAPE_LAYOUTS.items()},
 }
 MAPT_EDGES = [edge for edge in EDGES if edge.startswith("mapt")]
 MAPE_EDGES = [edge for edge in EDGES if edge.startswith("mape")]
@@ -38,7 +38,7 @@ def edge(request):
 
 
 def files_of(edge, **changes):
-    files, = examples.ce_generations(**{**EDGES[edge], **changes}).values()
+    files, = role_variables.ce_generations(**{**EDGES[edge], **changes}).values()
     return files
 
 
@@ -138,7 +138,7 @@ def test_interfaces_may_be_called_like_words_of_ip(router):
 def test_every_kind_of_customer_edge_comes_up(router, edge):
     before = [line for line in router.snapshot() if "lan" not in line]
     for kind in KINDS[edge]:
-        case = examples.CE_CASES[kind] if edge in MAPT_EDGES else examples.MAPE_CASES[kind]
+        case = role_variables.CE_CASES[kind] if edge in MAPT_EDGES else role_variables.MAPE_CASES[kind]
         generation = install_ce(router, edge, **case)
         assert router.softwire(generation, "up").stderr == "", kind
         assert router.softwire(generation, "down").stderr == "", kind
@@ -263,7 +263,7 @@ def test_reload_keeps_links_and_flows(router, edge):
 
 
 def test_a_reload_that_fails_says_so(router):
-    files = examples.ce_generations()["jool_siit"]
+    files = role_variables.ce_generations()["jool_siit"]
     router.softwire(router.install(files), "up")
     before = router.snapshot()
     generation = router.install(dict(files, **{"napt/napt.nft": "table ip broken {"}))
@@ -298,7 +298,7 @@ def test_what_a_machine_may_refuse_is_no_fault(router):
 
 def test_kernel_modules_are_loaded_by_a_step_of_their_own(router):
     before = router.snapshot()
-    generation = router.install(examples.ce_generations()["jool_mapt"])
+    generation = router.install(role_variables.ce_generations()["jool_mapt"])
     router.softwire(generation, "modules")
     assert router.calls() == [(router.main, ["modprobe", "jool_mapt"])]
     unchanged(router, before)
@@ -311,13 +311,13 @@ def test_kernel_modules_are_loaded_by_a_step_of_their_own(router):
 ])
 def test_a_border_relay_comes_up_and_goes_without_a_trace(case, translator, router):
     before = router.snapshot()
-    generation = router.install(examples.br_generations(**examples.BR_CASES[case])[translator])
+    generation = router.install(role_variables.br_generations(**role_variables.BR_CASES[case])[translator])
     assert router.softwire(generation, "up").stderr == ""
     assert "pref 7599" in router.run("tc", "filter", "show", "dev", "isp", "ingress").stdout
     pinned = "/run/softwire/br/bpf"
     assert router.sh(f"ls {pinned}/programs").split() == ["mapt_in", "mapt_out"]
     rules = json.loads(router.run("bpftool", "-j", "map", "dump", "pinned", f"{pinned}/maps/rules").stdout)
-    assert len(rules) == sum(len(domain["rules"]) for domain in examples.br(**examples.BR_CASES[case])["domains"])
+    assert len(rules) == sum(len(domain["rules"]) for domain in role_variables.br(**role_variables.BR_CASES[case])["domains"])
     if translator == "jool_siit":
         assert "pref 7599" in router.run("tc", "filter", "show", "dev", "br-in", "ingress").stdout
         assert "fe80::99" in router.run("ip", "-6", "neigh", "show", "dev", "br-out", "nud", "permanent").stdout
@@ -329,7 +329,7 @@ def test_a_border_relay_comes_up_and_goes_without_a_trace(case, translator, rout
 def test_the_clsact_of_somebody_else_stays(router):
     router.sh("tc qdisc add dev isp clsact")
     before = router.snapshot()
-    generation = router.install(examples.br_generations()["jool_siit"])
+    generation = router.install(role_variables.br_generations()["jool_siit"])
     assert router.softwire(generation, "up").stderr == ""
     assert "pref 7599" in router.run("tc", "filter", "show", "dev", "isp", "ingress").stdout
     assert router.softwire(generation, "down").stderr == ""
@@ -339,7 +339,7 @@ def test_the_clsact_of_somebody_else_stays(router):
 @pytest.mark.parametrize("fault, code", [("fail", 1), ("kill", -9)])
 def test_a_border_relay_that_is_interrupted_leaves_nothing(fault, code, router):
     before = router.snapshot()
-    generation = router.install(examples.br_generations()["jool_siit"])
+    generation = router.install(role_variables.br_generations()["jool_siit"])
     for at in places(router, generation, 3):
         router.softwire(generation, "down")
         assert router.softwire(generation, "up", check=False, fault=fault, at=at).returncode == code
@@ -348,12 +348,12 @@ def test_a_border_relay_that_is_interrupted_leaves_nothing(fault, code, router):
         unchanged(router, before)
 
 
-NETWORKD = {**examples.MAPE_CASES["shared"], "napt_namespace": "", "network_backend": "networkd"}
+NETWORKD = {**role_variables.MAPE_CASES["shared"], "napt_namespace": "", "network_backend": "networkd"}
 
 
 def test_networkd_gets_our_files_and_loses_them(router):
     before = router.snapshot()
-    files, = examples.ce_generations(**NETWORKD).values()
+    files, = role_variables.ce_generations(**NETWORKD).values()
     generation = router.install(files)
     assert router.softwire(generation, "up").stderr == ""
     placed = router.sh("cd /run/systemd/network; stat -c '%a %n' . * */*").split("\n")
@@ -369,7 +369,7 @@ def test_networkd_gets_our_files_and_loses_them(router):
 
 
 def test_the_rules_are_there_before_networkd_makes_the_tunnel(router):
-    files, = examples.ce_generations(**NETWORKD).values()
+    files, = role_variables.ce_generations(**NETWORKD).values()
     router.softwire(router.install(files), "up", fault="none")
     steps = router.steps()
     assert max(steps.index(step) for step in steps if step.startswith("nft -f")) < steps.index("networkctl reload")
@@ -377,7 +377,7 @@ def test_the_rules_are_there_before_networkd_makes_the_tunnel(router):
 
 def test_networkd_that_does_nothing_is_an_error(router):
     before = router.snapshot()
-    files, = examples.ce_generations(**NETWORKD).values()
+    files, = role_variables.ce_generations(**NETWORKD).values()
     files["softwire/commands.py"] = files["softwire/commands.py"].replace("TIMEOUT = 60", "TIMEOUT = 1")
     generation = router.install(files)
     router.sh(f"printf '#!/bin/sh\\n' > {router.directory}/fakes/networkctl")

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-import examples
+import role_variables
 import pytest
 import yaml
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
@@ -24,7 +24,7 @@ from ansible_collections.softwire.map.plugins.modules import deploy as deploy_mo
 from ansible_collections.softwire.map.plugins.module_utils.routers import render
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-CE = {"instance": "ce", "customer_edge": examples.ce()}
+CE = {"instance": "ce", "customer_edge": role_variables.ce()}
 CONNECTION = mock.Mock()
 DEFAULTS = {"generation": "", "confirm_timeout": 60, "keep_generations": 5, "install_packages": True,
             "metrics": False, "metrics_directory": "/var/lib/prometheus/node-exporter"}
@@ -60,21 +60,21 @@ def test_one_module_call_brings_everything():
     assert set(arguments["_from_controller"]["units"]) == set(deploy_module.UNIT_NAMES)
     assert [entry["name"] for entry in arguments["_from_controller"]["alternatives"]] == ["jool_mapt", "jool_siit"]
     files = arguments["_from_controller"]["alternatives"][1]["files"]
-    assert {path: content["text"] for path, content in files.items()} == examples.ce_generations()["jool_siit"]
+    assert {path: content["text"] for path, content in files.items()} == role_variables.ce_generations()["jool_siit"]
 
 
 def test_a_border_relay():
-    arguments = {"instance": "br", "border_relay": examples.br()}
+    arguments = {"instance": "br", "border_relay": role_variables.br()}
     _result, ((_name, arguments),) = run(arguments, DEPLOYED)
     assert set(arguments["_from_controller"]["alternatives"][0]["files"]["main/mapt.bpf.o"]) == {"base64"}
 
 
 @pytest.mark.parametrize("arguments", [
-    {"instance": "ce", "customer_edge": examples.ce(
-        domain={**examples.MAPE_CASES["shared"]["domain"], "br_address": "2001:db8::1"}, end_user_prefix="2001:db8:12:3400::/56",
+    {"instance": "ce", "customer_edge": role_variables.ce(
+        domain={**role_variables.MAPE_CASES["shared"]["domain"], "br_address": "2001:db8::1"}, end_user_prefix="2001:db8:12:3400::/56",
         lan_addresses=["192.168.0.1/24"])},
-    {"instance": "br", "border_relay": examples.br(
-        domains=[{**examples.MAPE_CASES["shared"]["domain"], "br_address": "2001:db8::1"}])},
+    {"instance": "br", "border_relay": role_variables.br(
+        domains=[{**role_variables.MAPE_CASES["shared"]["domain"], "br_address": "2001:db8::1"}])},
 ], ids=["map_ce", "map_br"])
 def test_what_is_odd_is_a_warning(arguments):
     with mock.patch.object(Display, "warning") as warning:
@@ -100,7 +100,7 @@ CHANGED = {"changed": True, "generation": "0002-bb", "previous": "0001-aa", "unc
 
 def test_a_change_is_confirmed_over_a_new_connection():
     CONNECTION.reset_mock()
-    result, calls = run({"customer_edge": examples.ce(keep_generations=3, instance="ce")}, CHANGED, {"changed": False})
+    result, calls = run({"customer_edge": role_variables.ce(keep_generations=3, instance="ce")}, CHANGED, {"changed": False})
     assert result == dict(CHANGED, unconfirmed=False)
     assert calls[1] == ("softwire.map.deploy", {"instance": "ce", "keep_generations": 3, "_from_controller": {"confirm": "0002-bb"}})
     CONNECTION.reset.assert_called_once_with()
@@ -139,22 +139,22 @@ def test_a_confirmation_that_comes_too_late():
     ({"instance": "ce"}, "one of customer_edge and border_relay is required with state present"),
     ({**CE, "border_relay": {}}, "parameters are mutually exclusive: customer_edge|border_relay"),
     ({**CE, "state": "gone"}, "value of state must be one of: present, absent, rollback"),
-    ({"customer_edge": examples.ce(confirm_timeout=5)}, "map_ce_confirm_timeout: 5: must be an integer between 10 and 3600"),
+    ({"customer_edge": role_variables.ce(confirm_timeout=5)}, "map_ce_confirm_timeout: 5: must be an integer between 10 and 3600"),
     ({"instance": "ce", "state": "absent", "confirm_timeout": 5}, "confirm_timeout: 5: must be an integer between 10 and 3600"),
-    ({"customer_edge": examples.ce(metrics_directory="prometheus")}, "map_ce_metrics_directory: 'prometheus': must be an absolute path"),
-    ({"border_relay": examples.br(keep_generations=1)}, "map_br_keep_generations: 1: must be an integer between 2 and 100"),
+    ({"customer_edge": role_variables.ce(metrics_directory="prometheus")}, "map_ce_metrics_directory: 'prometheus': must be an absolute path"),
+    ({"border_relay": role_variables.br(keep_generations=1)}, "map_br_keep_generations: 1: must be an integer between 2 and 100"),
     ({**CE, "extra": 1}, "extra"),
-    ({"customer_edge": examples.ce(instance="Home")}, "map_ce_instance: 'Home': must be at most 10 characters"),
+    ({"customer_edge": role_variables.ce(instance="Home")}, "map_ce_instance: 'Home': must be at most 10 characters"),
     ({"instance": "../x", "state": "absent"}, "instance: '../x': must be at most 10 characters"),
-    ({"customer_edge": examples.ce(state="gone")}, "map_ce_state: 'gone': must be one of present, absent (nothing was changed)"),
-    ({"customer_edge": examples.ce(prot_forwards=[])},
+    ({"customer_edge": role_variables.ce(state="gone")}, "map_ce_state: 'gone': must be one of present, absent (nothing was changed)"),
+    ({"customer_edge": role_variables.ce(prot_forwards=[])},
      "map_ce_prot_forwards: unknown, did you mean map_ce_port_forwards? (nothing was changed)"),
-    ({"customer_edge": examples.ce(wan_mtu=0, route_table="x", prot_forwards=[], reserved_ports=[1])},
+    ({"customer_edge": role_variables.ce(wan_mtu=0, route_table="x", prot_forwards=[], reserved_ports=[1])},
      "4 faults:\n- map_ce_wan_mtu: 0: must be an integer between 1280 and 65535\n- map_ce_reserved_ports[0]: 1: is not in"),
-    ({"border_relay": examples.br(bpf_objekt="", ipv6_mtu=0)}, "2 faults:\n- map_br_ipv6_mtu: 0: must be"),
-    ({**CE, "customer_edge": examples.ce(wan_mtu=0)},
+    ({"border_relay": role_variables.br(bpf_objekt="", ipv6_mtu=0)}, "2 faults:\n- map_br_ipv6_mtu: 0: must be"),
+    ({**CE, "customer_edge": role_variables.ce(wan_mtu=0)},
      "map_ce_wan_mtu: 0: must be an integer between 1280 and 65535 (nothing was changed)"),
-    ({"instance": "br", "border_relay": examples.br(domains=[])},
+    ({"instance": "br", "border_relay": role_variables.br(domains=[])},
      "map_br_domains: []: is required; set it in the inventory (nothing was changed)"),
 ])
 def test_errors_on_the_controller_touch_no_router(arguments, said):
@@ -222,7 +222,7 @@ def test_a_module_that_fails_is_the_result():
 def play(tmp_path, **variables):
     """The role map_ce in check mode on this machine, as text."""
     tasks = [{"ansible.builtin.include_role": {"name": "softwire.map.map_ce"}}]
-    values = {f"map_ce_{name}": value for name, value in examples.ce(**variables).items()}
+    values = {f"map_ce_{name}": value for name, value in role_variables.ce(**variables).items()}
     (tmp_path / "play.yml").write_text(yaml.safe_dump([
         {"hosts": "localhost", "gather_facts": False, "vars": {**values, "ansible_become": False}, "tasks": tasks}]))
     environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "collections"), "ANSIBLE_HOME": str(tmp_path),

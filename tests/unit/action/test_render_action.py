@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from unittest import mock
 
-import examples
+import role_variables
 import pytest
 from ansible.errors import AnsibleActionFail
 
@@ -17,12 +17,12 @@ from ansible_collections.softwire.map.plugins.action import render
 from ansible_collections.softwire.map.plugins.module_utils.softwire.files import read
 
 MADE = {
-    f"{name}/{path}": text.encode() for name, files in examples.ce_generations().items() for path, text in files.items()
+    f"{name}/{path}": text.encode() for name, files in role_variables.ce_generations().items() for path, text in files.items()
 }
 
 
 def run(directory, check=False, **changes):
-    args = {"directory": str(directory), "instance": "ce", "customer_edge": examples.ce(), **changes}
+    args = {"directory": str(directory), "instance": "ce", "customer_edge": role_variables.ce(), **changes}
     task = mock.Mock(args=args, check_mode=check, async_val=0)
     plugin = render.ActionModule(task, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
     with mock.patch.object(render.ActionModule, "_execute_module") as execute:
@@ -58,10 +58,10 @@ def test_what_is_no_longer_made_goes(tmp_path):
     (tmp_path / "ce/other/deep").mkdir(parents=True)
     (tmp_path / "ce/other/deep/file").write_text("")
     (tmp_path / "mine").write_text("")
-    result = run(tmp_path, customer_edge=examples.ce(translator="jool_siit"))
+    result = run(tmp_path, customer_edge=role_variables.ce(translator="jool_siit"))
     assert result["changed"] and (tmp_path / "mine").exists()
     assert read(tmp_path / "ce") == {
-        f"jool_siit/{path}": text.encode() for path, text in examples.ce_generations(translator="jool_siit")["jool_siit"].items()}
+        f"jool_siit/{path}": text.encode() for path, text in role_variables.ce_generations(translator="jool_siit")["jool_siit"].items()}
     assert {path.name for path in (tmp_path / "ce").iterdir()} == {"jool_siit"}
 
 
@@ -77,14 +77,14 @@ def test_check_mode_writes_nothing_and_tells(tmp_path):
     assert result["changed"] and len(result["diff"]) == len(MADE) and not (tmp_path / "new").exists()
     run(tmp_path / "new")
     assert not run(tmp_path / "new", check=True)["changed"]
-    changed = run(tmp_path / "new", check=True, customer_edge=examples.ce(wan_mtu=1492))
+    changed = run(tmp_path / "new", check=True, customer_edge=role_variables.ce(wan_mtu=1492))
     assert changed["changed"] and 0 < len(changed["diff"]) < len(MADE)
     assert read(tmp_path / "new/ce") == MADE
 
 
 @pytest.mark.parametrize("changes, said", [
-    ({"customer_edge": examples.ce(wan_mtu=0)}, "map_ce_wan_mtu: 0: must be an integer between 1280 and 65535 (nothing was written)"),
-    ({"customer_edge": examples.ce(instance="../ce")}, "map_ce_instance: '../ce': must be at most 10 characters"),
+    ({"customer_edge": role_variables.ce(wan_mtu=0)}, "map_ce_wan_mtu: 0: must be an integer between 1280 and 65535 (nothing was written)"),
+    ({"customer_edge": role_variables.ce(instance="../ce")}, "map_ce_instance: '../ce': must be at most 10 characters"),
     ({"directory": "/proc/nowhere"}, "directory: /proc/nowhere: cannot hold the generations"),
 ])
 def test_errors(tmp_path, changes, said):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
-import examples
+import role_variables
 import loose_files
 import pytest
 
@@ -149,7 +149,7 @@ def link():
 
 
 def offered(**changes):
-    return [{"name": name, "files": generations.encoded(files)} for name, files in examples.ce_generations(**changes).items()]
+    return [{"name": name, "files": generations.encoded(files)} for name, files in role_variables.ce_generations(**changes).items()]
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_the_first_time(router):
     result = router.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["alternative"]) == (False, True, "start", "jool_siit")
     assert router.instance.running() == result["generation"] and result["generation"].startswith("0001-")
-    assert router.instance.files() == {path: text.encode() for path, text in examples.ce_generations()["jool_siit"].items()}
+    assert router.instance.files() == {path: text.encode() for path, text in role_variables.ce_generations()["jool_siit"].items()}
     assert {path.name: path.read_text() for path in router.units.glob("softwire*")} == UNITS
     assert router.unit.stat().st_mode & 0o777 == 0o644
     assert router.actions() == ["daemon-reload", "reset-failed", "start", "enable"]
@@ -436,7 +436,7 @@ def test_a_state_that_is_not_as_it_should_be_is_rolled_back(running):
 
 @pytest.mark.parametrize("before, after, failed", [(True, False, True), (False, False, False), (True, True, False)])
 def test_the_border_relay_has_to_answer_as_before(before, after, failed, router, monkeypatch):
-    mape = {**examples.MAPE_CASES["shared"]}
+    mape = {**role_variables.MAPE_CASES["shared"]}
     assert not router.run(alternatives=offered(**mape))["failed"]
     router.reachable = before
     pings = []

@@ -9,16 +9,16 @@ from __future__ import annotations
 import ipaddress
 import json
 
-import examples
+import role_variables
 import pytest
 
 from ansible_collections.softwire.map.plugins.module_utils.routers import border_relay, bpf_object, br_variables
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import Faults, MapError, MapErrors
 
-TUTORIAL = examples.TUTORIAL
+TUTORIAL = role_variables.TUTORIAL
 MAP_E = {"transport": "map-e", "br_address": "2001:db8:ffff::1",
          "rules": [{"ipv6_prefix": "2001:db8:5000::/40", "ipv4_prefix": "203.0.113.0/24", "ea_length": 16}]}
-EXPLICIT = examples.BR_CASES["explicit_psids"]["domains"]
+EXPLICIT = role_variables.BR_CASES["explicit_psids"]["domains"]
 
 
 def other(**rule):
@@ -67,7 +67,7 @@ def test_refusals(name, monkeypatch):
     variables, path, value, reason = REFUSALS[name]
     monkeypatch.setattr(bpf_object, "compiled", lambda *_arguments: b"")
     with pytest.raises(MapError) as caught:
-        examples.br_alternatives(examples.br(**variables))
+        role_variables.br_alternatives(role_variables.br(**variables))
     assert str(caught.value).startswith(f"{path}: {value}"), str(caught.value)
     assert reason in str(caught.value)
 
@@ -75,7 +75,7 @@ def test_refusals(name, monkeypatch):
 def test_every_fault_of_every_domain_is_listed_at_once():
     same_prefixes = {"transport": "map-t", "dmr": "2001:db8:ffff::/64", "rules": [{**TUTORIAL["rules"][0], "fmr": "on"}, TUTORIAL["rules"][0]]}
     with pytest.raises(MapErrors) as caught:
-        examples.br_alternatives(examples.br(domains=[TUTORIAL, MAP_E, same_prefixes]))
+        role_variables.br_alternatives(role_variables.br(domains=[TUTORIAL, MAP_E, same_prefixes]))
     assert [fault.path for fault in caught.value.faults] == [
         "map_br_domains[2].rules[0].fmr", "map_br_domains[2].rules[1].ipv6_prefix", "map_br_domains[2].rules[1].ipv4_prefix",
         "map_br_domains[1].transport", "map_br_domains[2].dmr",
@@ -99,26 +99,26 @@ def test_what_is_odd_is_a_warning():
                       "never delegate the end-user prefix around it"]
 
 
-@pytest.mark.parametrize("variable", sorted(examples.br()))
+@pytest.mark.parametrize("variable", sorted(role_variables.br()))
 @pytest.mark.parametrize("value", [None, 5, "\u00b2", [None], {"a": 1}, ["x"], [{}]], ids=str)
 def test_no_value_ends_in_a_traceback(variable, value, monkeypatch):
     monkeypatch.setattr(bpf_object, "compiled", lambda *_arguments: b"")
     monkeypatch.setattr(border_relay.render, "generation", lambda *_arguments: {})
     try:
-        examples.br_alternatives(examples.br(**{variable: value}))
+        role_variables.br_alternatives(role_variables.br(**{variable: value}))
     except MapError as exc:
         assert "map_br_" in exc.path
 
 
-@pytest.fixture(params=examples.BR_CASES)
+@pytest.fixture(params=role_variables.BR_CASES)
 def generations(request):
-    return examples.br_generations(**examples.BR_CASES[request.param])
+    return role_variables.br_generations(**role_variables.BR_CASES[request.param])
 
 
 def test_every_file_is_made(generations):
     for files in generations.values():
         assert set(files) == {
-            "instance.json", "parameters.json", *examples.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft",
+            "instance.json", "parameters.json", *role_variables.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft",
             "main/bpftool", "main/tc", "main/mapt.bpf.o", "main/jool.json"}
         assert files["main/mapt.bpf.o"][:4] == b"\x7fELF"
 
@@ -164,7 +164,7 @@ def test_jool_siit_has_an_entry_per_ipv4_prefix_inside_the_internal_one(generati
 
 
 def test_jool_mapt_has_the_rules():
-    jool = json.loads(examples.br_generations(**examples.BR_CASES["two_domains"])["jool_mapt"]["main/jool.json"])
+    jool = json.loads(role_variables.br_generations(**role_variables.BR_CASES["two_domains"])["jool_mapt"]["main/jool.json"])
     assert jool["fmrt"] == [
         {"ipv6 prefix": "2001:db8:ce::/51", "ipv4 prefix": "192.0.2.0/24", "ea-bits length": 13, "a": 0},
         {"ipv6 prefix": "2001:db8:4000::/40", "ipv4 prefix": "198.51.100.0/24", "ea-bits length": 16, "a": 4},
@@ -174,17 +174,17 @@ def test_jool_mapt_has_the_rules():
 
 
 def test_explicit_psids_have_jool_siit_only():
-    assert list(examples.br_generations(**examples.BR_CASES["explicit_psids"])) == ["jool_siit"]
-    assert list(examples.br_generations()) == ["jool_mapt", "jool_siit"]
+    assert list(role_variables.br_generations(**role_variables.BR_CASES["explicit_psids"])) == ["jool_siit"]
+    assert list(role_variables.br_generations()) == ["jool_mapt", "jool_siit"]
 
 
 def test_one_interface_is_named_once():
-    files = examples.br_generations(**examples.BR_CASES["one_interface"])["jool_siit"]
+    files = role_variables.br_generations(**role_variables.BR_CASES["one_interface"])["jool_siit"]
     assert files["main/sysctl"].count("accept_ra") == 1
     assert list(json.loads(files["instance.json"])["interfaces"]) == ["isp"]
 
 
 def test_the_tunnel_has_one_neighbour_for_all_addresses():
     """Without a gateway each IPv4 address in use is an entry of the neighbour table."""
-    files = examples.br_generations(domains=[MAP_E])["ip6_tunnel"]
+    files = role_variables.br_generations(domains=[MAP_E])["ip6_tunnel"]
     assert "route add 203.0.113.0/24 via 192.0.0.8 dev br-tun onlink\n" in files["main/ip-late"]

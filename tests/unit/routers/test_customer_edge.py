@@ -10,15 +10,15 @@ import ipaddress
 import json
 import re
 
-import examples
+import role_variables
 import pytest
 import yaml
-from examples import after, ip_lines
+from role_variables import after, ip_lines
 
 from ansible_collections.softwire.map.plugins.module_utils.routers import customer_edge
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError, MapErrors
 
-SHARED = examples.CE_CASES["offset_6_with_forwards"]
+SHARED = role_variables.CE_CASES["offset_6_with_forwards"]
 FORWARD = {"port": 1232, "to_address": "192.168.0.10"}
 
 
@@ -30,12 +30,12 @@ def shared(**changes):
 REFUSALS = {
     "no domain": ({"domain": None}, "map_ce_domain", "not set", "is required"),
     "no domain in the inventory": ({"domain": {}}, "map_ce_domain", "{}", "is required"),
-    "wrong domain": ({"domain": {**examples.TUTORIAL, "rules": []}}, "map_ce_domain.rules", "[]", "at least one rule"),
+    "wrong domain": ({"domain": {**role_variables.TUTORIAL, "rules": []}}, "map_ce_domain.rules", "[]", "at least one rule"),
     "no prefix": ({"end_user_prefix": ""}, "map_ce_end_user_prefix", "''", "is required"),
     "prefix of no rule": ({"end_user_prefix": "2001:db9::/64"}, "map_ce_end_user_prefix", "'2001:db9::/64", "outside every rule"),
     "translator": ({"translator": "jool"}, "map_ce_translator", "'jool", "must be one of auto, jool_mapt, jool_siit"),
     "explicit PSID": (
-        {**examples.CE_CASES["explicit_psid"], "translator": "jool_mapt"}, "map_ce_translator", "'jool_mapt", "use jool_siit"),
+        {**role_variables.CE_CASES["explicit_psid"], "translator": "jool_mapt"}, "map_ce_translator", "'jool_mapt", "use jool_siit"),
     "instance with capitals": ({"instance": "Home"}, "map_ce_instance", "'Home", "at most 10 characters of a-z"),
     "instance too long": ({"instance": "a2345678901"}, "map_ce_instance", "'a2345678901", "at most 10 characters"),
     "instance not text": ({"instance": 5}, "map_ce_instance", "5", "starting with a letter"),
@@ -66,11 +66,11 @@ REFUSALS = {
     "networkd and MAP-T": (
         {"network_backend": "networkd", "napt_namespace": ""}, "map_ce_network_backend", "'networkd", "is for MAP-E only"),
     "networkd and a namespace": (
-        {**examples.MAPE_CASES["shared"], "network_backend": "networkd"}, "map_ce_network_backend", "'networkd",
+        {**role_variables.MAPE_CASES["shared"], "network_backend": "networkd"}, "map_ce_network_backend", "'networkd",
         'set map_ce_napt_namespace to ""'),
     "DNS without networkd": ({"dns_servers": ["2001:db8::53"]}, "map_ce_dns_servers", "['2001:db8::53']", "is for map_ce_network_backend"),
     "DNS server": (
-        {**examples.MAPE_CASES["shared"], "napt_namespace": "", "network_backend": "networkd", "dns_servers": ["2001:db8::53", "dns"]},
+        {**role_variables.MAPE_CASES["shared"], "napt_namespace": "", "network_backend": "networkd", "dns_servers": ["2001:db8::53", "dns"]},
         "map_ce_dns_servers[1]", "'dns", "must be an IP address"),
     "loopback as LAN": ({"lan_interfaces": ["lo"]}, "map_ce_lan_interfaces[0]", "'lo'", "is no network interface of its own"),
     "a name of ip's": ({"wan_interface": "eth0.100@eth0"}, "map_ce_wan_interface", "'eth0.100@eth0'", "its name is eth0.100"),
@@ -154,10 +154,10 @@ REFUSALS = {
     "unknown": ({"prot_forwards": []}, "map_ce_prot_forwards", "unknown", "did you mean map_ce_port_forwards?"),
     "unknown and far from any": ({"xyzzy": []}, "map_ce_xyzzy", "unknown", "there is no such variable"),
     "port 0 alone": (
-        {"domain": examples.rule_domain(ipv4_prefix="192.0.2.18/32", ea_length=16, psid_offset=0), "end_user_prefix": "2001:db8::/56"},
+        {"domain": role_variables.rule_domain(ipv4_prefix="192.0.2.18/32", ea_length=16, psid_offset=0), "end_user_prefix": "2001:db8::/56"},
         "map_ce_end_user_prefix", "'2001:db8::/56'", "the port set is port 0 alone, which no NAPT uses: no port is left"),
     "all ports reserved": (
-        {"domain": examples.rule_domain(ea_length=18, psid_offset=6), "end_user_prefix": "2001:db8:12:3400::/58",
+        {"domain": role_variables.rule_domain(ea_length=18, psid_offset=6), "end_user_prefix": "2001:db8:12:3400::/58",
          "lan_addresses": ["192.168.0.1/24"], "reserved_ports": [port + 208 for port in range(1024, 65536, 1024)]},
         "map_ce_port_forwards and map_ce_reserved_ports", "[1232, 2256", "no port is left for the LAN"),
 }
@@ -167,7 +167,7 @@ REFUSALS = {
 def test_refusals(name):
     variables, path, value, reason = REFUSALS[name]
     with pytest.raises(MapError) as caught:
-        examples.ce_alternatives(examples.ce(**variables))
+        role_variables.ce_alternatives(role_variables.ce(**variables))
     # A key that is written wrong is missing as well.
     fault, *_others = caught.value.faults if name == "lan address key" else [caught.value]
     assert not isinstance(fault, MapErrors) and str(fault).startswith(f"{path}: {value}"), str(caught.value)
@@ -176,9 +176,9 @@ def test_refusals(name):
 
 def test_all_faults_come_at_once():
     wrong = {"wan_mtu": 0, "wan_interface": "lo", "lan_addresses": ["192.168.0.0/24"], "translator": "jool", "prot_forwards": [],
-             "reserved_ports": [1, 2], "conntrack_timeouts": {"udp": 0}, "domain": {**examples.TUTORIAL, "dmr": "64:ff9b::/97"}}
+             "reserved_ports": [1, 2], "conntrack_timeouts": {"udp": 0}, "domain": {**role_variables.TUTORIAL, "dmr": "64:ff9b::/97"}}
     with pytest.raises(MapErrors) as caught:
-        examples.ce_alternatives(examples.ce(**wrong))
+        role_variables.ce_alternatives(role_variables.ce(**wrong))
     assert [fault.path for fault in caught.value.faults] == [
         "map_ce_domain.dmr", "map_ce_wan_mtu", "map_ce_wan_interface", "map_ce_lan_addresses[0]", "map_ce_translator",
         "map_ce_conntrack_timeouts.udp", "map_ce_prot_forwards"]
@@ -186,39 +186,39 @@ def test_all_faults_come_at_once():
 
 def test_a_number_that_yaml_makes_of_a_time_is_a_warning():
     warned = []
-    assert examples.ce_alternatives(examples.ce(wan_mtu=1440), warned.append)
+    assert role_variables.ce_alternatives(role_variables.ce(wan_mtu=1440), warned.append)
     assert warned == ["map_ce_wan_mtu: 1440: YAML also reads 24:00 as this number; if an address was meant, quote it"]
     assert yaml.safe_load("24:00") == 1440
-    assert examples.ce_alternatives(examples.ce(wan_mtu=1492), warned.append) and len(warned) == 1
+    assert role_variables.ce_alternatives(role_variables.ce(wan_mtu=1492), warned.append) and len(warned) == 1
 
 
 def test_a_forward_to_a_network_behind_the_lan():
     forward = {**FORWARD, "to_address": "10.1.2.3"}
-    assert examples.ce_alternatives(examples.ce(**shared(port_forwards=[forward], nat_sources=["192.168.0.0/24", "10.0.0.0/8"])))
+    assert role_variables.ce_alternatives(role_variables.ce(**shared(port_forwards=[forward], nat_sources=["192.168.0.0/24", "10.0.0.0/8"])))
 
 
-@pytest.mark.parametrize("variable", sorted(examples.ce()))
+@pytest.mark.parametrize("variable", sorted(role_variables.ce()))
 @pytest.mark.parametrize("value", [None, 5, "\u00b2", [None], {"a": 1}, ["x"], [{}]], ids=str)
 def test_no_value_ends_in_a_traceback(variable, value, monkeypatch):
     monkeypatch.setattr(customer_edge.render, "generation", lambda *_arguments: {})
     try:
-        examples.ce_alternatives(examples.ce(**{variable: value}))
+        role_variables.ce_alternatives(role_variables.ce(**{variable: value}))
     except MapError as exc:
         assert "map_ce_" in exc.path
 
 
-@pytest.fixture(params=examples.CE_CASES)
+@pytest.fixture(params=role_variables.CE_CASES)
 def case(request):
     return request.param
 
 
-@pytest.fixture(params=examples.LAYOUTS)
+@pytest.fixture(params=role_variables.LAYOUTS)
 def layout(request):
     return request.param
 
 
 def made(case, layout):
-    return examples.ce_generations(napt_namespace=examples.LAYOUTS[layout], **examples.CE_CASES[case])
+    return role_variables.ce_generations(napt_namespace=role_variables.LAYOUTS[layout], **role_variables.CE_CASES[case])
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def parameters(files):
 def test_every_file_is_made(files, layout):
     other, napt, translator = ("napt", "napt", "main") if layout == "napt_namespace" else ("xlat", "main", "xlat")
     assert set(files) == {
-        "instance.json", "parameters.json", *examples.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft",
+        "instance.json", "parameters.json", *role_variables.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft",
         f"{other}/ip", f"{other}/sysctl", f"{napt}/napt.nft", f"{napt}/flows", f"{translator}/jool.json"}
 
 
@@ -357,15 +357,15 @@ def test_settings_name_the_variables(files, parameters):
 
 def test_sources_are_merged():
     """An nftables set refuses ranges that overlap."""
-    parameters = json.loads(examples.ce_generations(nat_sources=["10.0.0.0/8", "10.1.0.0/16", "192.168.0.0/24"])["jool_siit"]["parameters.json"])
+    parameters = json.loads(role_variables.ce_generations(nat_sources=["10.0.0.0/8", "10.1.0.0/16", "192.168.0.0/24"])["jool_siit"]["parameters.json"])
     assert parameters["napt"]["sources"] == ["10.0.0.0/8", "192.168.0.0/24", parameters["veth"]["network"]]
 
 
-@pytest.mark.parametrize("layout", examples.LAYOUTS)
+@pytest.mark.parametrize("layout", role_variables.LAYOUTS)
 def test_time_outs(layout):
     def made(**variables):
-        files = examples.ce_generations(napt_namespace=examples.LAYOUTS[layout], **variables)["jool_siit"]
-        home = "napt" if examples.LAYOUTS[layout] else "main"
+        files = role_variables.ce_generations(napt_namespace=role_variables.LAYOUTS[layout], **variables)["jool_siit"]
+        home = "napt" if role_variables.LAYOUTS[layout] else "main"
         napt = files[f"{home}/napt.nft"]
         policies = {name: dict(re.findall(r"(\w+) : (\d+)", text)) for name, text in re.findall(
             r"ct timeout idle_([a-z]+)_\w+ \{\n(.*?)\n    \}", napt, re.DOTALL)}
@@ -386,7 +386,7 @@ def test_time_outs(layout):
 
 
 def test_only_jool_mapt_lets_fmrs_in():
-    generations = examples.ce_generations(**examples.CE_CASES["with_fmr"])
+    generations = role_variables.ce_generations(**role_variables.CE_CASES["with_fmr"])
     accept = 'ip6 saddr 2001:db8:ce::/51 counter name "from_rule" accept'
     assert accept in generations["jool_mapt"]["main/guard.nft"]
     assert accept not in generations["jool_siit"]["main/guard.nft"]
@@ -397,16 +397,16 @@ def test_only_jool_mapt_lets_fmrs_in():
 @pytest.mark.parametrize("translator, names", [
     ("auto", ["jool_mapt", "jool_siit"]), ("jool_mapt", ["jool_mapt"]), ("jool_siit", ["jool_siit"])])
 def test_translators_in_order(translator, names):
-    assert list(examples.ce_generations(translator=translator)) == names
+    assert list(role_variables.ce_generations(translator=translator)) == names
 
 
 def test_numbers_may_be_text():
     """Templating makes text of numbers where the playbook is not native."""
     as_text = shared(wan_mtu="1492", route_table="7597", reserved_ports=["1233"], port_forwards=[{**FORWARD, "port": "1232", "to_port": "80"}])
     as_numbers = shared(wan_mtu=1492, route_table=7597, reserved_ports=[1233], port_forwards=[{**FORWARD, "port": 1232, "to_port": 80}])
-    assert examples.ce_generations(**as_text) == examples.ce_generations(**as_numbers)
+    assert role_variables.ce_generations(**as_text) == role_variables.ce_generations(**as_numbers)
 
 
 def test_the_same_variables_give_the_same_bytes():
-    first, second = (examples.ce_alternatives(examples.ce()) for _time in range(2))
+    first, second = (role_variables.ce_alternatives(role_variables.ce()) for _time in range(2))
     assert first == second

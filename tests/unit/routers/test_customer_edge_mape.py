@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 
-import examples
+import role_variables
 import pytest
 import yaml
-from examples import after, ip_lines
+from role_variables import after, ip_lines
 
 from ansible_collections.softwire.map.plugins.module_utils.mapping.isp import isp_domain
 
@@ -30,18 +30,18 @@ ADDRESSES = {
 }
 
 
-@pytest.fixture(params=examples.MAPE_CASES)
+@pytest.fixture(params=role_variables.MAPE_CASES)
 def case(request):
     return request.param
 
 
-@pytest.fixture(params=examples.MAPE_LAYOUTS)
+@pytest.fixture(params=role_variables.MAPE_LAYOUTS)
 def layout(request):
     return request.param
 
 
 def made(case, layout):
-    return examples.ce_generations(napt_namespace=examples.MAPE_LAYOUTS[layout], **examples.MAPE_CASES[case])["ip6_tunnel"]
+    return role_variables.ce_generations(napt_namespace=role_variables.MAPE_LAYOUTS[layout], **role_variables.MAPE_CASES[case])["ip6_tunnel"]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def parameters(files):
 
 
 def test_one_kernel_module_and_no_translator(case, layout):
-    generations = examples.ce_generations(napt_namespace=examples.MAPE_LAYOUTS[layout], **examples.MAPE_CASES[case])
+    generations = role_variables.ce_generations(napt_namespace=role_variables.MAPE_LAYOUTS[layout], **role_variables.MAPE_CASES[case])
     assert list(generations) == ["ip6_tunnel"]
     settings = json.loads(generations["ip6_tunnel"]["instance.json"])
     assert (settings["kernel_modules"], settings["jool"]) == (["ip6_tunnel"], None)
@@ -65,7 +65,7 @@ def test_one_kernel_module_and_no_translator(case, layout):
 
 
 def test_every_file_is_made(files, layout):
-    common = {"instance.json", "parameters.json", *examples.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft"}
+    common = {"instance.json", "parameters.json", *role_variables.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft"}
     if layout == "main":
         assert set(files) == common | {"main/napt.nft", "main/flows"}
         assert json.loads(files["instance.json"])["namespaces"] == []
@@ -173,25 +173,25 @@ def test_a_port_forward(layout):
 
 @pytest.mark.parametrize("changes", [{"translator": "jool_mapt"}, {"translator_namespace": ""}], ids=str)
 def test_variables_of_the_translator_do_not_matter(changes, layout):
-    variables = {"napt_namespace": examples.MAPE_LAYOUTS[layout], **examples.MAPE_CASES["shared"]}
-    assert examples.ce_generations(**variables, **changes) == examples.ce_generations(**variables)
+    variables = {"napt_namespace": role_variables.MAPE_LAYOUTS[layout], **role_variables.MAPE_CASES["shared"]}
+    assert role_variables.ce_generations(**variables, **changes) == role_variables.ce_generations(**variables)
 
 
 def test_a_line_by_the_name_of_its_isp():
     prefix = "240b:10:2a40:9600::/64"
-    variables = examples.ce(domain=isp_domain("v6 Plus", prefix), end_user_prefix=prefix, lan_addresses=["192.168.0.1/24"])
-    (_name, files), = examples.ce_alternatives(variables)
+    variables = role_variables.ce(domain=isp_domain("v6 Plus", prefix), end_user_prefix=prefix, lan_addresses=["192.168.0.1/24"])
+    (_name, files), = role_variables.ce_alternatives(variables)
     made, = (line for line in ip_lines(files, "main/ip") if "ip6tnl" in line)
     # 106.72.42.64 with PSID 0x96; the identifier of the draft: zero, address, PSID, zero.
     assert (after(made, "local"), after(made, "remote")) == ("240b:10:2a40:9600:6a:482a:4000:9600", "2404:9200:225:100::64")
 
 
 def test_the_line_of_the_readme():
-    readme = (examples.ROLES / "map_ce" / "README.md").read_text(encoding="utf-8")
+    readme = (role_variables.ROLES / "map_ce" / "README.md").read_text(encoding="utf-8")
     play = re.search(r"```yaml\n(- hosts[^`]*map_ce_isp[^`]*)```", readme)[1]
     given = yaml.safe_load(play)[0]["roles"][0]["vars"]
     variables = {name[len("map_ce_"):]: value for name, value in given.items()}
-    (name, files), = examples.ce_alternatives({**examples.defaults("map_ce"), **variables})
+    (name, files), = role_variables.ce_alternatives({**role_variables.defaults("map_ce"), **variables})
     parameters = json.loads(files["parameters.json"])
     assert (name, parameters["ce"]["port_count"], parameters["napt"]["mss"]) == ("ip6_tunnel", 1008, 1420)
 
@@ -200,7 +200,7 @@ NETWORKD = {"napt_namespace": "", "network_backend": "networkd"}
 
 
 def networkd_files(case, **changes):
-    files = examples.ce_generations(**{**examples.MAPE_CASES[case], **NETWORKD, **changes})["ip6_tunnel"]
+    files = role_variables.ce_generations(**{**role_variables.MAPE_CASES[case], **NETWORKD, **changes})["ip6_tunnel"]
     return {path[len("main/networkd/"):]: text for path, text in files.items() if path.startswith("main/networkd/")}
 
 
@@ -250,7 +250,7 @@ def test_networkd_has_what_the_service_would_do(case):
 
 
 def test_networkd_makes_the_links_and_the_unit_the_rest():
-    files = examples.ce_generations(**examples.MAPE_CASES["shared"], **NETWORKD)["ip6_tunnel"]
+    files = role_variables.ce_generations(**role_variables.MAPE_CASES["shared"], **NETWORKD)["ip6_tunnel"]
     assert "main/ip" not in files and {"main/napt.nft", "main/guard.nft", "main/sysctl"} <= set(files)
     assert json.loads(files["instance.json"])["networkd"] == {"wan": "isp", "address": ADDRESSES["shared"][2], "device": "ce-tun"}
 
@@ -263,9 +263,9 @@ def test_dns_servers_are_the_wans():
 
 def test_public_addresses_of_the_own_prefix_need_no_nat(layout):
     """192.0.2.16/28 is the CE's; half of it is a network of the LAN."""
-    variables = {**examples.MAPE_CASES["ipv4_prefix"], "lan_addresses": ["192.168.0.1/24", "192.0.2.25/29"],
-                 "napt_namespace": examples.MAPE_LAYOUTS[layout]}
-    files = examples.ce_generations(**variables)["ip6_tunnel"]
+    variables = {**role_variables.MAPE_CASES["ipv4_prefix"], "lan_addresses": ["192.168.0.1/24", "192.0.2.25/29"],
+                 "napt_namespace": role_variables.MAPE_LAYOUTS[layout]}
+    files = role_variables.ce_generations(**variables)["ip6_tunnel"]
     where = "napt" if layout == "napt_namespace" else "main"
     device = "ce-main" if layout == "napt_namespace" else "ce-tun"
     rules = [line for line in ip_lines(files, f"{where}/ip") if line[0] == "rule" and "to" in line]
@@ -278,7 +278,7 @@ def test_public_addresses_of_the_own_prefix_need_no_nat(layout):
 
 
 def test_a_lan_of_public_addresses_alone():
-    variables = {**examples.MAPE_CASES["ipv4_prefix"], "lan_addresses": ["192.0.2.25/29"], "napt_namespace": ""}
-    files = examples.ce_generations(**variables)["ip6_tunnel"]
+    variables = {**role_variables.MAPE_CASES["ipv4_prefix"], "lan_addresses": ["192.0.2.25/29"], "napt_namespace": ""}
+    files = role_variables.ce_generations(**variables)["ip6_tunnel"]
     assert json.loads(files["parameters.json"])["napt"]["sources"] == ["192.0.0.0/29"]
     assert re.findall(r"ip saddr (\S+) goto translate", files["main/napt.nft"]) == ["192.0.0.0/29", "192.0.2.16/28"]

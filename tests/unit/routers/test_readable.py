@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import re
 
-import examples
+import role_variables
 import pytest
 
 LAYOUTS = {
-    "map-t, napt": (examples.CE_CASES, {}),
-    "map-t, translator": (examples.CE_CASES, {"napt_namespace": ""}),
-    "map-e, napt": (examples.MAPE_CASES, {}),
-    "map-e, main": (examples.MAPE_CASES, {"napt_namespace": "", "conntrack_max": 5000, "max_ports_per_client": 20}),
-    "map-e, networkd": (examples.MAPE_CASES, {"napt_namespace": "", "network_backend": "networkd", "dns_servers": ["2001:db8::53"]}),
+    "map-t, napt": (role_variables.CE_CASES, {}),
+    "map-t, translator": (role_variables.CE_CASES, {"napt_namespace": ""}),
+    "map-e, napt": (role_variables.MAPE_CASES, {}),
+    "map-e, main": (role_variables.MAPE_CASES, {"napt_namespace": "", "conntrack_max": 5000, "max_ports_per_client": 20}),
+    "map-e, networkd": (role_variables.MAPE_CASES, {"napt_namespace": "", "network_backend": "networkd", "dns_servers": ["2001:db8::53"]}),
 }
 GENERATIONS = {
-    **{f"{layout}, {case}": (examples.ce_generations, {**variables, **changes})
+    **{f"{layout}, {case}": (role_variables.ce_generations, {**variables, **changes})
        for layout, (cases, changes) in LAYOUTS.items() for case, variables in cases.items()},
-    **{f"relay, {case}": (examples.br_generations, variables) for case, variables in examples.BR_CASES.items()},
+    **{f"relay, {case}": (role_variables.br_generations, variables) for case, variables in role_variables.BR_CASES.items()},
 }
 
 

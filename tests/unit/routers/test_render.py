@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 
-import examples
+import role_variables
 import pytest
 from jinja2 import UndefinedError
 
@@ -20,11 +20,11 @@ def test_a_generation(tmp_path):
     (tmp_path / "one.j2").write_text("{% if true %}\n{{ name }}\n{% endif %}\n")
     (tmp_path / "nothing.j2").write_text("{% if false %}\nx\n{% endif %}\n\n")
     files = render.generation(str(tmp_path), {"main/ip": "one.j2", "main/tc": "nothing.j2"}, {"name": "<a&b>"}, {"instance": "x"})
-    assert set(files) == {"main/ip", "instance.json", "parameters.json"} | set(examples.PROGRAMS)
+    assert set(files) == {"main/ip", "instance.json", "parameters.json"} | set(role_variables.PROGRAMS)
     assert files["main/ip"] == "<a&b>\n"
     assert json.loads(files["instance.json"]) == {"instance": "x"}
     assert json.loads(files["parameters.json"]) == {"name": "<a&b>"}
-    for program in examples.PROGRAMS:
+    for program in role_variables.PROGRAMS:
         assert files[program].startswith("# Copyright (c) 2026 softwire.map contributors\n")
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 
-import examples
+import role_variables
 import pytest
-from examples import ip_lines
+from role_variables import ip_lines
 
 CASES = {f"{transport}, {case}, {layout}": {"napt_namespace": napt, **variables}
-         for transport, cases, layouts in (("map-t", examples.CE_CASES, examples.LAYOUTS), ("map-e", examples.MAPE_CASES, examples.MAPE_LAYOUTS))
+         for transport, cases, layouts in (
+             ("map-t", role_variables.CE_CASES, role_variables.LAYOUTS), ("map-e", role_variables.MAPE_CASES, role_variables.MAPE_LAYOUTS))
          for case, variables in cases.items() for layout, napt in layouts.items()}
 # The lists by the file they are in, where the NAPT is in its own namespace, and where it is in the main one.
 FILES = {True: {"main/ip": ["softwire", "wan"], "napt/ip": ["napt"]}, False: {"main/ip": ["softwire", "wan"], "xlat/ip": ["translator"]}}
@@ -33,7 +34,7 @@ def words_of(entry):
 
 @pytest.mark.parametrize("case", CASES)
 def test_each_route_and_rule_is_a_line_below_what_it_is_for(case):
-    for files in examples.ce_generations(**CASES[case]).values():
+    for files in role_variables.ce_generations(**CASES[case]).values():
         parameters = json.loads(files["parameters.json"])
         lists = parameters["routing"]
         assert set(lists) == {"softwire", "wan", "napt", "translator"}
@@ -47,17 +48,17 @@ def test_each_route_and_rule_is_a_line_below_what_it_is_for(case):
 
 
 def test_a_namespace_that_is_not_there_has_no_routes():
-    routing = {layout: json.loads(examples.ce_generations(napt_namespace=napt)["jool_siit"]["parameters.json"])["routing"]
-               for layout, napt in examples.LAYOUTS.items()}
+    routing = {layout: json.loads(role_variables.ce_generations(napt_namespace=napt)["jool_siit"]["parameters.json"])["routing"]
+               for layout, napt in role_variables.LAYOUTS.items()}
     assert routing["napt_namespace"]["translator"] == routing["translator_namespace"]["napt"] == []
     assert routing["napt_namespace"]["napt"] and routing["translator_namespace"]["translator"]
 
 
 @pytest.mark.parametrize("layout, expected", [
     ({}, (True, True, True)), ({"napt_namespace": ""}, (True, False, False)),
-    (examples.MAPE_CASES["shared"], (True, True, False)), ({**examples.MAPE_CASES["shared"], "napt_namespace": ""}, (False, False, False)),
+    (role_variables.MAPE_CASES["shared"], (True, True, False)), ({**role_variables.MAPE_CASES["shared"], "napt_namespace": ""}, (False, False, False)),
 ], ids=["napt", "translator", "map-e napt", "map-e main"])
 def test_the_conditions_of_a_layout(layout, expected):
-    files = list(examples.ce_generations(**layout).values())[-1]
+    files = list(role_variables.ce_generations(**layout).values())[-1]
     found = json.loads(files["parameters.json"])["layout"]
     assert (found["has_veth"], found["napt_elsewhere"], found["translates_here"]) == expected

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import examples
+import role_variables
 import pytest
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire.files import (
@@ -132,11 +132,11 @@ SECOND_RULE = {"ipv6_prefix": "2001:db8:4000::/40", "ipv4_prefix": "198.51.100.0
     ({"interface_id": "draft03"}, False),
 ])
 def test_what_a_reload_is_enough_for_on_a_customer_edge(case, napt_namespace, change, suffices):
-    variables = {**examples.MAPE_CASES[case], "napt_namespace": napt_namespace}
-    before, = examples.ce_generations(**variables).values()
+    variables = {**role_variables.MAPE_CASES[case], "napt_namespace": napt_namespace}
+    before, = role_variables.ce_generations(**variables).values()
     if "interface_id" in change:  # another MAP address
         change = {"domain": {**variables["domain"], **change}}
-    after, = examples.ce_generations(**{**variables, **change}).values()
+    after, = role_variables.ce_generations(**{**variables, **change}).values()
     if (napt_namespace, list(change)) == ("", ["veth_network"]):
         suffices = True  # there is none
     assert reload_suffices(encoded(before), encoded(after)) is suffices
@@ -145,9 +145,9 @@ def test_what_a_reload_is_enough_for_on_a_customer_edge(case, napt_namespace, ch
 @pytest.mark.parametrize("transport", ["map-t", "map-e"])
 def test_rules_of_a_border_relay_come_and_go_by_reload(transport):
     way = {"transport": "map-t", "dmr": "64:ff9b::/96"} if transport == "map-t" else {"transport": "map-e", "br_address": "2001:db8:ffff::1"}
-    one = {**way, "rules": examples.TUTORIAL["rules"]}
-    two = {**way, "rules": [*examples.TUTORIAL["rules"], SECOND_RULE]}
-    for name, files in examples.br_generations(domains=[one]).items():
-        with_rule = examples.br_generations(domains=[two])[name]
+    one = {**way, "rules": role_variables.TUTORIAL["rules"]}
+    two = {**way, "rules": [*role_variables.TUTORIAL["rules"], SECOND_RULE]}
+    for name, files in role_variables.br_generations(domains=[one]).items():
+        with_rule = role_variables.br_generations(domains=[two])[name]
         assert reload_suffices(encoded(files), encoded(with_rule)), name
         assert reload_suffices(encoded(with_rule), encoded(files)), name

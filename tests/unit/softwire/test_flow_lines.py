@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import examples
+import role_variables
 import pytest
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire import flows
@@ -27,7 +27,7 @@ def test_a_line_of_conntrack(line, protocol, begun, answers):
 
 
 def test_every_port_has_one_index():
-    files = examples.ce_generations(**examples.CE_CASES["offset_6_with_forwards"])["jool_siit"]
+    files = role_variables.ce_generations(**role_variables.CE_CASES["offset_6_with_forwards"])["jool_siit"]
     ports, services = flows.ports_and_services(files["napt/flows"].encode())
     assert sorted(ports.values()) == sorted(port for start in range(1024, 65536, 1024) for port in range(start + 208, start + 212))
     taken = {1232, 2257, 64723}

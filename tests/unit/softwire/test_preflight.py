@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-import examples
+import role_variables
 import pytest
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire import preflight
@@ -60,7 +60,7 @@ def link(*addresses, kind=None, master=None, mtu=1500, dynamic=False):
 
 
 def settings(layout="napt_namespace", translator="jool_siit", **changes):
-    files = examples.ce_generations(napt_namespace=examples.LAYOUTS[layout], **changes)[translator]
+    files = role_variables.ce_generations(napt_namespace=role_variables.LAYOUTS[layout], **changes)[translator]
     return json.loads(files["instance.json"])
 
 
@@ -217,7 +217,7 @@ def test_jool_mapt_is_in_no_distribution():
 
 def test_every_command_and_module_has_a_package_or_a_reason():
     wanted = [settings(translator=name) for name in ("jool_siit", "jool_mapt")]
-    wanted += [json.loads(files["instance.json"]) for files in examples.br_generations().values()]
+    wanted += [json.loads(files["instance.json"]) for files in role_variables.br_generations().values()]
     for entry in wanted:
         assert set(entry["commands"]) <= set(preflight.PACKAGE_OF_COMMAND) | set(preflight.PACKAGED_ELSEWHERE)
         assert set(entry["kernel_modules"]) <= set(preflight.PACKAGE_OF_MODULE) | set(preflight.PACKAGED_ELSEWHERE)
@@ -246,12 +246,12 @@ def test_the_connection_is_found_behind_sudo(monkeypatch, tmp_path):
     assert preflight.connection_address() is None
 
 
-RELAYS = {"map-t": {"translator": "jool_siit"}, "map-e": {"domains": [examples.MAPE_CASES["shared"]["domain"]]}}
+RELAYS = {"map-t": {"translator": "jool_siit"}, "map-e": {"domains": [role_variables.MAPE_CASES["shared"]["domain"]]}}
 
 
 @pytest.mark.parametrize("transport", RELAYS)
 def test_a_kernel_without_bpf_is_no_border_relay(transport):
-    files, = examples.br_generations(**RELAYS[transport]).values()
+    files, = role_variables.br_generations(**RELAYS[transport]).values()
     wanted = json.loads(files["instance.json"])
     assert preflight.missing(Machine(), wanted) == ([], [])
     packages, (fault,) = preflight.missing(Machine(without={"BPF"}), wanted)
@@ -260,13 +260,13 @@ def test_a_kernel_without_bpf_is_no_border_relay(transport):
 
 
 def test_a_kernel_without_the_tunnel_module():
-    files, = examples.ce_generations(**examples.MAPE_CASES["shared"]).values()
+    files, = role_variables.ce_generations(**role_variables.MAPE_CASES["shared"]).values()
     packages, (fault,) = preflight.missing(Machine(without={"module ip6_tunnel"}), json.loads(files["instance.json"]))
     assert packages == [] and fault == "kernel module ip6_tunnel: missing; this kernel does not have it"
 
 
 def test_networkd_has_to_configure_the_wan(monkeypatch):
-    files, = examples.ce_generations(**examples.MAPE_CASES["shared"], napt_namespace="", network_backend="networkd").values()
+    files, = role_variables.ce_generations(**role_variables.MAPE_CASES["shared"], napt_namespace="", network_backend="networkd").values()
     wanted = json.loads(files["instance.json"])
     monkeypatch.setattr(preflight.networkd, "file_of", {"isp": "/etc/systemd/network/10-isp.network"}.get)
     assert preflight.networkd_faults(wanted) == [] and preflight.networkd_faults(settings()) == []
