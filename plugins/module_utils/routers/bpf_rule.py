@@ -4,7 +4,7 @@
 
 """The map entries of the border relay's BPF programs, as bpftool takes them, and the names of their counters.
 
-The bytes are those of struct map_key, struct map_rule (roles/map_br/files/bpf/map.h), struct config (mapt.bpf.c)
+The bytes are those of struct rule_key, struct rule (roles/map_br/files/bpf/map.h), struct config (mapt.bpf.c)
 and struct br_alias (mape.bpf.c), for a little-endian router.
 """
 
@@ -13,12 +13,12 @@ from __future__ import annotations
 import ipaddress
 import struct
 
-# enum map_rule_flag
+# enum rule_flag
 DRAFT03 = 1
 FULL_ADDRESS = 2
 EXPLICIT_PSID = 4
 
-# enum map_counter, in its order and without the MAP_
+# enum counter, in its order and without the MAP_
 REASONS = (
     "passed",
     "passed_later_fragment",

@@ -22,9 +22,9 @@ def enum(name):
 
 
 def test_the_counters_are_those_of_the_header():
-    names = [name.removeprefix("MAP_").lower() for name in enum("map_counter")]
+    names = [name.removeprefix("MAP_").lower() for name in enum("counter")]
     assert names == [*bpf_rule.REASONS, "counters"]
-    directions = [name.removeprefix("MAP_").lower() for name in enum("map_direction")]
+    directions = [name.removeprefix("MAP_").lower() for name in enum("direction")]
     assert directions == ["in", "out"]
     assert bpf_rule.COUNTERS == {
         row * (len(names) - 1) + column: f"{direction}_{name}"
@@ -34,7 +34,7 @@ def test_the_counters_are_those_of_the_header():
 
 
 def test_the_flags_are_those_of_the_header():
-    assert enum("map_rule_flag") == [
+    assert enum("rule_flag") == [
         f"MAP_DRAFT03 = {bpf_rule.DRAFT03}", f"MAP_FULL_ADDRESS = {bpf_rule.FULL_ADDRESS}", f"MAP_EXPLICIT_PSID = {bpf_rule.EXPLICIT_PSID}",
     ]
 

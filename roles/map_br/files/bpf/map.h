@@ -23,20 +23,20 @@
  * others the address and their PSID (length 48): psid_offset and psid_length are equal for all of them
  * (RFC 7597 section 5.1), so the /32 says how to get the PSID from a port, and the PSID finds the rule.
  */
-struct map_key {
+struct rule_key {
 	__u32 length; /* of what follows, in bits: the rule's IPv4 prefix length, or 48 */
 	__be32 address;
 	__be16 psid;
 	__u16 zero;
 };
 
-enum map_rule_flag {
+enum rule_flag {
 	MAP_DRAFT03 = 1,       /* interface id of draft-ietf-softwire-map-03, not of RFC 7597 section 6 */
 	MAP_FULL_ADDRESS = 2,  /* an IPv4-prefix CE's id holds its complete address (RFC 7599 erratum 5225) */
 	MAP_EXPLICIT_PSID = 4, /* only `psid` belongs to this rule */
 };
 
-struct map_rule {
+struct rule {
 	__be64 prefix;      /* the rule IPv6 prefix, its first 64 bits */
 	__be32 peer[4];     /* the BR's side: MAP-E the (first) BR address, MAP-T the internal /96 */
 	__u8 prefix_length; /* n, of the rule IPv6 prefix; n + o <= 64 */
@@ -44,7 +44,7 @@ struct map_rule {
 	__u8 ea_length;     /* o */
 	__u8 psid_offset;   /* a */
 	__u8 psid_length;   /* k; 0: the address is not shared and its ports do not matter */
-	__u8 flags;         /* enum map_rule_flag */
+	__u8 flags;         /* enum rule_flag */
 	__be16 psid;        /* of an explicit PSID rule */
 };
 
@@ -52,18 +52,18 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 4096);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct map_key);
-	__type(value, struct map_rule);
+	__type(key, struct rule_key);
+	__type(value, struct rule);
 } rules SEC(".maps");
 
 /* ---- counters: [direction][what happened] ---- */
 
-enum map_direction {
+enum direction {
 	MAP_IN,  /* from the CEs */
 	MAP_OUT, /* to the CEs */
 };
 
-enum map_counter {
+enum counter {
 	MAP_PASSED,                /* checked, or mapped, and let through */
 	MAP_PASSED_LATER_FRAGMENT, /* the same, a fragment without ports */
 	MAP_PASSED_ROUTER_ERROR,   /* an ICMPv6 error of a router about a packet to a MAP address */
@@ -93,7 +93,7 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
-static __always_inline void map_count(enum map_direction direction, enum map_counter counter)
+static __always_inline void count(enum direction direction, enum counter counter)
 {
 	__u32 index = direction * MAP_COUNTERS + counter;
 	__u64 *value = bpf_map_lookup_elem(&counters, &index);
@@ -105,9 +105,9 @@ static __always_inline void map_count(enum map_direction direction, enum map_cou
 /* other tc filters of the interface stay in force */
 #define PASS TC_ACT_UNSPEC
 
-static __always_inline int map_drop(enum map_direction direction, enum map_counter reason)
+static __always_inline int drop(enum direction direction, enum counter reason)
 {
-	map_count(direction, reason);
+	count(direction, reason);
 	return TC_ACT_SHOT;
 }
 
@@ -117,7 +117,7 @@ static __always_inline int map_drop(enum map_direction direction, enum map_count
  * A datagram as an IPv4 host sees it. An IPv6 fragment's id is cut to its low 16 bits, as the translation to
  * IPv4 does: what will share a reassembly queue in the IPv4 Internet shares an entry here.
  */
-struct map_datagram {
+struct datagram {
 	__be32 ce;      /* the IPv4 address of the CE's side */
 	__be32 peer[4]; /* the other side: IPv6, or IPv4 and three zeros */
 	__be16 id;
@@ -125,7 +125,7 @@ struct map_datagram {
 	__u8 zero;
 };
 
-struct map_binding {
+struct binding {
 	__u64 seen; /* ns, when its last fragment passed */
 	__u32 psid;
 	__u32 zero;
@@ -137,23 +137,23 @@ struct map_binding {
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
-	__type(key, struct map_datagram);
-	__type(value, struct map_binding);
+	__type(key, struct datagram);
+	__type(value, struct binding);
 } bindings SEC(".maps");
 
 /* to the CEs: the BR's own fragments leave first one first, so this is a hand-over to the later ones */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
-	__type(key, struct map_datagram);
+	__type(key, struct datagram);
 	__type(value, __u32);
 } first_fragments SEC(".maps");
 
 /* Binds a datagram to a PSID, or says that another PSID has it (-1). */
-static __always_inline int map_bind(const struct map_datagram *datagram, __u32 psid)
+static __always_inline int bind_datagram(const struct datagram *datagram, __u32 psid)
 {
-	struct map_binding fresh = { .seen = bpf_ktime_get_ns(), .psid = psid };
-	struct map_binding *binding = bpf_map_lookup_elem(&bindings, datagram);
+	struct binding fresh = { .seen = bpf_ktime_get_ns(), .psid = psid };
+	struct binding *binding = bpf_map_lookup_elem(&bindings, datagram);
 
 	if (!binding) {
 		if (!bpf_map_update_elem(&bindings, datagram, &fresh, BPF_NOEXIST))
@@ -172,17 +172,17 @@ static __always_inline int map_bind(const struct map_datagram *datagram, __u32 p
 /* ---- the arithmetic of RFC 7597 section 5 ---- */
 
 /* The rule of an IPv4 address, or NULL. Of explicit PSID rules that share the address: the first. */
-static __always_inline struct map_rule *map_rule_of(__be32 address)
+static __always_inline struct rule *rule_of(__be32 address)
 {
-	struct map_key key = { .length = 32, .address = address };
+	struct rule_key key = { .length = 32, .address = address };
 
 	return bpf_map_lookup_elem(&rules, &key);
 }
 
 /* The rule of an IPv4 address and a PSID, `rule` being that of the address; NULL when the PSID is in none. */
-static __always_inline struct map_rule *map_rule_of_psid(struct map_rule *rule, __be32 address, __u32 psid)
+static __always_inline struct rule *rule_of_psid(struct rule *rule, __be32 address, __u32 psid)
 {
-	struct map_key key = { .length = 48, .address = address, .psid = bpf_htons(psid) };
+	struct rule_key key = { .length = 48, .address = address, .psid = bpf_htons(psid) };
 
 	if (!(rule->flags & MAP_EXPLICIT_PSID) || rule->psid == key.psid)
 		return rule;
@@ -191,7 +191,7 @@ static __always_inline struct map_rule *map_rule_of_psid(struct map_rule *rule, 
 }
 
 /* The PSID of a port of a shared address (section 5.1). Returns MAP_PASSED or why there is none. */
-static __always_inline enum map_counter map_psid(const struct map_rule *rule, __u16 port, __u32 *psid)
+static __always_inline enum counter psid_of(const struct rule *rule, __u16 port, __u32 *psid)
 {
 	__u32 a = rule->psid_offset & 15, k = rule->psid_length & 31;
 
@@ -204,7 +204,7 @@ static __always_inline enum map_counter map_psid(const struct map_rule *rule, __
 }
 
 /* The MAP address of the CE with this IPv4 address and PSID (sections 5.2, 6), 128 bits. */
-static __always_inline void map_address(const struct map_rule *rule, __be32 ipv4, __u32 psid, __be32 *to)
+static __always_inline void map_address(const struct rule *rule, __be32 ipv4, __u32 psid, __be32 *to)
 {
 	__u32 n = rule->prefix_length, o = rule->ea_length, r = rule->ipv4_length, k = rule->psid_length;
 	__u64 address = bpf_ntohl(ipv4), high = bpf_be64_to_cpu(rule->prefix), low;
@@ -227,13 +227,13 @@ static __always_inline void map_address(const struct map_rule *rule, __be32 ipv4
 }
 
 /* Whether two IPv6 addresses are the same. */
-static __always_inline int map_is_equal(const __be32 *a, const __be32 *b)
+static __always_inline int is_equal(const __be32 *a, const __be32 *b)
 {
 	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
 }
 
 /* The IPv4 address in the interface id of a MAP address. */
-static __always_inline __be32 map_embedded(const __be32 *map_address, int draft03)
+static __always_inline __be32 embedded(const __be32 *map_address, int draft03)
 {
 	__u64 low = (__u64)bpf_ntohl(map_address[2]) << 32 | bpf_ntohl(map_address[3]);
 
@@ -241,7 +241,7 @@ static __always_inline __be32 map_embedded(const __be32 *map_address, int draft0
 }
 
 /* The PSID in the interface id of a MAP address. */
-static __always_inline __u32 map_embedded_psid(const struct map_rule *rule, const __be32 *map_address)
+static __always_inline __u32 embedded_psid(const struct rule *rule, const __be32 *map_address)
 {
 	__u32 low = bpf_ntohl(map_address[3]);
 
@@ -249,7 +249,7 @@ static __always_inline __u32 map_embedded_psid(const struct map_rule *rule, cons
 }
 
 /* Whether an address is inside the rule IPv6 prefix. */
-static __always_inline int map_is_inside(const struct map_rule *rule, const __be32 *address)
+static __always_inline int is_inside(const struct rule *rule, const __be32 *address)
 {
 	__u32 n = rule->prefix_length;
 	__u64 high = (__u64)bpf_ntohl(address[0]) << 32 | bpf_ntohl(address[1]);
@@ -261,16 +261,16 @@ static __always_inline int map_is_inside(const struct map_rule *rule, const __be
  * The rule of an address that claims to be a MAP address, by the IPv4 address in its interface id, which is
  * returned too. Only the form, the prefix and the IPv4 address are looked at: the caller compares all bits.
  */
-static __always_inline struct map_rule *map_rule_of_map_address(const __be32 *claimed, __be32 *ipv4)
+static __always_inline struct rule *rule_of_map_address(const __be32 *claimed, __be32 *ipv4)
 {
 	for (int draft03 = 0; draft03 < 2; draft03++) {
-		*ipv4 = map_embedded(claimed, draft03);
-		struct map_rule *rule = map_rule_of(*ipv4);
+		*ipv4 = embedded(claimed, draft03);
+		struct rule *rule = rule_of(*ipv4);
 
 		if (!rule || !!(rule->flags & MAP_DRAFT03) != draft03)
 			continue;
 		/* explicit PSID rules of one address have prefixes of their own */
-		if (rule->flags & MAP_EXPLICIT_PSID || map_is_inside(rule, claimed))
+		if (rule->flags & MAP_EXPLICIT_PSID || is_inside(rule, claimed))
 			return rule;
 	}
 	return NULL;

@@ -67,15 +67,15 @@ struct packet {
 
 /* The CE of a packet. */
 struct ce {
-	struct map_rule *rule;
+	struct rule *rule;
 	__be32 ipv4;
 	__u32 psid;
 	__be32 address[4];
 };
 
 /* Reads the IPv4 header. Returns MAP_PASSED or a reason to drop. */
-static __always_inline enum map_counter read_header(struct __sk_buff *skb, __u32 start, int ce_is_source,
-						    struct packet *p)
+static __always_inline enum counter read_header(struct __sk_buff *skb, __u32 start, int ce_is_source,
+						struct packet *p)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct iphdr *ip = data + start;
@@ -96,7 +96,7 @@ static __always_inline enum map_counter read_header(struct __sk_buff *skb, __u32
 }
 
 /* The CE's port in the first 8 bytes of an upper-layer header: port or ICMP identifier. */
-static __always_inline enum map_counter port_in(const __u8 *header, __u8 protocol, int ce_is_source, __u16 *port)
+static __always_inline enum counter port_in(const __u8 *header, __u8 protocol, int ce_is_source, __u16 *port)
 {
 	if (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP)
 		*port = ce_is_source ? header[0] << 8 | header[1] : header[2] << 8 | header[3];
@@ -108,8 +108,8 @@ static __always_inline enum map_counter port_in(const __u8 *header, __u8 protoco
 }
 
 /* The CE's port in what an ICMP error quotes: the beginning of a packet of the other direction. */
-static __always_inline enum map_counter quoted_port(struct __sk_buff *skb, const struct packet *p, __u32 quoted,
-						    __u32 end, __u16 *port)
+static __always_inline enum counter quoted_port(struct __sk_buff *skb, const struct packet *p, __u32 quoted,
+						__u32 end, __u16 *port)
 {
 	struct iphdr ip;
 	__u8 header[8];
@@ -134,7 +134,7 @@ static __always_inline __u32 l4_needed(const struct iphdr *ip)
 }
 
 /* The CE's port in a packet that is no later fragment. Returns MAP_PASSED or a reason to drop. */
-static __always_inline enum map_counter packet_port(struct __sk_buff *skb, const struct packet *p, __u16 *port)
+static __always_inline enum counter packet_port(struct __sk_buff *skb, const struct packet *p, __u16 *port)
 {
 	/* not skb->len: what is behind the end of the packet is not part of it */
 	__u32 end = p->start + bpf_ntohs(p->ip.tot_len), l4 = p->start + p->ip.ihl * 4;
@@ -149,10 +149,10 @@ static __always_inline enum map_counter packet_port(struct __sk_buff *skb, const
 }
 
 /* Completes a CE of which the rule of its IPv4 address and the PSID are known. */
-static __always_inline enum map_counter find_address(struct ce *ce)
+static __always_inline enum counter find_address(struct ce *ce)
 {
 	if (ce->rule->psid_length)
-		ce->rule = map_rule_of_psid(ce->rule, ce->ipv4, ce->psid);
+		ce->rule = rule_of_psid(ce->rule, ce->ipv4, ce->psid);
 	else
 		ce->psid = 0;
 	if (!ce->rule)
@@ -165,17 +165,17 @@ static __always_inline enum map_counter find_address(struct ce *ce)
  * Finds the CE that an IPv4 address and the port of a packet belong to. `later_psid` is what is known of a later
  * fragment, which has no port.
  */
-static __always_inline enum map_counter find_ce(struct __sk_buff *skb, const struct packet *p, __u32 later_psid,
-						struct ce *ce)
+static __always_inline enum counter find_ce(struct __sk_buff *skb, const struct packet *p, __u32 later_psid,
+					    struct ce *ce)
 {
-	enum map_counter reason;
+	enum counter reason;
 	__u16 port = 0;
 
 	ce->psid = later_psid;
 	if (ce->rule->psid_length && !p->later) {
 		reason = packet_port(skb, p, &port);
 		if (!reason)
-			reason = map_psid(ce->rule, port, &ce->psid);
+			reason = psid_of(ce->rule, port, &ce->psid);
 		if (reason)
 			return reason;
 	}
@@ -183,9 +183,9 @@ static __always_inline enum map_counter find_ce(struct __sk_buff *skb, const str
 }
 
 /* The name of a fragmented datagram. */
-static __always_inline struct map_datagram datagram_of(const struct packet *p)
+static __always_inline struct datagram datagram_of(const struct packet *p)
 {
-	struct map_datagram datagram = {
+	struct datagram datagram = {
 		.ce = p->ce_is_source ? p->ip.saddr : p->ip.daddr,
 		.peer = { p->ce_is_source ? p->ip.daddr : p->ip.saddr },
 		.id = p->ip.id,
@@ -226,11 +226,11 @@ static __always_inline int is_header_sound(const struct iphdr *ip)
 	return sum_of(ip, sizeof(*ip)) == 0xffff;
 }
 
-static __always_inline int is_br_address(const struct map_rule *rule, const __be32 *address)
+static __always_inline int is_br_address(const struct rule *rule, const __be32 *address)
 {
 	struct br_alias alias;
 
-	if (map_is_equal(rule->peer, address))
+	if (is_equal(rule->peer, address))
 		return 1;
 	__builtin_memcpy(alias.address, address, 16);
 	__builtin_memcpy(alias.first, rule->peer, 16);
@@ -243,32 +243,32 @@ static __always_inline int from_ce(struct __sk_buff *skb, __u32 start)
 	struct bpf_tunnel_key outer = {};
 	struct packet p = {};
 	struct ce ce = {};
-	struct map_datagram datagram;
-	enum map_counter reason = read_header(skb, start, 1, &p);
+	struct datagram datagram;
+	enum counter reason = read_header(skb, start, 1, &p);
 
 	if (reason)
-		return map_drop(MAP_IN, reason);
+		return drop(MAP_IN, reason);
 	if (bpf_skb_get_tunnel_key(skb, &outer, sizeof(outer), BPF_F_TUNINFO_IPV6))
-		return map_drop(MAP_IN, MAP_DROPPED_FAILED);
+		return drop(MAP_IN, MAP_DROPPED_FAILED);
 	if (is_martian(p.ip.saddr) || is_martian(p.ip.daddr))
-		return map_drop(MAP_IN, MAP_DROPPED_MARTIAN);
+		return drop(MAP_IN, MAP_DROPPED_MARTIAN);
 	ce.ipv4 = p.ip.saddr;
-	ce.rule = map_rule_of(ce.ipv4);
+	ce.rule = rule_of(ce.ipv4);
 	if (!ce.rule)
-		return map_drop(MAP_IN, MAP_DROPPED_NO_RULE);
-	reason = find_ce(skb, &p, map_embedded_psid(ce.rule, outer.remote_ipv6), &ce);
+		return drop(MAP_IN, MAP_DROPPED_NO_RULE);
+	reason = find_ce(skb, &p, embedded_psid(ce.rule, outer.remote_ipv6), &ce);
 	if (reason)
-		return map_drop(MAP_IN, reason);
-	if (!map_is_equal(ce.address, outer.remote_ipv6))
-		return map_drop(MAP_IN, MAP_DROPPED_SPOOFED);
+		return drop(MAP_IN, reason);
+	if (!is_equal(ce.address, outer.remote_ipv6))
+		return drop(MAP_IN, MAP_DROPPED_SPOOFED);
 	if (!is_br_address(ce.rule, outer.local_ipv6))
-		return map_drop(MAP_IN, MAP_DROPPED_OTHER_BR);
+		return drop(MAP_IN, MAP_DROPPED_OTHER_BR);
 	if (p.fragment && ce.rule->psid_length) {
 		datagram = datagram_of(&p);
-		if (map_bind(&datagram, ce.psid))
-			return map_drop(MAP_IN, MAP_DROPPED_MIXED_FRAGMENT);
+		if (bind_datagram(&datagram, ce.psid))
+			return drop(MAP_IN, MAP_DROPPED_MIXED_FRAGMENT);
 	}
-	map_count(MAP_IN, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
+	count(MAP_IN, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return PASS;
 }
 
@@ -278,37 +278,37 @@ static __always_inline int to_ce(struct __sk_buff *skb, __u32 start)
 	struct bpf_tunnel_key outer = { .tunnel_ttl = HOP_LIMIT };
 	struct packet p = {};
 	struct ce ce = {};
-	struct map_datagram datagram = {};
+	struct datagram datagram = {};
 	__u32 zero = 0, *device, *handed_over = NULL;
-	enum map_counter reason = read_header(skb, start, 0, &p);
+	enum counter reason = read_header(skb, start, 0, &p);
 
 	if (reason)
-		return map_drop(MAP_OUT, reason);
+		return drop(MAP_OUT, reason);
 	ce.ipv4 = p.ip.daddr;
-	ce.rule = map_rule_of(ce.ipv4);
+	ce.rule = rule_of(ce.ipv4);
 	if (!ce.rule)
-		return map_drop(MAP_OUT, MAP_DROPPED_NO_RULE);
+		return drop(MAP_OUT, MAP_DROPPED_NO_RULE);
 	if (p.fragment && ce.rule->psid_length) {
 		datagram = datagram_of(&p);
 		handed_over = p.later ? bpf_map_lookup_elem(&first_fragments, &datagram) : NULL;
 		if (p.later && !handed_over)
-			return map_drop(MAP_OUT, MAP_DROPPED_LOST_FRAGMENT);
+			return drop(MAP_OUT, MAP_DROPPED_LOST_FRAGMENT);
 	}
 	reason = find_ce(skb, &p, handed_over ? *handed_over : 0, &ce);
 	if (reason)
-		return map_drop(MAP_OUT, reason);
+		return drop(MAP_OUT, reason);
 	if (p.fragment && !p.later && ce.rule->psid_length &&
 	    bpf_map_update_elem(&first_fragments, &datagram, &ce.psid, BPF_ANY))
-		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
+		return drop(MAP_OUT, MAP_DROPPED_FAILED);
 	outer.tunnel_tos = p.ip.tos;
 	__builtin_memcpy(outer.remote_ipv6, ce.address, 16);
 	__builtin_memcpy(outer.local_ipv6, ce.rule->peer, 16);
 	if (bpf_skb_set_tunnel_key(skb, &outer, sizeof(outer), BPF_F_TUNINFO_IPV6))
-		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
+		return drop(MAP_OUT, MAP_DROPPED_FAILED);
 	device = bpf_map_lookup_elem(&tunnel_device, &zero);
 	if (device && *device != skb->ifindex)
 		*device = skb->ifindex;
-	map_count(MAP_OUT, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
+	count(MAP_OUT, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return PASS;
 }
 
@@ -345,7 +345,7 @@ static __always_inline int find_ce_fast(struct __sk_buff *skb, const struct pack
 	if ((void *)(ports + 2) > (void *)(long)skb->data_end ||
 	    bpf_ntohs(p->ip.tot_len) < sizeof(p->ip) + l4_needed(&p->ip))
 		return -1;
-	if (ce->rule->psid_length && map_psid(ce->rule, bpf_ntohs(ports[1]), &ce->psid))
+	if (ce->rule->psid_length && psid_of(ce->rule, bpf_ntohs(ports[1]), &ce->psid))
 		return -1;
 	return find_address(ce);
 }
@@ -412,13 +412,13 @@ int mape_fast(struct __sk_buff *skb)
 	    read_header(skb, ETH_HLEN, 0, &p))
 		return PASS;
 	ce.ipv4 = p.ip.daddr;
-	ce.rule = map_rule_of(ce.ipv4);
+	ce.rule = rule_of(ce.ipv4);
 	if (!ce.rule)
 		return PASS;
 	/* what the stack may want to drop, answer, mend or put together */
 	if (p.fragment || p.ip.ihl != 5 || p.ip.ttl < 2 || ETH_HLEN + bpf_ntohs(p.ip.tot_len) != skb->len ||
 	    (p.ip.protocol != IPPROTO_TCP && p.ip.protocol != IPPROTO_UDP) || is_martian(p.ip.saddr) ||
-	    map_rule_of(p.ip.saddr) || !is_header_sound(&p.ip) || find_ce_fast(skb, &p, &ce))
+	    rule_of(p.ip.saddr) || !is_header_sound(&p.ip) || find_ce_fast(skb, &p, &ce))
 		return PASS;
 	length = segment_length(skb, &p);
 	if (!length || !is_routed_to(skb, &p, length, *device))
@@ -435,8 +435,8 @@ int mape_fast(struct __sk_buff *skb)
 				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
 		return PASS;
 	if (encapsulate(skb, &p, &ce))
-		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
-	map_count(MAP_OUT, MAP_PASSED);
+		return drop(MAP_OUT, MAP_DROPPED_FAILED);
+	count(MAP_OUT, MAP_PASSED);
 	__builtin_memcpy(next.ipv6_nh, fib.ipv6_dst, 16);
 	return bpf_redirect_neigh(fib.ifindex, &next, sizeof(next), 0);
 }

@@ -107,8 +107,8 @@ static __always_inline void read_port(const __u8 *header, __u8 protocol, int ce_
 }
 
 /* What an ICMPv6 error quotes: a packet of the other direction. `end`: offset of the end of the packet. */
-static __always_inline enum map_counter read_quoted(struct __sk_buff *skb, int ce_is_source, __u32 end,
-						    struct packet *p)
+static __always_inline enum counter read_quoted(struct __sk_buff *skb, int ce_is_source, __u32 end,
+						struct packet *p)
 {
 	struct ipv6hdr ip6;
 	struct fragment_header fragment;
@@ -140,8 +140,8 @@ static __always_inline enum map_counter read_quoted(struct __sk_buff *skb, int c
 }
 
 /* Finds the CE's port and what a change of its address touches. Returns MAP_PASSED or a reason to drop. */
-static __always_inline enum map_counter read_packet(struct __sk_buff *skb, const struct ipv6hdr *ip6,
-						    int ce_is_source, struct packet *p)
+static __always_inline enum counter read_packet(struct __sk_buff *skb, const struct ipv6hdr *ip6, int ce_is_source,
+						struct packet *p)
 {
 	/* not skb->len: Ethernet padding is not part of the packet */
 	__u32 end = L3 + sizeof(*ip6) + bpf_ntohs(ip6->payload_len), checksum = 0;
@@ -183,23 +183,23 @@ static __always_inline enum map_counter read_packet(struct __sk_buff *skb, const
  * The CE of a packet: its rule, its PSID and its MAP address. `rule` is that of the IPv4 address. `claimed` is
  * where a later fragment's PSID is taken from.
  */
-static __always_inline enum map_counter find_ce(struct map_rule **rule, __be32 ipv4, const struct packet *p,
-						const __be32 *claimed, __u32 *psid, __be32 *address)
+static __always_inline enum counter find_ce(struct rule **rule, __be32 ipv4, const struct packet *p,
+					    const __be32 *claimed, __u32 *psid, __be32 *address)
 {
-	enum map_counter reason;
+	enum counter reason;
 
 	*psid = 0;
 	if ((*rule)->psid_length) {
 		if (p->later) {
-			*psid = map_embedded_psid(*rule, claimed);
+			*psid = embedded_psid(*rule, claimed);
 		} else {
 			if (!p->has_port)
 				return MAP_DROPPED_NO_PORT;
-			reason = map_psid(*rule, p->port, psid);
+			reason = psid_of(*rule, p->port, psid);
 			if (reason)
 				return reason;
 		}
-		*rule = map_rule_of_psid(*rule, ipv4, *psid);
+		*rule = rule_of_psid(*rule, ipv4, *psid);
 		if (!*rule)
 			return MAP_DROPPED_OTHER_PSID;
 	}
@@ -248,55 +248,53 @@ int mapt_in(struct __sk_buff *skb)
 	struct config *c = bpf_map_lookup_elem(&config, &zero);
 	struct packet p = {};
 	struct ipv6hdr ip6;
-	struct map_rule *rule;
-	enum map_counter reason;
+	struct rule *rule;
+	enum counter reason;
 	__be32 source[4], address[4], internal[4], ipv4;
 	int is_router_error = 0;
 
 	if (!c || skb->protocol != bpf_htons(ETH_P_IPV6) || bpf_skb_load_bytes(skb, L3, &ip6, sizeof(ip6)))
 		return PASS;
 	if (!c->check_only && (is_in_internal(c, &ip6.saddr) || is_in_internal(c, &ip6.daddr)))
-		return map_drop(MAP_IN, MAP_DROPPED_INTERNAL);
+		return drop(MAP_IN, MAP_DROPPED_INTERNAL);
 	if (!is_in_dmr(c, &ip6.daddr))
 		return PASS;
 
 	reason = read_packet(skb, &ip6, 1, &p);
 	if (reason)
-		return map_drop(MAP_IN, reason);
+		return drop(MAP_IN, reason);
 	__builtin_memcpy(source, &ip6.saddr, 16);
-	rule = map_rule_of_map_address(source, &ipv4);
+	rule = rule_of_map_address(source, &ipv4);
 	if (!rule && p.quoted) { /* not from a CE: a router on the way to one, whose packet it quotes */
 		is_router_error = 1;
 		__builtin_memcpy(source, p.quoted_ce, 16);
-		rule = map_rule_of_map_address(source, &ipv4);
+		rule = rule_of_map_address(source, &ipv4);
 	}
 	if (!rule)
-		return map_drop(MAP_IN, MAP_DROPPED_NO_RULE);
+		return drop(MAP_IN, MAP_DROPPED_NO_RULE);
 	reason = find_ce(&rule, ipv4, &p, source, &psid, address);
 	if (reason)
-		return map_drop(MAP_IN, reason);
-	if (!map_is_equal(address, source))
-		return map_drop(MAP_IN, is_router_error ? MAP_DROPPED_WRONG_QUOTE : MAP_DROPPED_SPOOFED);
-	if (p.quoted && !map_is_equal(address, p.quoted_ce))
-		return map_drop(MAP_IN, MAP_DROPPED_WRONG_QUOTE);
+		return drop(MAP_IN, reason);
+	if (!is_equal(address, source))
+		return drop(MAP_IN, is_router_error ? MAP_DROPPED_WRONG_QUOTE : MAP_DROPPED_SPOOFED);
+	if (p.quoted && !is_equal(address, p.quoted_ce))
+		return drop(MAP_IN, MAP_DROPPED_WRONG_QUOTE);
 	if (p.fragment && rule->psid_length) {
-		struct map_datagram datagram = { .ce = ipv4, .id = p.id, .protocol = p.protocol };
+		struct datagram datagram = { .ce = ipv4, .id = p.id, .protocol = p.protocol };
 
 		__builtin_memcpy(datagram.peer, &ip6.daddr, 16);
-		if (map_bind(&datagram, psid))
-			return map_drop(MAP_IN, MAP_DROPPED_MIXED_FRAGMENT);
+		if (bind_datagram(&datagram, psid))
+			return drop(MAP_IN, MAP_DROPPED_MIXED_FRAGMENT);
 	}
 	if (!c->check_only) {
 		__builtin_memcpy(internal, rule->peer, 12);
 		internal[3] = ipv4;
 		if (p.quoted && replace_quoted(skb, &p, 1, address, internal))
-			return map_drop(MAP_IN, MAP_DROPPED_FAILED);
+			return drop(MAP_IN, MAP_DROPPED_FAILED);
 		if (!is_router_error && replace_address(skb, &p, SOURCE, address, internal))
-			return map_drop(MAP_IN, MAP_DROPPED_FAILED);
+			return drop(MAP_IN, MAP_DROPPED_FAILED);
 	}
-	map_count(MAP_IN, is_router_error ? MAP_PASSED_ROUTER_ERROR
-			  : p.later       ? MAP_PASSED_LATER_FRAGMENT
-					  : MAP_PASSED);
+	count(MAP_IN, is_router_error ? MAP_PASSED_ROUTER_ERROR : p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return PASS;
 }
 
@@ -316,7 +314,7 @@ static __always_inline int send(struct __sk_buff *skb, const struct ipv6hdr *ip6
 
 	if (skb->gso_size) { /* what counts is the length of the segments it will be cut into */
 		if (p->protocol == IPPROTO_TCP && bpf_skb_load_bytes(skb, p->l4 + 12, &data_offset, 1))
-			return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
+			return drop(MAP_OUT, MAP_DROPPED_FAILED);
 		length = p->l4 - L3 + (p->protocol == IPPROTO_TCP ? (data_offset >> 4) * 4 : 8) + skb->gso_size;
 	}
 	fib.tot_len = length > 0xffff ? 0xffff : length;
@@ -324,7 +322,7 @@ static __always_inline int send(struct __sk_buff *skb, const struct ipv6hdr *ip6
 	__builtin_memcpy(fib.ipv6_dst, destination, 16);
 	result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH) {
-		map_count(MAP_OUT, MAP_PASSED_TO_STACK);
+		count(MAP_OUT, MAP_PASSED_TO_STACK);
 		return PASS;
 	}
 	__builtin_memcpy(next.ipv6_nh, fib.ipv6_dst, 16);
@@ -338,9 +336,9 @@ int mapt_out(struct __sk_buff *skb)
 	struct config *c = bpf_map_lookup_elem(&config, &zero);
 	struct packet p = {};
 	struct ipv6hdr ip6;
-	struct map_rule *rule;
-	struct map_datagram datagram = {};
-	enum map_counter reason;
+	struct rule *rule;
+	struct datagram datagram = {};
+	enum counter reason;
 	__be32 internal[4], claimed[4] = {}, address[4];
 
 	if (!c || skb->protocol != bpf_htons(ETH_P_IPV6) || bpf_skb_load_bytes(skb, L3, &ip6, sizeof(ip6)))
@@ -350,11 +348,11 @@ int mapt_out(struct __sk_buff *skb)
 
 	reason = read_packet(skb, &ip6, 0, &p);
 	if (reason)
-		return map_drop(MAP_OUT, reason);
+		return drop(MAP_OUT, reason);
 	__builtin_memcpy(internal, &ip6.daddr, 16);
-	rule = map_rule_of(internal[3]);
+	rule = rule_of(internal[3]);
 	if (!rule)
-		return map_drop(MAP_OUT, MAP_DROPPED_NO_RULE);
+		return drop(MAP_OUT, MAP_DROPPED_NO_RULE);
 	datagram.ce = internal[3];
 	__builtin_memcpy(datagram.peer, &ip6.saddr, 16);
 	datagram.id = p.id;
@@ -362,22 +360,22 @@ int mapt_out(struct __sk_buff *skb)
 	if (p.later && rule->psid_length) {
 		handed_over = bpf_map_lookup_elem(&first_fragments, &datagram);
 		if (!handed_over)
-			return map_drop(MAP_OUT, MAP_DROPPED_LOST_FRAGMENT);
+			return drop(MAP_OUT, MAP_DROPPED_LOST_FRAGMENT);
 		claimed[3] = bpf_htonl(rule->flags & MAP_DRAFT03 ? *handed_over << 8 : *handed_over);
 	}
 	reason = find_ce(&rule, internal[3], &p, claimed, &psid, address);
 	if (reason)
-		return map_drop(MAP_OUT, reason);
-	if (p.quoted && !map_is_equal(internal, p.quoted_ce))
-		return map_drop(MAP_OUT, MAP_DROPPED_WRONG_QUOTE);
+		return drop(MAP_OUT, reason);
+	if (p.quoted && !is_equal(internal, p.quoted_ce))
+		return drop(MAP_OUT, MAP_DROPPED_WRONG_QUOTE);
 	if (p.fragment && !p.later && rule->psid_length &&
 	    bpf_map_update_elem(&first_fragments, &datagram, &psid, BPF_ANY))
-		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
+		return drop(MAP_OUT, MAP_DROPPED_FAILED);
 	if (p.quoted && replace_quoted(skb, &p, 0, internal, address))
-		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
+		return drop(MAP_OUT, MAP_DROPPED_FAILED);
 	if (replace_address(skb, &p, DESTINATION, internal, address))
-		return map_drop(MAP_OUT, MAP_DROPPED_FAILED);
-	map_count(MAP_OUT, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
+		return drop(MAP_OUT, MAP_DROPPED_FAILED);
+	count(MAP_OUT, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return send(skb, &ip6, &p, address);
 }
 
