@@ -21,6 +21,8 @@ from ansible_collections.softwire.map.plugins.plugin_utils.filters import warn
 MODULE = "softwire.map.deploy"
 APT_CACHE_SECONDS = 3600
 CONFIRM_PAUSE = 2  # seconds between two attempts to confirm
+# Of the deployment, as it takes them. The directory is no path, which would be made one of the controller.
+SETTINGS = {"confirm_timeout": "int", "keep_generations": "int", "install_packages": "bool", "metrics": "bool", "metrics_directory": "str"}
 HINTS = {
     "linux-headers-": "DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for",
     "jool-dkms": "what DKMS said is in /var/lib/dkms/jool*/*/build/make.log on the router",
@@ -39,12 +41,7 @@ class ActionModule(ActionBase):
                 **deployment.ARGUMENTS,
                 "state": {"type": "str", "choices": list(deployment.STATES), "default": "present"},
                 "generation": {"type": "str", "default": ""},
-                "confirm_timeout": {"type": "int", "default": 60},
-                "keep_generations": {"type": "int", "default": 5},
-                "install_packages": {"type": "bool", "default": True},
-                "metrics": {"type": "bool", "default": False},
-                # Not a path, which would be made one of the controller.
-                "metrics_directory": {"type": "str", "default": "/var/lib/prometheus/node-exporter"},
+                **{name: {"type": kind, "default": deployment.DEFAULTS[name]} for name, kind in SETTINGS.items()},
             },
             **deployment.CONDITIONS,
         )
