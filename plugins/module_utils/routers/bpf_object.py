@@ -15,13 +15,13 @@ from pathlib import Path
 
 from ..mapping.errors import MapError
 
-SOURCES = Path(__file__).resolve().parents[3] / "roles" / "map_br" / "files" / "bpf"
+SOURCES = Path(__file__).with_name("bpf")
 BPF_MACHINE = 247  # e_machine of an ELF file for BPF
 COMPILERS = ("clang", "clang-19", "clang-18", "clang-17", "clang-16", "clang-15", "clang-14")
 
 
 def build(source: str, prebuilt: str, variable: str) -> bytes:
-    """The object file's bytes: the prebuilt one, or the role's source compiled here.
+    """The object file's bytes: the prebuilt one, or the source beside this file compiled here.
 
     source: the name of the source file.
     prebuilt: path of an object file on the controller, or "".

@@ -4,7 +4,7 @@
 
 """The map entries of the border relay's BPF programs, as bpftool takes them, and the names of their counters.
 
-The bytes are those of struct rule_key, struct rule (roles/map_br/files/bpf/map.h), struct config (mapt.bpf.c)
+The bytes are those of struct rule_key, struct rule (plugins/module_utils/routers/bpf/map.h), struct config (mapt.bpf.c)
 and struct br_alias (mape.bpf.c), for a little-endian router.
 """
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ansible_collections.softwire.map.plugins.module_utils.routers import bpf_rule
 
-SOURCES = Path(__file__).resolve().parents[3] / "roles" / "map_br" / "files" / "bpf"
+SOURCES = Path(bpf_rule.__file__).with_name("bpf")
 SYSCALL = {"x86_64": 321, "aarch64": 280}
 MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, OBJ_GET, TEST_RUN = 1, 2, 3, 4, 7, 10
 PASS, SHOT, REDIRECT = 0xFFFFFFFF, 2, 7  # TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT
