@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The map entries of the border relay's BPF programs, as bpftool takes them, and the names of their counters.
+"""The map entries of the BPF programs, as bpftool takes them, and the names of their counters.
 
-The bytes are those of struct rule_key, struct rule (plugins/module_utils/routers/bpf/map.h), struct config (mapt.bpf.c)
-and struct br_alias (mape.bpf.c), for a little-endian router.
+The bytes are those of struct rule_key, struct rule (plugins/module_utils/routers/bpf/map.h), struct config (mapt.bpf.c,
+translate.bpf.c) and struct br_alias (mape.bpf.c), for a little-endian router.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import struct
 
+DUMMY_ADDRESS = "192.0.0.8"  # RFC 7600: the source of errors from routers that have no IPv4 address (RFC 6791)
 # enum rule_flag
 DRAFT03 = 1
 FULL_ADDRESS = 2
@@ -39,6 +40,11 @@ REASONS = (
     "dropped_not_ipv4",
     "dropped_martian",
     "dropped_other_br",
+    "dropped_not_own_address",
+    "dropped_not_own_port",
+    "dropped_outside_domain",
+    "dropped_untranslatable",
+    "dropped_lost_length",
 )
 # index in the map `counters` -> name; "in" is from the CEs, "out" to them
 COUNTERS = {
@@ -52,8 +58,8 @@ def rule_entry(rule: dict, domain: dict, internal_prefix: str | None = None) -> 
     """The entry of the map `rules` for one rule of a checked domain.
 
     rule: one of domain["rules"]; ipv6_prefix and ea_length together at most 64 bits.
-    internal_prefix: MAP-T: the /96 that stands for the CEs' IPv4 addresses between the programs and the translator.
-    MAP-E needs none: the BR's side is the domain's first BR address.
+    internal_prefix: MAP-T with Jool: the /96 that stands for the CEs' IPv4 addresses between the programs and the translator.
+    MAP-E needs none: the BR's side is the domain's first BR address. translate.bpf.c needs none either.
     Several explicit PSID rules may share an IPv4 address: the first has the address as its key, the others
     the address and their PSID.
     Returns key and value, each hexadecimal bytes with spaces, and a comment for people.
@@ -71,7 +77,7 @@ def rule_entry(rule: dict, domain: dict, internal_prefix: str | None = None) -> 
     if domain["transport"] == "map-e":
         peer = ipaddress.IPv6Address(domain["br_address"][0])
     else:
-        peer = ipaddress.IPv6Network(internal_prefix).network_address
+        peer = ipaddress.IPv6Network(internal_prefix or "::/96").network_address
     flags = DRAFT03 if domain["interface_id"] == "draft03" else 0
     if domain["transport"] == "map-t" and ea_length + ipv4.prefixlen < 32:
         flags |= FULL_ADDRESS
@@ -98,6 +104,26 @@ def rule_entry(rule: dict, domain: dict, internal_prefix: str | None = None) -> 
     shared = f", PSID {'' if not explicit else f'{psid} '}of {rule['psid_length']} bits, offset {rule['psid_offset']}"
     comment = f"{ipv4} at {ipv6}, {ea_length} EA bits{shared if rule['psid_length'] else ''}, {domain['interface_id']}"
     return {"key": key.hex(" "), "value": value.hex(" "), "comment": comment}
+
+
+def translator_config(dmr: str, ipv6_mtu: int, ce: dict | None = None) -> str:
+    """The only entry (key 00 00 00 00) of the map `config` of translate.bpf.c, as hexadecimal bytes with spaces.
+
+    dmr: an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits (RFC 6052 section 2.2). ipv6_mtu: of the IPv6 domain, bytes.
+    ce: the dict of the filter softwire.map.ce, for a customer edge.
+    """
+    prefix = ipaddress.IPv6Network(dmr)
+    own, address, ipv4 = bytes(32), bytes(16), ipaddress.IPv4Network("0.0.0.0/0")
+    if ce:
+        flags = DRAFT03 if ce["interface_id"] == "draft03" else 0
+        own = bytes(27) + struct.pack(">BBBH", ce["psid_offset"], ce["psid_length"], flags, ce["psid"] or 0)
+        address = ipaddress.IPv6Address(ce["map_address"]).packed
+        ipv4 = ipaddress.IPv4Network(ce["ipv4_prefix"] or ce["ipv4_address"])
+    value = (
+        own + address + prefix.network_address.packed + bytes([prefix.prefixlen, 0, 0, 0]) + ipv4.network_address.packed
+        + ipv4.netmask.packed + ipaddress.IPv4Address(DUMMY_ADDRESS).packed + struct.pack("<II", ipv6_mtu, 0)
+    )
+    return value.hex(" ")
 
 
 def config_value(dmr: str, internal_prefix: str, check_only: bool) -> str:

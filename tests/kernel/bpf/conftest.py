@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from kernel import SOURCES, TranslatorRelay, TunnelRelay, build, load, unmount
+from kernel import SOURCES, Translator, TranslatorRelay, TunnelRelay, build, load, unmount
 
 
 def load_into(source, factory):
@@ -36,6 +36,17 @@ def pinned_mape(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pinned_tunnel_key(tmp_path_factory):
     yield from load_into(Path(__file__).with_name("tunnel_key.bpf.c"), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def pinned_translate(tmp_path_factory):
+    yield from load_into(SOURCES / "translate.bpf.c", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def translator(pinned_translate):
+    """The programs of translate.bpf.c; a test calls configure_relay() or configure_edge() first."""
+    return Translator(pinned_translate)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ PASS, SHOT, REDIRECT = 0xFFFFFFFF, 2, 7  # TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_RE
 CHECKSUM_COMPLETE = 1 << 2  # BPF_F_TEST_SKB_CHECKSUM_COMPLETE
 SIZES = {
     "rules": (12, 32), "config": (4, 48), "counters": (4, 8), "bindings": (24, 16), "first_fragments": (24, 4),
-    "br_aliases": (32, 1), "outer": (4, 34),
+    "br_aliases": (32, 1), "outer": (4, 34), "begun": (8, 16), "whole": (4, 20),
 }
 INTERNAL = "2001:db8:aaaa::/96"
 MACS = bytes.fromhex("020000000001 020000000002")
@@ -83,9 +83,9 @@ def possible_cpus():
 
 
 class Map:
-    def __init__(self, path):
+    def __init__(self, path, sizes):
         self.fd = open_pinned(path)
-        self.key_size, self.value_size = SIZES[path.name]
+        self.key_size, self.value_size = sizes[path.name]
 
     def call(self, number, key, value):
         """A map command; value is given, or room for one, or None."""
@@ -117,10 +117,12 @@ class Map:
 class Relay:
     """Loaded programs with their maps."""
 
+    sizes = SIZES
+
     def __init__(self, directory):
         self.directory = directory
         self.programs = {path.name: open_pinned(path) for path in (directory / "programs").iterdir()}
-        self.maps = {path.name: Map(path) for path in (directory / "maps").iterdir() if path.name in SIZES}
+        self.maps = {path.name: Map(path, self.sizes) for path in (directory / "maps").iterdir() if path.name in self.sizes}
         self.cpus = possible_cpus()
         # The kernel then also checks skb->csum, which hardware fills in: a wrong one is EBADMSG.
         release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
@@ -150,11 +152,11 @@ class Relay:
     def run_frame(self, program, frame):
         """Runs a program on an Ethernet frame. Returns the verdict and what is behind the Ethernet header after it."""
         data = ctypes.create_string_buffer(frame, len(frame))
-        out = ctypes.create_string_buffer(len(frame))
-        fields = (self.programs[program], 0, len(frame), len(frame), address_of(data), address_of(out))
+        out = ctypes.create_string_buffer(len(frame) + 128)
+        fields = (self.programs[program], 0, len(frame), len(out), address_of(data), address_of(out))
         attributes = struct.pack("=IIIIQQIIIIQQIII", *fields, 1, 0, 0, 0, 0, 0, self.flags, 0, 0)
-        verdict = struct.unpack_from("=I", bpf(TEST_RUN, attributes)[1], 4)[0]
-        return verdict, out.raw[14:]
+        verdict, _size_in, size = struct.unpack_from("=III", bpf(TEST_RUN, attributes)[1], 4)
+        return verdict, out.raw[14:size]
 
 
 class TranslatorRelay(Relay):
@@ -169,6 +171,32 @@ class TranslatorRelay(Relay):
     def run(self, program, packet, padding=b""):
         """Runs a program on an IPv6 packet. Returns the verdict and the IPv6 packet after it."""
         return self.run_frame(program, MACS + IPV6 + packet + padding)
+
+
+class Translator(Relay):
+    """translate.bpf.c"""
+
+    sizes = SIZES | {"config": (4, 88)}
+
+    def configure_relay(self, *domains, ipv6_mtu=1500):
+        """Forgets everything and becomes the border relay of these domains, of one DMR."""
+        self._configure(domains, bpf_rule.translator_config(domains[0]["dmr"], ipv6_mtu))
+
+    def configure_edge(self, ce, ipv6_mtu=1500):
+        """Forgets everything and becomes a customer edge; ce: its dict."""
+        mesh = {"transport": "map-t", "interface_id": ce["interface_id"], "rules": ce["fmrs"]}
+        self._configure([mesh], bpf_rule.translator_config(ce["dmr"], ipv6_mtu, ce))
+
+    def _configure(self, domains, config):
+        self.forget(domains)
+        self.maps["begun"].clear()
+        self.maps["config"].update(bytes(4), bytes.fromhex(config))
+
+    def run(self, program, packet):
+        """Runs a program on a packet. Returns the packet of the other protocol, or None where it was dropped."""
+        verdict, after = self.run_frame(program, MACS + (IPV4 if packet[0] >> 4 == 4 else IPV6) + packet)
+        assert verdict in (REDIRECT, SHOT)
+        return after if verdict == REDIRECT else None
 
 
 class TunnelRelay(Relay):

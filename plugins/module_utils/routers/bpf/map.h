@@ -72,17 +72,22 @@ enum counter {
 	MAP_DROPPED_NO_PORT,       /* a shared address, and no port in the packet; or extension headers */
 	MAP_DROPPED_TINY,          /* cut off before the ports or the checksum */
 	MAP_DROPPED_PORT_ZERO,
-	MAP_DROPPED_EXCLUDED_PORT,  /* a port below 2^(16 - a): A = 0, nobody's */
-	MAP_DROPPED_OTHER_PSID,     /* no explicit PSID rule has this PSID */
-	MAP_DROPPED_SPOOFED,        /* the source is not the MAP address of its IPv4 address and port */
-	MAP_DROPPED_WRONG_QUOTE,    /* an ICMP error that quotes the packet of somebody else */
-	MAP_DROPPED_INTERNAL,       /* an internal address on the wire */
-	MAP_DROPPED_MIXED_FRAGMENT, /* its datagram belongs to another CE */
-	MAP_DROPPED_LOST_FRAGMENT,  /* the first fragment has not been seen */
-	MAP_DROPPED_FAILED,         /* the packet could not be changed */
-	MAP_DROPPED_NOT_IPV4,       /* MAP-E: no IPv4 packet in the tunnel */
-	MAP_DROPPED_MARTIAN,        /* MAP-E: an IPv4 source or destination that no host may have */
-	MAP_DROPPED_OTHER_BR,       /* MAP-E: for another address of the router than its domain's BR address */
+	MAP_DROPPED_EXCLUDED_PORT,   /* a port below 2^(16 - a): A = 0, nobody's */
+	MAP_DROPPED_OTHER_PSID,      /* no explicit PSID rule has this PSID */
+	MAP_DROPPED_SPOOFED,         /* the source is not the MAP address of its IPv4 address and port */
+	MAP_DROPPED_WRONG_QUOTE,     /* an ICMP error that quotes the packet of somebody else */
+	MAP_DROPPED_INTERNAL,        /* an internal address on the wire */
+	MAP_DROPPED_MIXED_FRAGMENT,  /* its datagram belongs to another CE */
+	MAP_DROPPED_LOST_FRAGMENT,   /* the first fragment has not been seen */
+	MAP_DROPPED_FAILED,          /* the packet could not be changed */
+	MAP_DROPPED_NOT_IPV4,        /* MAP-E: no IPv4 packet in the tunnel */
+	MAP_DROPPED_MARTIAN,         /* MAP-E: an IPv4 source or destination that no host may have */
+	MAP_DROPPED_OTHER_BR,        /* MAP-E: for another address of the router than its domain's BR address */
+	MAP_DROPPED_NOT_OWN_ADDRESS, /* from or to an address that is not the CE's own, or to none of the DMR */
+	MAP_DROPPED_NOT_OWN_PORT,    /* the CE's own address, but another CE's port */
+	MAP_DROPPED_OUTSIDE_DOMAIN,  /* to a CE, neither from the DMR nor from a rule */
+	MAP_DROPPED_UNTRANSLATABLE,  /* MAP-T: what RFC 7915 has no translation for */
+	MAP_DROPPED_LOST_LENGTH,     /* MAP-T: an echo in fragments whose whole length is not known */
 	MAP_COUNTERS
 };
 
@@ -131,7 +136,20 @@ struct binding {
 	__u32 zero;
 };
 
+/* How many datagrams a CE has begun with a later fragment, in a time in which those are held. */
+struct beginnings {
+	__u64 since; /* ns */
+	__u32 count;
+	__u32 zero;
+};
+
+struct ce_name {
+	__be32 ipv4;
+	__u32 psid;
+};
+
 #define MAP_REASSEMBLY_NS 30000000000ull /* how long Linux holds a fragment: net.ipv4.ipfrag_time */
+#define MAP_BEGINNINGS 64 /* one id of a thousand, which is all that a CE can keep others from using */
 
 /* from the CEs: the first fragment seen, in any order, binds the datagram to its CE */
 struct {
@@ -141,6 +159,13 @@ struct {
 	__type(value, struct binding);
 } bindings SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct ce_name);
+	__type(value, struct beginnings);
+} begun SEC(".maps");
+
 /* to the CEs: the BR's own fragments leave first one first, so this is a hand-over to the later ones */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -149,22 +174,46 @@ struct {
 	__type(value, __u32);
 } first_fragments SEC(".maps");
 
-/* Binds a datagram to a PSID, or says that another PSID has it (-1). */
-static __always_inline int bind_datagram(const struct datagram *datagram, __u32 psid)
+/*
+ * Whether a CE may begin a datagram by a later fragment. It proves nothing: without a port it might be anybody's of the CEs that
+ * share the address, and a datagram that is bound to one is closed to the others.
+ */
+static __always_inline int may_begin(__be32 ipv4, __u32 psid, __u64 now)
+{
+	struct ce_name name = { .ipv4 = ipv4, .psid = psid };
+	struct beginnings fresh = { .since = now, .count = 1 };
+	struct beginnings *beginnings = bpf_map_lookup_elem(&begun, &name);
+
+	if (!beginnings || now - beginnings->since >= MAP_REASSEMBLY_NS)
+		return !bpf_map_update_elem(&begun, &name, &fresh, BPF_ANY);
+	if (beginnings->count >= MAP_BEGINNINGS)
+		return 0;
+	beginnings->count++;
+	return 1;
+}
+
+/* Binds a datagram to a PSID, or says that another PSID has it (-1). `later`: by a later fragment. */
+static __always_inline int bind_datagram(const struct datagram *datagram, __u32 psid, int later)
 {
 	struct binding fresh = { .seen = bpf_ktime_get_ns(), .psid = psid };
 	struct binding *binding = bpf_map_lookup_elem(&bindings, datagram);
 
-	if (!binding) {
+	if (!binding || (binding->psid != psid && fresh.seen - binding->seen >= MAP_REASSEMBLY_NS)) {
+		if (later && !may_begin(datagram->ce, psid, fresh.seen))
+			return -1;
+		if (binding) {
+			binding->psid = psid;
+			binding->seen = fresh.seen;
+			return 0;
+		}
 		if (!bpf_map_update_elem(&bindings, datagram, &fresh, BPF_NOEXIST))
 			return 0;
 		binding = bpf_map_lookup_elem(&bindings, datagram); /* another CPU was faster */
 		if (!binding)
 			return -1;
 	}
-	if (binding->psid != psid && fresh.seen - binding->seen < MAP_REASSEMBLY_NS)
+	if (binding->psid != psid)
 		return -1;
-	binding->psid = psid;
 	binding->seen = fresh.seen;
 	return 0;
 }

@@ -265,7 +265,7 @@ static __always_inline int from_ce(struct __sk_buff *skb, __u32 start)
 		return drop(MAP_IN, MAP_DROPPED_OTHER_BR);
 	if (p.fragment && ce.rule->psid_length) {
 		datagram = datagram_of(&p);
-		if (bind_datagram(&datagram, ce.psid))
+		if (bind_datagram(&datagram, ce.psid, p.later))
 			return drop(MAP_IN, MAP_DROPPED_MIXED_FRAGMENT);
 	}
 	count(MAP_IN, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);

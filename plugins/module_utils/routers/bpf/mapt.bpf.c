@@ -283,7 +283,7 @@ int mapt_in(struct __sk_buff *skb)
 		struct datagram datagram = { .ce = ipv4, .id = p.id, .protocol = p.protocol };
 
 		__builtin_memcpy(datagram.peer, &ip6.daddr, 16);
-		if (bind_datagram(&datagram, psid))
+		if (bind_datagram(&datagram, psid, p.later))
 			return drop(MAP_IN, MAP_DROPPED_MIXED_FRAGMENT);
 	}
 	if (!c->check_only) {
