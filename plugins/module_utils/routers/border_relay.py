@@ -12,36 +12,51 @@ from typing import Any
 from ..mapping.errors import MapError
 from . import bpf_object, bpf_rule, jool, render
 from .br_variables import BorderRelay
-from .instance import IPV6_HEADER, TRANSLATORS, TUNNEL, settings
+from .instance import BPF, IPV4_HEADER, IPV6_FRAGMENT_HEADER, IPV6_HEADER, JOOL, TUNNEL, settings
 
 TEMPLATES = str(render.TEMPLATES / "map_br")
-PROGRAMS = {"map-t": "mapt.bpf.c", "map-e": "mape.bpf.c"}
+# The folder of the templates, and the programs, by what carries the softwire.
+FOLDERS = {BPF: "bpf", TUNNEL: "mape", **dict.fromkeys(JOOL, "mapt")}
+PROGRAMS = {BPF: "translate", TUNNEL: "mape", **dict.fromkeys(JOOL, "mapt")}
+LATE = (BPF, TUNNEL)  # have routes that wait for the programs
 TC_PREFERENCE = 7599
 
 
 def generations(relay: BorderRelay) -> list[tuple[str, dict[str, Any]]]:
     """The generation of each way to run this border relay, the preferred one first: (carrier, {path: text or bytes}) each. Raises MapError."""
-    common = parameters(relay)
-    programs = bpf_object.build(PROGRAMS[relay.domains[0]["transport"]], relay.bpf_object, "map_br_bpf_object")
-    return [(carrier, generation(dict(common, softwire=carrier), programs)) for carrier in relay.carriers]
+    return [
+        (carrier, generation(parameters(relay, carrier), bpf_object.build(f"{PROGRAMS[carrier]}.bpf.c", relay.bpf_object, "map_br_bpf_object")))
+        for carrier in relay.carriers]
 
 
-def parameters(relay: BorderRelay) -> dict[str, Any]:
-    """What the templates see, whichever kernel module carries the softwires."""
+def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
+    """What the templates see; carrier: what carries the softwires."""
     ipv4_prefixes = sorted({rule["ipv4_prefix"] for domain in relay.domains for rule in domain["rules"]}, key=ipaddress.ip_network)
     common = {
         "role": "br",
         "instance": relay.instance,
+        "softwire": carrier,
         "domains": relay.domains,
         "interfaces": {"ipv4": relay.ipv4_interface, "ipv6": relay.ipv6_interface},
         "ipv6_mtu": relay.ipv6_mtu,
-        "bpf": bpf_parameters(relay),
+        "bpf": bpf_parameters(relay, carrier),
         "tc_preference": TC_PREFERENCE,
     }
-    if relay.internal_prefix is None:
+    if carrier == BPF:
+        return dict(
+            common,
+            tunnel=None,
+            device=common["bpf"]["device"],
+            dmr=relay.domains[0]["dmr"],
+            # The IPv4 stack cuts packets to fit before it is known which become fragments of IPv6.
+            ipv4_mtu=relay.ipv6_mtu - (IPV6_HEADER - IPV4_HEADER) - IPV6_FRAGMENT_HEADER,
+            ipv4_prefixes=[{"ipv4": text} for text in ipv4_prefixes],
+        )
+    if carrier == TUNNEL:
         return dict(
             common,
             tunnel=f"{relay.instance}-tun",
+            device=f"{relay.instance}-tun",
             ipv4_mtu=relay.ipv6_mtu - IPV6_HEADER,
             ipv4_prefixes=[{"ipv4": text} for text in ipv4_prefixes],
             br_addresses=sorted({address for domain in relay.domains for address in domain["br_address"]}, key=ipaddress.ip_address),
@@ -50,6 +65,7 @@ def parameters(relay: BorderRelay) -> dict[str, Any]:
     return dict(
         common,
         tunnel=None,
+        device=None,
         dmr=relay.domains[0]["dmr"],
         internal_prefix=str(relay.internal_prefix),
         ipv4_prefixes=[{"ipv4": text, "internal": inside(relay.internal_prefix, text)} for text in ipv4_prefixes],
@@ -69,9 +85,9 @@ def inside(internal: ipaddress.IPv6Network, ipv4_prefix: str) -> str:
     return f"{address}/{96 + prefix.prefixlen}"
 
 
-def bpf_parameters(relay: BorderRelay) -> dict[str, Any]:
+def bpf_parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
     """What the programs' maps hold. Raises MapError for a rule that the programs cannot serve."""
-    internal = str(relay.internal_prefix) if relay.internal_prefix else None
+    internal = str(relay.internal_prefix) if carrier in JOOL else None
     entries = []
     for number, domain in enumerate(relay.domains):
         for index, rule in enumerate(domain["rules"]):
@@ -80,16 +96,19 @@ def bpf_parameters(relay: BorderRelay) -> dict[str, Any]:
             except ValueError as exc:
                 raise MapError(f"map_br_domains[{number}].rules[{index}]", rule["ipv6_prefix"], str(exc)) from exc
     maps = {"pins": f"/run/softwire/{relay.instance}/bpf", "rules": entries, "counters": list(bpf_rule.COUNTERS.values())}
-    if internal is None:
+    if carrier == TUNNEL:
         return dict(maps, aliases=[alias for domain in relay.domains for alias in bpf_rule.br_alias_entries(domain)])
-    return dict(maps, config={
-        name: bpf_rule.config_value(relay.domains[0]["dmr"], internal, check_only=name == "jool_mapt") for name in TRANSLATORS
-    })
+    dmr = relay.domains[0]["dmr"]
+    if carrier == BPF:
+        config = bpf_rule.translator_config(dmr, relay.ipv6_mtu)
+        return dict(maps, config=config, device=f"{relay.instance}-map", end=f"{relay.instance}-end")
+    return dict(maps, config=bpf_rule.config_value(dmr, internal, check_only=carrier == "jool_mapt"))
 
 
 def generation(relay: dict[str, Any], programs: bytes) -> dict[str, Any]:
     """The files of a border relay with these parameters; programs: the compiled BPF object, bytes."""
-    folder = "mape" if relay["softwire"] == TUNNEL else "mapt"
+    carrier = relay["softwire"]
+    folder = FOLDERS[carrier]
     plan = {
         "main/ip": f"{folder}/ip.j2",
         "main/sysctl": "sysctl.j2",
@@ -97,11 +116,11 @@ def generation(relay: dict[str, Any], programs: bytes) -> dict[str, Any]:
         "main/bpftool": f"{folder}/bpftool.j2",
         "main/tc": f"{folder}/tc.j2",
     }
-    if relay["softwire"] == TUNNEL:
+    if carrier in LATE:
         plan["main/ip-late"] = f"{folder}/late_ip.j2"
     files = render.generation(TEMPLATES, plan, relay, machine(relay))
-    files[f"main/{folder}.bpf.o"] = programs
-    if relay["softwire"] in TRANSLATORS:
+    files[f"main/{PROGRAMS[carrier]}.bpf.o"] = programs
+    if carrier in JOOL:
         files["main/jool.json"] = render.as_json(jool_configuration(relay))
     return files
 

@@ -9,21 +9,25 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from . import jool, render
+from . import bpf_object, bpf_rule, jool, render
 from .ce_variables import CustomerEdge
-from .instance import IPV4_HEADER, IPV6_HEADER, TCP_HEADER, TRANSLATORS, settings
+from .instance import BPF, IPV4_HEADER, IPV6_FRAGMENT_HEADER, IPV6_HEADER, JOOL, TCP_HEADER, settings
 from .routing import routing
 
 TEMPLATES = str(render.TEMPLATES / "map_ce")
+TC_PREFERENCE = 7599
+# Of the collection's translator, in the namespace where it is.
+PROGRAM_FILES = {
+    "translator.nft": "translator.nft.j2", "bpftool": "bpftool.j2", "tc": "tc.j2", "ip-late": "late_ip.j2",
+}
 
 
-def generations(edge: CustomerEdge) -> list[tuple[str, dict[str, str]]]:
-    """The generation of each way to run this customer edge, the preferred one first: (carrier, {path: text}) each."""
-    common = parameters(edge)
-    return [(carrier, generation(dict(common, softwire=carrier))) for carrier in edge.carriers]
+def generations(edge: CustomerEdge) -> list[tuple[str, dict[str, Any]]]:
+    """The generation of each way to run this customer edge, the preferred one first: (carrier, {path: text or bytes}) each."""
+    return [(carrier, generation(parameters(edge, carrier))) for carrier in edge.carriers]
 
 
-def generation(edge: dict[str, Any]) -> dict[str, str]:
+def generation(edge: dict[str, Any]) -> dict[str, Any]:
     """The files of a customer edge with these parameters."""
     namespaces = edge["layout"]["namespaces"]
     links = {"main/ip": "main.ip.j2"}
@@ -43,8 +47,12 @@ def generation(edge: dict[str, Any]) -> dict[str, str]:
     for namespace in edge["layout"]["own"]:
         plan[f"{namespace}/ip"] = "napt.ip.j2" if namespace == namespaces["napt"] else "translator.ip.j2"
         plan[f"{namespace}/sysctl"] = "napt.sysctl.j2" if namespace == namespaces["napt"] else "forwarding.sysctl.j2"
+    if edge["bpf"]:
+        plan.update({f"{namespaces['softwire']}/{name}": template for name, template in PROGRAM_FILES.items()})
     files = render.generation(TEMPLATES, plan, edge, machine(edge))
-    if edge["softwire"] in TRANSLATORS:
+    if edge["bpf"]:
+        files[f"{namespaces['softwire']}/translate.bpf.o"] = bpf_object.build("translate.bpf.c", "", "map_ce_translator")
+    if edge["softwire"] in JOOL:
         files[f"{namespaces['softwire']}/jool.json"] = render.as_json(jool_configuration(edge))
     return files
 
@@ -68,23 +76,28 @@ def machine(edge: dict[str, Any]) -> dict[str, Any]:
         if moved_to in own:
             addresses = [entry["address"] for entry in edge["lan"]["addresses"] if entry["interface"] == name]
             interfaces[name].update(move=moved_to, addresses=addresses)
+    commands = ["ip", "nft", "conntrack", "sysctl"] + (["tc", "bpftool"] if edge["bpf"] else [])
     networkd = {"wan": wan["interface"], "address": edge["ce"]["map_address"], "device": edge["tunnel"]}
     return settings(
-        "ce", edge["instance"], edge["softwire"], interfaces, ["ip", "nft", "conntrack", "sysctl"], "5.10", namespaces=own,
+        "ce", edge["instance"], edge["softwire"], interfaces, commands, "5.10", namespaces=own, bpf=edge["bpf"] is not None,
         border_relay=edge["ce"]["br_address"], networkd=networkd if edge["network_backend"] == "networkd" else None)
 
 
-def parameters(edge: CustomerEdge) -> dict[str, Any]:
-    """The parameters that do not depend on the kernel module that carries the softwire."""
+def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
+    """What the templates see; carrier: what carries the softwire."""
     ce, transport = edge.ce, edge.ce["transport"]
-    ipv4_mtu = edge.wan_mtu - (IPV6_HEADER if transport == "map-e" else IPV6_HEADER - IPV4_HEADER)
-    layout = layout_of(edge.napt_namespace, edge.translator_namespace, transport)
+    layout = layout_of(edge.napt_namespace, edge.translator_namespace, carrier)
     tunnel = f"{edge.instance}-tun" if transport == "map-e" else None
+    programs = programs_of(edge) if carrier == BPF else None
     veth = veth_of(edge)
+    ipv4_mtu = edge.wan_mtu - growth(transport, carrier)
+    # Where the main namespace, or the one with both the NAPT and the softwire, has the softwire.
+    device = tunnel or (programs["device"] if programs else veth["main"]["device"])
     routed = {entry["network"] for entry in edge.lan_addresses if entry["version"] == 6} - {"fe80::/64", "fe80::/10"}
     made = {
         "role": "ce",
         "instance": edge.instance,
+        "softwire": carrier,
         "ce": ce,
         "wan": {"interface": edge.wan_interface, "gateway": edge.wan_gateway, "mtu": edge.wan_mtu},
         "lan": {
@@ -95,11 +108,13 @@ def parameters(edge: CustomerEdge) -> dict[str, Any]:
         },
         "layout": layout,
         "network_backend": edge.network_backend,
+        "tc_preference": TC_PREFERENCE,
         "dns_servers": edge.dns_servers,
         "veth": veth,
         "tunnel": tunnel,
+        "bpf": programs,
         # Where packets of the internet enter the main namespace.
-        "softwire_device": tunnel or veth["main"]["device"],
+        "softwire_device": veth["main"]["device"] if programs and layout["napt_elsewhere"] else device,
         "route_table": edge.route_table,
         "softwire_table": edge.route_table + 1,
         "ipv4_mtu": ipv4_mtu,
@@ -107,11 +122,12 @@ def parameters(edge: CustomerEdge) -> dict[str, Any]:
         # 0: what the kernel has chosen by its memory.
         "conntrack_max": edge.conntrack_max,
         "napt": {
-            "device": veth["other"]["device"] if layout["napt_elsewhere"] else tunnel or veth["main"]["device"],
+            "device": veth["other"]["device"] if layout["napt_elsewhere"] and not programs else device,
             "lan_interfaces": edge.lan_interfaces,
             "sources": [*edge.nat_sources, veth["network"]],
             "routed_networks": edge.own_networks,
-            "router_networks": [veth["network"]] if layout["napt_elsewhere"] else [],
+            "router_networks": [veth["network"]] if layout["napt_elsewhere"] and not programs else [],
+            "router_device": veth["other"]["device"] if layout["napt_elsewhere"] and programs else None,
             "mss": ipv4_mtu - IPV4_HEADER - TCP_HEADER,
             "port_forwards": edge.port_forwards,
             "reserved_ports": edge.reserved_ports,
@@ -123,17 +139,38 @@ def parameters(edge: CustomerEdge) -> dict[str, Any]:
     return dict(made, routing=routing(made))
 
 
-def layout_of(napt: str, translator: str, transport: str) -> dict[str, Any]:
+def growth(transport: str, carrier: str) -> int:
+    """How much longer the softwire makes an IPv4 packet, in bytes: without the collection's translator, a whole one."""
+    if transport == "map-e":
+        return IPV6_HEADER
+    # The IPv4 stack cuts packets to fit before it is known which become fragments of IPv6.
+    return IPV6_HEADER - IPV4_HEADER + (IPV6_FRAGMENT_HEADER if carrier == BPF else 0)
+
+
+def programs_of(edge: CustomerEdge) -> dict[str, Any]:
+    """The programs' device and what their maps hold."""
+    mesh = {"transport": "map-t", "interface_id": edge.ce["interface_id"], "rules": edge.ce["fmrs"]}
+    return {
+        "device": f"{edge.instance}-map",
+        "end": f"{edge.instance}-end",
+        "pins": f"/run/softwire/{edge.instance}/bpf",
+        "config": bpf_rule.translator_config(edge.ce["dmr"], edge.wan_mtu, edge.ce),
+        "rules": [bpf_rule.rule_entry(rule, mesh) for rule in edge.ce["fmrs"]],
+        "counters": list(bpf_rule.COUNTERS.values()),
+    }
+
+
+def layout_of(napt: str, translator: str, carrier: str) -> dict[str, Any]:
     """Which namespace does what, and the conditions by which the templates choose their lines."""
-    translator_elsewhere = transport == "map-t" and not napt
-    softwire = translator if translator_elsewhere else "main"
+    translator_elsewhere = carrier in JOOL and not napt
+    softwire = translator if translator_elsewhere else napt or "main" if carrier == BPF else "main"
     own = {napt: "map_ce_napt_namespace"} if napt else {translator: "map_ce_translator_namespace"} if translator_elsewhere else {}
     return {
         "namespaces": {"napt": napt or "main", "softwire": softwire},
         "own": own,
         "has_veth": own != {},
         "napt_elsewhere": bool(napt),
-        "translates_here": transport == "map-t" and not translator_elsewhere,
+        "translates_here": carrier in JOOL and not translator_elsewhere,
     }
 
 

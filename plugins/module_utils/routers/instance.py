@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a machine must have for a generation: the schema of instance.json, and the kernel modules that can carry a softwire."""
+"""What a machine must have for a generation: the schema of instance.json, and what can carry a softwire."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from typing import Any
 
 from ..mapping.errors import MapError
 
-TRANSLATORS = ("jool_mapt", "jool_siit")
+BPF = "bpf"  # the collection's own translator
+JOOL = ("jool_mapt", "jool_siit")
+TRANSLATORS = (BPF, *JOOL)
 TUNNEL = "ip6_tunnel"
-IPV6_HEADER, IPV4_HEADER, TCP_HEADER = 40, 20, 20  # bytes
+IPV6_HEADER, IPV6_FRAGMENT_HEADER, IPV4_HEADER, TCP_HEADER = 40, 8, 20, 20  # bytes
 
 
 def carriers(transport: str, wanted: str, explicit_psid: bool, path: str) -> tuple[str, ...]:
-    """The kernel modules that can carry a softwire, in the order in which to try them.
+    """What can carry a softwire, in the order in which to try it: kernel modules, or the collection's own programs.
 
     wanted: auto or one of TRANSLATORS; path: of the variable that says so. explicit_psid: whether a rule has one. Raises MapError.
     """
     if transport == "map-e":
         return (TUNNEL,)
     if explicit_psid and wanted == "jool_mapt":
-        raise MapError(path, wanted, "jool_mapt has no explicit PSID (a rule with psid); use jool_siit")
-    if explicit_psid:
-        return ("jool_siit",)
-    return TRANSLATORS if wanted == "auto" else (wanted,)
+        raise MapError(path, wanted, "jool_mapt has no explicit PSID (a rule with psid); use bpf or jool_siit")
+    if wanted != "auto":
+        return (wanted,)
+    return tuple(carrier for carrier in TRANSLATORS if not (explicit_psid and carrier == "jool_mapt"))
 
 
 def settings(
@@ -45,7 +47,7 @@ def settings(
     """The content of instance.json, which the preflight and the runner read.
 
     role: ce or br
-    carrier: the kernel module that carries the softwire; of a translator, the name of its tool as well
+    carrier: what carries the softwire: a kernel module, of Jool the name of its tool as well; or "bpf"
     interfaces: {name: {variable, and where it applies mtu, mtu_variable, move, addresses}}
     commands: what the generation needs beside the carrier's tool
     minimum_kernel: such as "5.10"
@@ -54,14 +56,14 @@ def settings(
     border_relay: an IPv6 address that has to answer after a change as before
     networkd: {wan, address, device} where systemd-networkd makes the tunnel
     """
-    tool = carrier if carrier in TRANSLATORS else None
+    tool = carrier if carrier in JOOL else None
     return {
         "role": role,
         "instance": instance,
         "namespaces": sorted(namespaces or {}),
         "namespace_variables": dict(namespaces or {}),
         "interfaces": {name: dict(wanted) for name, wanted in interfaces.items()},
-        "kernel_modules": [carrier],
+        "kernel_modules": [] if carrier == BPF else [carrier],
         "commands": commands + ["modprobe"] + ([tool] if tool else []),
         "minimum_kernel": minimum_kernel,
         "bpf": bpf,

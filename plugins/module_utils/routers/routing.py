@@ -18,17 +18,23 @@ def routing(edge: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
     edge: the parameters of a customer edge.
     Returns lists by what they belong to: "softwire" and "wan" in the main namespace; "napt" and "translator" in a namespace of
-    their own, empty where there is none. An entry is a dict whose keys are the words of ip-route(8) or ip-rule(8): {"kind":
-    "route", "why", "to", and where they matter "type", "via", "dev", "mtu" (bytes), "table", "metric"}, or {"kind": "rule", "why",
+    their own, empty where there is none; "late", where the softwire's device is, for once everything else is there. An entry is a dict whose keys are the words of ip-route(8) or ip-rule(8): {"kind":
+    "route", "why", "to", and where they matter "type", "program" (its path), "via", "dev", "mtu" (bytes; "lock 1472"), "table", "metric"}, or {"kind": "rule", "why",
     "pref", "iif", and "to", "type", "lookup", "suppress_prefixlength"}.
     """
     layout = edge["layout"]
     translator_elsewhere = layout["has_veth"] and not layout["napt_elsewhere"]
+    late = []
+    if edge["bpf"]:
+        late = to_programs(edge)
+        # Until there is a way into the softwire, the rules would let the LAN go by another default route.
+        late += [] if layout["napt_elsewhere"] else by_lan(edge)
     return {
         "softwire": to_napt(edge) if layout["napt_elsewhere"] else from_lan(edge),
         "wan": wan(edge),
         "napt": napt(edge) if layout["napt_elsewhere"] else [],
         "translator": translator(edge) if translator_elsewhere else [],
+        "late": late,
     }
 
 
@@ -36,8 +42,12 @@ def to_napt(edge: dict[str, Any]) -> list[dict[str, Any]]:
     """Main namespace, where the NAPT has another."""
     here, there = edge["veth"]["main"]["device"], edge["veth"]["other"]
     own_traffic = "IPv4 of this router itself, where nothing else routes it. What passes through must not come here: it would go round in a loop."
+    if edge["bpf"]:
+        first = route("What comes for the MAP address goes to the translator.", edge["map_prefix"], via=there["ipv6"], dev=here)
+    else:
+        first = route("What comes out of the softwire goes to the NAPT.", own_address(edge), via=there["ipv4"], dev=here)
     entries = [
-        route("What comes out of the softwire goes to the NAPT.", own_address(edge), via=there["ipv4"], dev=here),
+        first,
         route(own_traffic, "default", via=there["ipv4"], dev=here, table=edge["route_table"]),
         rule(own_traffic, ROUTER, "lo", lookup=edge["route_table"]),
         *(route("Native IPv6 of the LAN.", network, via=there["ipv6"], dev=here) for network in edge["lan"]["ipv6_networks"]),
@@ -52,19 +62,38 @@ def to_napt(edge: dict[str, Any]) -> list[dict[str, Any]]:
 def from_lan(edge: dict[str, Any]) -> list[dict[str, Any]]:
     """Main namespace, where the NAPT is in it."""
     table, veth = edge["softwire_table"], edge["veth"]
-    why = "The LAN takes the softwire even where this router has another default route; the router itself only where it has none."
+    if edge["bpf"]:
+        return unsolicited(edge)
     if edge["tunnel"]:
         default = route("Everything goes into the tunnel.", "default", dev=edge["tunnel"], table=table)
     else:
         default = route(mtu_of(edge), "default", via=veth["other"]["ipv4"], dev=veth["main"]["device"], mtu=edge["ipv4_mtu"], table=table)
-    entries = [*unsolicited(edge), default]
-    for interface in edge["lan"]["interfaces"]:
-        entries += [rule(why, LAN_MAIN, interface, lookup="main", suppress_prefixlength=0), rule(why, LAN_SOFTWIRE, interface, lookup=table)]
-    entries.append(rule(why, ROUTER, "lo", lookup=table))
+    entries = [*unsolicited(edge), default, *by_lan(edge)]
     if not edge["tunnel"]:
         entries.append(route("What comes for the MAP address goes to the translator.", edge["map_prefix"],
                              via=veth["other"]["ipv6"], dev=veth["main"]["device"]))
     return entries
+
+
+def by_lan(edge: dict[str, Any]) -> list[dict[str, Any]]:
+    """Main namespace, where the NAPT is in it: who takes the softwire."""
+    table = edge["softwire_table"]
+    why = "The LAN takes the softwire even where this router has another default route; the router itself only where it has none."
+    entries = []
+    for interface in edge["lan"]["interfaces"]:
+        entries += [rule(why, LAN_MAIN, interface, lookup="main", suppress_prefixlength=0), rule(why, LAN_SOFTWIRE, interface, lookup=table)]
+    return [*entries, rule(why, ROUTER, "lo", lookup=table)]
+
+
+def to_programs(edge: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where the device of the programs is: what they translate, in both directions."""
+    device, program = edge["napt"]["device"], edge["bpf"]["pins"] + "/programs/whole_length"
+    table = {} if edge["layout"]["napt_elsewhere"] else {"table": edge["softwire_table"]}
+    return [
+        route(f"Everything goes into the softwire. A fragment of {edge['ipv4_mtu']} bytes is an IPv6 packet of {edge['wan']['mtu']} bytes on the WAN.",
+              "default", program=program, dev=device, mtu=f"lock {edge['ipv4_mtu']}", **table),
+        route("What comes for the MAP address comes out of it.", edge["map_prefix"], program=program, dev=device),
+    ]
 
 
 def wan(edge: dict[str, Any]) -> list[dict[str, Any]]:
@@ -78,8 +107,9 @@ def wan(edge: dict[str, Any]) -> list[dict[str, Any]]:
 def napt(edge: dict[str, Any]) -> list[dict[str, Any]]:
     """The namespace of the LAN and the NAPT."""
     here, there = edge["veth"]["other"]["device"], edge["veth"]["main"]
+    default = [] if edge["bpf"] else [route(mtu_of(edge), "default", via=there["ipv4"], dev=here, mtu=edge["ipv4_mtu"])]
     return [
-        route(mtu_of(edge), "default", via=there["ipv4"], dev=here, mtu=edge["ipv4_mtu"]),
+        *default,
         *unsolicited(edge),
         route("Native IPv6 of the LAN.", "default", via=there["ipv6"], dev=here),
     ]

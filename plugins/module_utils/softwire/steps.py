@@ -151,11 +151,13 @@ def run_bpftool(journal, directory, settings, lines):
 
 def attach_programs(journal, directory, settings):
     """Runs the file "tc"."""
+    namespace = directory.name
     for line in lines_of(directory / "tc"):
+        entries = [{"run": ["tc"] + inverse(line)}] if namespace == "main" else []
         try:
-            journal.run(["tc"] + line, {"run": ["tc"] + inverse(line)})
+            journal.run(in_namespace(namespace, ["tc"] + line), *entries)
         except StepError:
-            if line[0] == "qdisc" and has_clsact(line[line.index("dev") + 1]):
+            if namespace == "main" and line[0] == "qdisc" and has_clsact(line[line.index("dev") + 1]):
                 continue  # somebody else's clsact serves as well, and stays
             raise
 
