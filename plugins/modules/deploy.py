@@ -259,28 +259,30 @@ class Deployment:
         self.module.exit_json(**result)
 
     def choose(self, machine):
-        """The first alternative that this machine can run as it is, else the last one with what it lacks."""
-        offered = self.sent["alternatives"]
-        for alternative in offered:
-            settings = json.loads(alternative["files"]["instance.json"]["text"])
-            packages, faults = preflight.missing(machine, settings)
-            if not packages and not faults:
-                break
+        """The first alternative that this machine can run, with packages of its distribution where those may be installed."""
+        considered = [self.consider(machine, alternative) for alternative in self.sent["alternatives"]]
+        alternative, settings, packages, faults = next((entry for entry in considered if not entry[-1]), considered[0])
         # A journal means that something of this instance is up, be it what a killed run left.
         up = self.instance.journal.exists()
         ours = json.loads(self.instance.files().get("instance.json", b"{}")).get("namespaces", []) if up else []
-        faults = preflight.interface_faults(machine, settings, ours) + preflight.namespace_faults(machine, settings, ours) + faults
+        faults += preflight.interface_faults(machine, settings, ours) + preflight.namespace_faults(machine, settings, ours)
         faults += preflight.networkd_faults(settings)
         if self.module.params["metrics"]:
             faults += preflight.metrics_faults(settings["role"], self.module.params["metrics_directory"])
+        if faults:
+            self.fail("nothing was changed: " + "; ".join(faults), faults=faults)
+        return alternative, packages
+
+    def consider(self, machine, alternative):
+        """(alternative, its settings, packages that it lacks, why this machine cannot run it)"""
+        settings = json.loads(alternative["files"]["instance.json"]["text"])
+        packages, faults = preflight.missing(machine, settings)
         old = preflight.kernel_fault(machine, settings["minimum_kernel"])
         unsupported = preflight.distribution_fault(machine) if packages else None
         faults = [fault for fault in (unsupported, old) if fault] + faults
         if packages and not self.module.params["install_packages"]:
             faults.append("missing packages: %s; install them, or let the role do it (install_packages)" % ", ".join(packages))
-        if faults:
-            self.fail("nothing was changed: " + "; ".join(faults), faults=faults)
-        return alternative, packages
+        return alternative, settings, packages, faults
 
     def check_only(self, files, name):
         """Validates in a directory that goes again: check mode leaves nothing behind."""

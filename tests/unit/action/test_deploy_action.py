@@ -58,15 +58,15 @@ def test_one_module_call_brings_everything():
     assert (arguments["instance"], arguments["state"], arguments["install_packages"]) == ("ce", "present", True)
     assert arguments["_from_controller"]["units"] == {path.name: path.read_text() for path in render.UNITS}
     assert set(arguments["_from_controller"]["units"]) == set(deploy_module.UNIT_NAMES)
-    assert [entry["name"] for entry in arguments["_from_controller"]["alternatives"]] == ["jool_mapt", "jool_siit"]
-    files = arguments["_from_controller"]["alternatives"][1]["files"]
+    assert [entry["name"] for entry in arguments["_from_controller"]["alternatives"]] == ["bpf", "jool_mapt", "jool_siit"]
+    files = arguments["_from_controller"]["alternatives"][2]["files"]
     assert {path: content["text"] for path, content in files.items()} == role_variables.ce_generations()["jool_siit"]
 
 
 def test_a_border_relay():
     arguments = {"instance": "br", "border_relay": role_variables.br()}
     _result, ((_name, arguments),) = run(arguments, DEPLOYED)
-    assert set(arguments["_from_controller"]["alternatives"][0]["files"]["main/mapt.bpf.o"]) == {"base64"}
+    assert set(arguments["_from_controller"]["alternatives"][0]["files"]["main/translate.bpf.o"]) == {"base64"}
 
 
 @pytest.mark.parametrize("arguments", [

@@ -17,7 +17,8 @@ from ansible_collections.softwire.map.plugins.action import render
 from ansible_collections.softwire.map.plugins.module_utils.softwire.files import read
 
 MADE = {
-    f"{name}/{path}": text.encode() for name, files in role_variables.ce_generations().items() for path, text in files.items()
+    f"{name}/{path}": content.encode() if isinstance(content, str) else content
+    for name, files in role_variables.ce_generations().items() for path, content in files.items()
 }
 
 
@@ -37,7 +38,7 @@ def test_it_writes_what_would_be_deployed(tmp_path):
         result = run(tmp_path)
     finally:
         os.umask(before)
-    assert result["changed"] and result["alternatives"] == ["jool_mapt", "jool_siit"]
+    assert result["changed"] and result["alternatives"] == ["bpf", "jool_mapt", "jool_siit"]
     assert result["directory"] == str(tmp_path / "ce")
     assert read(tmp_path / "ce") == MADE
     assert {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()} == {0o644}

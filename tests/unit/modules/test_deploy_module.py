@@ -40,8 +40,8 @@ class Router:
         self.machine = SimpleNamespace(
             release={"ID": "debian", "VERSION_ID": "12"}, kernel="6.1.0", links={"isp": link(), "lan": link(), "inet": link()},
             has_command=lambda name: name not in self.missing, has_module=lambda name: name not in self.missing,
-            has_namespace=lambda name: name in self.namespaces, secure_boot=lambda: False, headers_installed=lambda: True)
-        self.missing, self.namespaces = {"jool_mapt"}, set()
+            has_bpf=lambda: "bpf" not in self.missing, has_namespace=lambda name: name in self.namespaces, secure_boot=lambda: False, headers_installed=lambda: True)
+        self.missing, self.namespaces = {"bpf", "jool_mapt"}, set()
         self.active = self.nft_refuses = self.timer = False
         self.unwritable = False  # the metrics
         self.watched = False  # whether the service runs that rolls back what is not confirmed
@@ -265,7 +265,7 @@ def test_what_nft_refuses_never_runs(running):
 
 def test_a_generation_that_does_not_start_gives_way_to_the_last_one(running):
     first = running.instance.running()
-    name = running.instance.next_name(generations.decoded(offered(**MOVED)[1]["files"]))
+    name = running.instance.next_name(generations.decoded(offered(**MOVED)[-1]["files"]))
     running.refuses.add(name)
     result = running.run(alternatives=offered(**MOVED))
     assert result["failed"] and result["diff"]
@@ -277,7 +277,7 @@ def test_a_generation_that_does_not_start_gives_way_to_the_last_one(running):
 def test_a_reload_that_fails_is_rolled_back(running):
     """A reload that was interrupted leaves a mixture; the runner knows, and restarts."""
     first = running.instance.running()
-    name = running.instance.next_name(generations.decoded(offered(reserved_ports=[53300])[1]["files"]))
+    name = running.instance.next_name(generations.decoded(offered(reserved_ports=[53300])[-1]["files"]))
     running.refuses.add(name)
     result = running.run(alternatives=offered(reserved_ports=[53300]))
     assert f"the new generation does not reload; generation {first} runs again" in result["msg"]
@@ -287,14 +287,14 @@ def test_a_reload_that_fails_is_rolled_back(running):
 
 def test_neither_starts(running):
     first = running.instance.running()
-    name = running.instance.next_name(generations.decoded(offered(**MOVED)[1]["files"]))
+    name = running.instance.next_name(generations.decoded(offered(**MOVED)[-1]["files"]))
     running.refuses |= {name, first}
     result = running.run(alternatives=offered(**MOVED))
     assert f"generation {first} does not start again either: softwire: nft says no" in result["msg"]
 
 
 def test_the_first_generation_does_not_start(router):
-    router.refuses.add(router.instance.next_name(generations.decoded(offered()[1]["files"])))
+    router.refuses.add(router.instance.next_name(generations.decoded(offered()[-1]["files"])))
     result = router.run(alternatives=offered())
     assert "does not start; nothing runs, as before: softwire: nft says no" in result["msg"]
     assert router.instance.running() is None
@@ -312,8 +312,18 @@ def test_old_generations_go(running):
 
 
 def test_the_preferred_alternative_where_the_machine_has_it(router):
-    router.missing = set()
+    router.missing = {"bpf"}
     assert router.run(alternatives=offered())["alternative"] == "jool_mapt"
+    router.missing = set()
+    result = router.run(alternatives=offered())
+    assert (result["alternative"], result["applied"]) == ("bpf", "restart")
+
+
+def test_the_preferred_alternative_where_the_distribution_has_it(router):
+    """What another one would need is no reason for it, even where that is there."""
+    router.missing = {"bpftool", "jool_mapt"}
+    assert router.run(alternatives=offered())["missing_packages"] == ["bpftool"]
+    assert router.run(alternatives=offered(), install_packages=False)["alternative"] == "jool_siit"
 
 
 def test_missing_packages_are_named_and_nothing_is_done(router):

@@ -44,8 +44,8 @@ REFUSALS = {
     "a prefix too long for the programs": (
         {"domains": [TUTORIAL, other(ipv6_prefix="2001:db8:4000::/56")]}, "map_br_domains[1].rules[0]", "'2001:db8:4000::/56",
         "at most /64"),
-    "translator": ({"translator": "ebpf"}, "map_br_translator", "'ebpf", "must be one of auto, jool_mapt, jool_siit"),
-    "explicit PSID": ({"domains": EXPLICIT, "translator": "jool_mapt"}, "map_br_translator", "'jool_mapt", "use jool_siit"),
+    "translator": ({"translator": "ebpf"}, "map_br_translator", "'ebpf", "must be one of auto, bpf, jool_mapt, jool_siit"),
+    "explicit PSID": ({"domains": EXPLICIT, "translator": "jool_mapt"}, "map_br_translator", "'jool_mapt", "use bpf or jool_siit"),
     "instance": ({"instance": "relay-1"}, "map_br_instance", "'relay-1", "at most 10 characters"),
     "internal IPv4": ({"internal_prefix": "10.0.0.0/8"}, "map_br_internal_prefix", "'10.0.0.0/8", "must be an IPv6 prefix"),
     "internal length": ({"internal_prefix": "fd00::/64"}, "map_br_internal_prefix", "'fd00::/64", "must be a /96 with bits 64 to 71 zero"),
@@ -116,17 +116,21 @@ def generations(request):
 
 
 def test_every_file_is_made(generations):
-    for files in generations.values():
+    for name, files in generations.items():
+        programs = "main/translate.bpf.o" if name == "bpf" else "main/mapt.bpf.o"
         assert set(files) == {
             "instance.json", "parameters.json", *role_variables.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft",
-            "main/bpftool", "main/tc", "main/mapt.bpf.o", "main/jool.json"}
-        assert files["main/mapt.bpf.o"][:4] == b"\x7fELF"
+            "main/bpftool", "main/tc", programs, "main/ip-late" if name == "bpf" else "main/jool.json"}
+        assert files[programs][:4] == b"\x7fELF"
 
 
 def test_each_translator_is_in_its_settings(generations):
     for name, files in generations.items():
         settings = json.loads(files["instance.json"])
-        assert settings["jool"] == name and settings["kernel_modules"] == [name] and name in settings["commands"]
+        if name == "bpf":
+            assert (settings["jool"], settings["kernel_modules"], settings["bpf"]) == (None, [], True)
+        else:
+            assert settings["jool"] == name and settings["kernel_modules"] == [name] and name in settings["commands"]
         assert settings["minimum_kernel"] == "5.19"
         assert settings["interfaces"]["isp"] == {"variable": "map_br_ipv6_interface", "mtu": 1500, "mtu_variable": "map_br_ipv6_mtu"}
 
@@ -136,8 +140,12 @@ def test_the_programs_know_every_rule_and_only_check_beside_jool_mapt(generation
         domains = json.loads(files["parameters.json"])["domains"]
         updates = [line.split() for line in files["main/bpftool"].splitlines() if line.startswith("map update")]
         config = [words for words in updates if words[3].endswith("/config")]
-        assert len(config) == 1 and config[0][-4] == ("01" if name == "jool_mapt" else "00")
+        assert len(config) == 1
         assert len(updates) - 1 == sum(len(domain["rules"]) for domain in domains)
+        if name == "bpf":
+            assert "/br_in\n" in files["main/tc"] and "/br_out\n" in files["main/tc"]
+            continue
+        assert config[0][-4] == ("01" if name == "jool_mapt" else "00")
         assert "mapt_in" in files["main/tc"]
         assert ("mapt_out" in files["main/tc"]) is (name == "jool_siit")
 
@@ -173,9 +181,9 @@ def test_jool_mapt_has_the_rules():
     assert jool["global"] == {"pool6": "64:ff9b::/96", "lowest-ipv6-mtu": 1400, "map-t-type": "BR"}
 
 
-def test_explicit_psids_have_jool_siit_only():
-    assert list(role_variables.br_generations(**role_variables.BR_CASES["explicit_psids"])) == ["jool_siit"]
-    assert list(role_variables.br_generations()) == ["jool_mapt", "jool_siit"]
+def test_explicit_psids_have_no_jool_mapt():
+    assert list(role_variables.br_generations(**role_variables.BR_CASES["explicit_psids"])) == ["bpf", "jool_siit"]
+    assert list(role_variables.br_generations()) == ["bpf", "jool_mapt", "jool_siit"]
 
 
 def test_one_interface_is_named_once():

@@ -33,9 +33,9 @@ REFUSALS = {
     "wrong domain": ({"domain": {**role_variables.TUTORIAL, "rules": []}}, "map_ce_domain.rules", "[]", "at least one rule"),
     "no prefix": ({"end_user_prefix": ""}, "map_ce_end_user_prefix", "''", "is required"),
     "prefix of no rule": ({"end_user_prefix": "2001:db9::/64"}, "map_ce_end_user_prefix", "'2001:db9::/64", "outside every rule"),
-    "translator": ({"translator": "jool"}, "map_ce_translator", "'jool", "must be one of auto, jool_mapt, jool_siit"),
+    "translator": ({"translator": "jool"}, "map_ce_translator", "'jool", "must be one of auto, bpf, jool_mapt, jool_siit"),
     "explicit PSID": (
-        {**role_variables.CE_CASES["explicit_psid"], "translator": "jool_mapt"}, "map_ce_translator", "'jool_mapt", "use jool_siit"),
+        {**role_variables.CE_CASES["explicit_psid"], "translator": "jool_mapt"}, "map_ce_translator", "'jool_mapt", "use bpf or jool_siit"),
     "instance with capitals": ({"instance": "Home"}, "map_ce_instance", "'Home", "at most 10 characters of a-z"),
     "instance too long": ({"instance": "a2345678901"}, "map_ce_instance", "'a2345678901", "at most 10 characters"),
     "instance not text": ({"instance": 5}, "map_ce_instance", "5", "starting with a letter"),
@@ -245,13 +245,13 @@ def test_every_file_is_made(files, layout):
 
 def test_translators_share_all_but_what_is_theirs(case, generations):
     if case == "explicit_psid":
-        assert list(generations) == ["jool_siit"]
+        assert list(generations) == ["bpf", "jool_siit"]
         return
-    assert list(generations) == ["jool_mapt", "jool_siit"]
+    assert list(generations) == ["bpf", "jool_mapt", "jool_siit"]
     mapt, siit = generations["jool_mapt"], generations["jool_siit"]
     differ = {path.split("/")[-1] for path in siit if mapt[path] != siit[path]}
     assert {"instance.json", "jool.json", "parameters.json"} <= differ <= {"instance.json", "jool.json", "parameters.json", "guard.nft"}
-    for name, files in generations.items():
+    for name, files in list(generations.items())[1:]:
         settings = json.loads(files["instance.json"])
         assert settings["kernel_modules"] == [name] and settings["jool"] == name and name in settings["commands"]
 
@@ -395,7 +395,7 @@ def test_only_jool_mapt_lets_fmrs_in():
 
 
 @pytest.mark.parametrize("translator, names", [
-    ("auto", ["jool_mapt", "jool_siit"]), ("jool_mapt", ["jool_mapt"]), ("jool_siit", ["jool_siit"])])
+    ("auto", ["bpf", "jool_mapt", "jool_siit"]), ("bpf", ["bpf"]), ("jool_mapt", ["jool_mapt"]), ("jool_siit", ["jool_siit"])])
 def test_translators_in_order(translator, names):
     assert list(role_variables.ce_generations(translator=translator)) == names
 

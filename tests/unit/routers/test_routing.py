@@ -17,18 +17,22 @@ CASES = {f"{transport}, {case}, {layout}": {"napt_namespace": napt, **variables}
              ("map-t", role_variables.CE_CASES, role_variables.LAYOUTS), ("map-e", role_variables.MAPE_CASES, role_variables.MAPE_LAYOUTS))
          for case, variables in cases.items() for layout, napt in layouts.items()}
 # The lists by the file they are in, where the NAPT is in its own namespace, and where it is in the main one.
-FILES = {True: {"main/ip": ["softwire", "wan"], "napt/ip": ["napt"]}, False: {"main/ip": ["softwire", "wan"], "xlat/ip": ["translator"]}}
+FILES = {
+    True: {"main/ip": ["softwire", "wan"], "napt/ip": ["napt"], "napt/ip-late": ["late"]},
+    False: {"main/ip": ["softwire", "wan"], "xlat/ip": ["translator"], "main/ip-late": ["late"]},
+}
 
 
 def words_of(entry):
     """An entry as a line of "ip -batch"."""
     if entry["kind"] == "route":
-        words = ["route", "add", *([entry["type"]] if "type" in entry else []), entry["to"]]
+        words = ["route", "add", *([entry["type"]] if "type" in entry else []), entry["to"],
+                 *(["encap", "bpf", "out", "pinned", entry["program"]] if "program" in entry else [])]
     else:
         words = ["rule", "add", "pref", entry["pref"], "iif", entry["iif"], *(["to", entry["to"]] if "to" in entry else []),
                  *([entry["type"]] if "type" in entry else [])]
     for key in ("via", "dev", "mtu", "table", "metric", "lookup", "suppress_prefixlength"):
-        words += [key, entry[key]] if key in entry else []
+        words += [key, *str(entry[key]).split()] if key in entry else []
     return list(map(str, words))
 
 
@@ -37,7 +41,7 @@ def test_each_route_and_rule_is_a_line_below_what_it_is_for(case):
     for files in role_variables.ce_generations(**CASES[case]).values():
         parameters = json.loads(files["parameters.json"])
         lists = parameters["routing"]
-        assert set(lists) == {"softwire", "wan", "napt", "translator"}
+        assert set(lists) == {"softwire", "wan", "napt", "translator", "late"}
         for path, names in FILES[parameters["layout"]["napt_elsewhere"]].items():
             entries = [entry for name in names for entry in lists[name]]
             lines = ip_lines(files, path) if path in files else []
