@@ -83,7 +83,7 @@ role:
   returned: success
   sample: ce
 softwire:
-  description: The kernel module that carries the softwire, V(ip6_tunnel), V(jool_siit) or V(jool_mapt).
+  description: What carries the softwire, V(ip6_tunnel), V(bpf), V(jool_siit) or V(jool_mapt).
   type: str
   returned: success
   sample: jool_siit
@@ -164,7 +164,7 @@ tunnel:
     received: {"packets": 530, "bytes": 401220, "errors": 0, "dropped": 0}
     sent: {"packets": 511, "bytes": 60110, "errors": 0, "dropped": 0}
 programs:
-  description: What the programs of a border relay did with packets, C(in_) from the customer edges, C(out_) to them. Null on a customer edge.
+  description: What the programs did with packets, C(in_) out of the softwire, C(out_) into it. Null where there are none.
   type: dict
   returned: success
   sample: {"in_passed": 530, "in_dropped_spoofed": 2, "out_passed": 511}

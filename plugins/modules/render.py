@@ -75,5 +75,5 @@ alternatives:
   type: list
   elements: str
   returned: success
-  sample: [jool_mapt, jool_siit]
+  sample: [bpf, jool_mapt, jool_siit]
 """

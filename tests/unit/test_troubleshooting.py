@@ -41,7 +41,7 @@ def tables():
         for path, text in files.items():
             counters = set(re.findall(r"^\s*counter (\w+) \{", text, re.MULTILINE)) if path.endswith(".nft") else ()
             if counters:
-                (table,) = set(re.findall(r"^table (\w+ \w+) \{", text, re.MULTILINE)) - {"ip softwire_br_reassembly"}
+                (table,) = set(re.findall(r"^table (\w+ \w+) \{", text, re.MULTILINE)) - {"ip softwire_br_reassembly", "ip6 softwire_br_reassembly"}
                 found.setdefault(table, set()).update(counters)
     return found
 
@@ -49,6 +49,7 @@ def tables():
 @pytest.mark.parametrize("title, table", [
     ("The NAPT of a customer edge", "ip softwire_ce_napt"),
     ("The guard of a customer edge", "inet softwire_ce_guard"),
+    ("Beside the translator of a customer edge", "ip6 softwire_ce_translator"),
     ("The guard of a border relay", "inet softwire_br_guard"),
 ])
 def test_every_counter_of_a_table_is_explained(title, table, tables):
@@ -58,12 +59,12 @@ def test_every_counter_of_a_table_is_explained(title, table, tables):
 
 
 def test_every_table_with_counters_has_a_section(tables):
-    assert set(tables) == {"ip softwire_ce_napt", "inet softwire_ce_guard", "inet softwire_br_guard"}
-    assert set(re.findall(r"table ((?:ip|inet) softwire_\w+)", PAGE)) == set(tables)
+    assert set(tables) == {"ip softwire_ce_napt", "inet softwire_ce_guard", "ip6 softwire_ce_translator", "inet softwire_br_guard"}
+    assert set(re.findall(r"table ((?:ip|ip6|inet) softwire_\w+)", PAGE)) == set(tables)
 
 
 def test_every_counter_of_the_programs_is_explained():
-    rows = re.findall(r"^   \* - (\d+), (\d+)\n     - ``(\w+)``$", section("The programs of a border relay"), re.MULTILINE)
+    rows = re.findall(r"^   \* - (\d+), (\d+)\n     - ``(\w+)``$", section("The programs"), re.MULTILINE)
     assert [name for _into, _out, name in rows] == list(REASONS)
     for into, out, name in rows:
         assert (COUNTERS[int(into)], COUNTERS[int(out)]) == (f"in_{name}", f"out_{name}")

@@ -118,7 +118,7 @@ def test_render_asks_no_router(tmp_path):
     code, said = ansible("render.yml", "-i", EXAMPLE, *reach, "--limit", "map_ce", home=tmp_path)
     assert code == 0, said
     names = {str(path.relative_to(tmp_path / "generations")) for path in (tmp_path / "generations").glob("*/*/*")}
-    assert names == {f"{host}/ce/{name}" for host in ("ce11a", "ce11b", "ce774") for name in ("jool_mapt", "jool_siit")}
+    assert names == {f"{host}/ce/{name}" for host in ("ce11a", "ce11b", "ce774") for name in ("bpf", "jool_mapt", "jool_siit")}
     assert (tmp_path / "generations/ce11a/ce/jool_siit/napt/napt.nft").read_text().startswith("# NAPT44")
     code, said = ansible("render.yml", "-i", EXAMPLE, *reach, "--limit", "ce774", "--check", "-e",
                          f"map_render_directory={tmp_path}/generations", home=tmp_path)
