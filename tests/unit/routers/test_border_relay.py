@@ -170,7 +170,7 @@ def test_jool_mapt_has_the_rules():
         {"ipv6 prefix": "2001:db8:4000::/40", "ipv4 prefix": "198.51.100.0/24", "ea-bits length": 16, "a": 4},
         {"ipv6 prefix": "2001:db8:5000::/40", "ipv4 prefix": "203.0.113.0/24", "ea-bits length": 4, "a": 4},
     ]
-    assert jool["global"] == {"pool6": "64:ff9b::/96", "lowest-ipv6-mtu": 1400, "map-t-type": "BR"}
+    assert jool["global"] == {"pool6": "64:ff9b::/96", "lowest-ipv6-mtu": 1280, "map-t-type": "BR"}
 
 
 def test_explicit_psids_have_jool_siit_only():
