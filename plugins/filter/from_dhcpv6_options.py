@@ -13,6 +13,8 @@ description:
   - Decodes a container option of RFC 7598, as a DHCPv6 client received it, to a domain.
   - What the RFC tells a client to ignore is ignored, such as options with other codes, options outside a container and
     an explicit PSID for a customer edge (CE) with an IPv4 prefix.
+  - A PSID beside EA bits, as some servers send it, is not used, with a warning, since each CE has one in its EA bits. Its length
+    has to be theirs.
   - Anything else that is wrong, such as a truncated or misplaced option, is an error that names the offset of the byte, from 0.
 requirements:
   - netaddr
@@ -85,13 +87,13 @@ _value:
 from typing import Any
 
 from ansible_collections.softwire.map.plugins.module_utils.mapping import dhcpv6
-from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter
+from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 
 @map_filter
 def from_dhcpv6_options(option: Any, code: Any = None) -> dict[str, Any]:
     """The domain in a container that a DHCPv6 client received."""
-    return dhcpv6.domain_of(option, code)
+    return dhcpv6.domain_of(option, code, warn)
 
 
 class FilterModule:

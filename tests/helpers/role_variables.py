@@ -141,6 +141,7 @@ BR_CASES = {
                       {"ipv6_prefix": "2001:db8:5000::/40", "ipv4_prefix": "203.0.113.0/24", "ea_length": 4}],
         }],
     },
+    "jool_mapt": {"translator": "jool_mapt"},
     "explicit_psids": {
         "domains": [{"transport": "map-t", "dmr": "64:ff9b::/96", "rules": [
             {"ipv6_prefix": "2001:db8:1::/56", "ipv4_prefix": "192.0.2.1/32", "ea_length": 0, "psid_length": 8, "psid": 1},

@@ -97,3 +97,11 @@ def test_variables_are_of_the_roles():
     for page in doc_samples.PAGES.glob("*.rst"):
         for name in set(re.findall(r"\bmap_(?:ce|br)_\w+", page.read_text())):
             assert re.search(rf"^\s*{name}:", declared, re.MULTILINE), f"{page.name}: {name}"
+
+
+def test_what_the_lab_expects_jool_to_fail_is_in_the_table():
+    table = re.search(r"^What Jool cannot do\n-+\n(.*?)^\S[^\n]*\n-+\n", PAGE, re.MULTILINE | re.DOTALL)[1]
+    rows = [row.split(" (")[0] for row in re.findall(r"^   \* - (.+)$", table, re.MULTILINE)]
+    calls = [node for path in (doc_samples.REPOSITORY / "tests" / "lab" / "packets").glob("test_*.py") for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "fails_where"]
+    assert len(calls) > 3 and {call.args[1].value for call in calls} <= set(rows)

@@ -133,10 +133,11 @@ class Option(NamedTuple):
     end: int
 
 
-def domain_of(text: Any, code: Any = None) -> dict[str, Any]:
+def domain_of(text: Any, code: Any = None, warn: Callable[[str], None] | None = None) -> dict[str, Any]:
     """The domain in a container that was received, as parse_domain or parse_lw4o6 returns it.
 
     text: hex, of whole options; with `code`, of the body of the container with this code.
+    warn: gets a text for each PSID that is not used.
     Raises MapError, whose path is the offset of the byte that is wrong.
     """
     data = _bytes(text)
@@ -144,7 +145,11 @@ def domain_of(text: Any, code: Any = None) -> dict[str, Any]:
         container = _container(data)
     else:
         container = Option(integer(code, "code", CONT_MAPE, CONT_LW, "RFC 7598 section 5"), 0, 0, len(data))
-    return _Decoder(data).domain(container)
+    decoder = _Decoder(data)
+    parsed = decoder.domain(container)
+    for odd in decoder.oddities if warn else ():
+        warn(odd)
+    return parsed
 
 
 def _bytes(text: Any) -> bytes:
@@ -189,11 +194,12 @@ def _fault(data: bytes, at: int, count: int, reason: str, reference: str) -> Map
 
 
 class _Decoder:
-    """Turns a container into a domain as people write it, and remembers at which byte each of its values stands."""
+    """Turns a container into a domain as people write it, and remembers at which byte each of its values stands, and what is odd."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.places: dict[str, int] = {}
+        self.oddities: list[str] = []
 
     def domain(self, container: Option) -> dict[str, Any]:
         inside = self._contents(container, container.body)
@@ -276,6 +282,10 @@ class _Decoder:
         if ports.get("psid") is not None and ea_length + length < 32:
             # The CE has an IPv4 prefix, and an explicit PSID without a full address is to be discarded (section 4.5).
             ports = {}
+        elif ea_length and ports.get("psid") is not None:
+            # Some servers send the PSID's length with every rule. An explicit PSID would give all CEs of this rule the same one.
+            self.oddities.append(f"byte {self.places[f'{path}.psid']} ({path}.psid): {ports.pop('psid')}: is not used: "
+                                 f"each customer edge takes its PSID from its EA bits ({SECTIONS[PORTPARAMS]})")
         return {
             "ipv6_prefix": ipv6_prefix, "ipv4_prefix": f"{IPv4Address(ipv4)}/{length}", "ea_length": ea_length,
             "fmr": bool(flags & FMR_FLAG), **ports,

@@ -128,7 +128,7 @@ def generation(relay: dict[str, Any], programs: bytes) -> dict[str, Any]:
 def jool_configuration(relay: dict[str, Any]) -> dict[str, Any]:
     if relay["softwire"] == "jool_mapt":
         rules = [rule for domain in relay["domains"] for rule in domain["rules"]]
-        return jool.mapt_br(relay["instance"], relay["dmr"], relay["ipv6_mtu"], rules)
+        return jool.mapt_br(relay["instance"], relay["dmr"], rules)
     eamt = [(entry["ipv4"], entry["internal"]) for entry in relay["ipv4_prefixes"]]
     return jool.siit(relay["instance"], relay["dmr"], relay["ipv6_mtu"], eamt)
 

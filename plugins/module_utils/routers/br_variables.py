@@ -51,7 +51,7 @@ def read(variables: Variables, instance: str | None, warn: Callable[[str], None]
     carriers: tuple[str, ...] = ()
     if domains and wanted:
         explicit = any(rule["psid"] is not None for domain in domains for rule in domain["rules"])
-        carriers = faults.check(instances.carriers, domains[0]["transport"], wanted, explicit, "map_br_translator")
+        carriers = faults.check(instances.carriers, "br", domains[0]["transport"], wanted, explicit)
     internal = variables.raw("internal_prefix")
     if domains and domains[0]["transport"] == "map-t":
         internal = _internal_prefix(variables, domains)

@@ -142,7 +142,7 @@ def _carriers(variables: Variables, ce: Mapping[str, Any] | None) -> tuple[str, 
     if not ce or not wanted:
         return ()
     explicit = ce["rule"]["psid"] is not None
-    return variables.faults.check(instances.carriers, ce["transport"], wanted, explicit, "map_ce_translator")
+    return variables.faults.check(instances.carriers, "ce", ce["transport"], wanted, explicit)
 
 
 def _lan_interfaces(variables: Variables, wan_interface: str | None) -> list[str]:

@@ -60,7 +60,7 @@ def generation(edge: dict[str, Any]) -> dict[str, Any]:
 def jool_configuration(edge: dict[str, Any]) -> dict[str, Any]:
     ce = edge["ce"]
     if edge["softwire"] == "jool_mapt":
-        return jool.mapt_ce(edge["instance"], ce, edge["wan"]["mtu"])
+        return jool.mapt_ce(edge["instance"], ce)
     ipv4_prefix = ce["ipv4_prefix"] or ce["ipv4_address"] + "/32"
     return jool.siit(edge["instance"], ce["dmr"], edge["wan"]["mtu"], [(ipv4_prefix, edge["map_prefix"])])
 

@@ -18,18 +18,19 @@ TUNNEL = "ip6_tunnel"
 IPV6_HEADER, IPV6_FRAGMENT_HEADER, IPV4_HEADER, TCP_HEADER = 40, 8, 20, 20  # bytes
 
 
-def carriers(transport: str, wanted: str, explicit_psid: bool, path: str) -> tuple[str, ...]:
+def carriers(role: str, transport: str, wanted: str, explicit_psid: bool) -> tuple[str, ...]:
     """What can carry a softwire, in the order in which to try it: kernel modules, or the collection's own programs.
 
-    wanted: auto or one of TRANSLATORS; path: of the variable that says so. explicit_psid: whether a rule has one. Raises MapError.
+    role: ce or br. wanted: auto or one of TRANSLATORS. explicit_psid: whether a rule has one. Raises MapError.
     """
     if transport == "map-e":
         return (TUNNEL,)
     if explicit_psid and wanted == "jool_mapt":
-        raise MapError(path, wanted, "jool_mapt has no explicit PSID (a rule with psid); use bpf or jool_siit")
+        raise MapError(f"map_{role}_translator", wanted, "jool_mapt has no explicit PSID (a rule with psid); use bpf or jool_siit")
     if wanted != "auto":
         return (wanted,)
-    return tuple(carrier for carrier in TRANSLATORS if not (explicit_psid and carrier == "jool_mapt"))
+    # Between two CEs a border relay of jool_mapt loses what is in fragments.
+    return tuple(carrier for carrier in TRANSLATORS if carrier != "jool_mapt" or role == "ce" and not explicit_psid)
 
 
 def settings(

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# jool_mapt has packets reassembled, and loses those whose fragments all fit lowest-ipv6-mtu while the whole does not
-# (it compares their size with the MTU before translation). Below the size of common fragments it cuts them up itself.
-BELOW_COMMON_FRAGMENTS = 100  # bytes
-SMALLEST_IPV6_MTU = 1280
+# jool_mapt loses a datagram whose IPv4 fragments all fit lowest-ipv6-mtu while the whole does not, so it is as low as may be: Jool's default.
+MAPT_IPV6_MTU = 1280  # bytes
 
 
 def siit(instance: str, dmr: str, ipv6_mtu: int, eamt: list[tuple[str, str]]) -> dict[str, Any]:
@@ -33,14 +31,14 @@ def siit(instance: str, dmr: str, ipv6_mtu: int, eamt: list[tuple[str, str]]) ->
     }
 
 
-def mapt_ce(instance: str, ce: dict[str, Any], ipv6_mtu: int) -> dict[str, Any]:
+def mapt_ce(instance: str, ce: dict[str, Any]) -> dict[str, Any]:
     """A MAP-T customer edge of Jool 4.2; ce: the dict of the filter softwire.map.ce."""
     return {
         "instance": instance,
         "framework": "netfilter",
         "global": {
             "pool6": ce["dmr"],
-            "lowest-ipv6-mtu": mapt_mtu(ipv6_mtu),
+            "lowest-ipv6-mtu": MAPT_IPV6_MTU,
             "map-t-type": "CE",
             "end-user-ipv6-prefix": ce["end_user_prefix"],
             "bmr": rule(ce["rule"]),
@@ -49,18 +47,14 @@ def mapt_ce(instance: str, ce: dict[str, Any], ipv6_mtu: int) -> dict[str, Any]:
     }
 
 
-def mapt_br(instance: str, dmr: str, ipv6_mtu: int, rules: list[dict[str, Any]]) -> dict[str, Any]:
+def mapt_br(instance: str, dmr: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
     """A MAP-T border relay of Jool 4.2 with its forwarding mapping rule table."""
     return {
         "instance": instance,
         "framework": "netfilter",
-        "global": {"pool6": dmr, "lowest-ipv6-mtu": mapt_mtu(ipv6_mtu), "map-t-type": "BR"},
+        "global": {"pool6": dmr, "lowest-ipv6-mtu": MAPT_IPV6_MTU, "map-t-type": "BR"},
         "fmrt": [rule(entry) for entry in rules],
     }
-
-
-def mapt_mtu(ipv6_mtu: int) -> int:
-    return max(SMALLEST_IPV6_MTU, ipv6_mtu - BELOW_COMMON_FRAGMENTS)
 
 
 def rule(entry: dict[str, Any]) -> dict[str, Any]:

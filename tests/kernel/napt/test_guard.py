@@ -50,7 +50,8 @@ BR, OTHER_CE, ELSEWHERE = "2001:db8:ffff::1", "2001:db8:34:5600:0:c000:234:56", 
 HOST, HOST6, SERVER = "192.168.0.10", "2001:db8:12:3400::10", "203.0.113.5"
 MAP, OWN = "2001:db8:12:3400:0:c000:212:34", "192.0.2.18"
 MAPE = {"mape_napt_namespace": "napt", "mape_main": ""}
-MAPT = {"mapt_napt_namespace": "napt", "mapt_translator_namespace": ""}
+MAPT = {f"{translator}_{layout}": (translator, napt) for translator in ("jool_siit", "jool_mapt")
+        for layout, napt in role_variables.LAYOUTS.items()}
 
 
 class Edge:
@@ -63,14 +64,16 @@ class Edge:
         if layout in MAPE:
             variables = {**role_variables.MAPE_CASES["shared"], "napt_namespace": MAPE[layout]}
         else:
-            domain = {**role_variables.rule_domain(ea_length=16), "dmr": "64:ff9b::/96"}
-            variables = {"domain": domain, "end_user_prefix": "2001:db8:12:3400::/56", "napt_namespace": MAPT[layout], "translator": "jool_siit",
-                         "lan_addresses": ["192.168.0.1/24", "2001:db8:12:3400::1/64"]}
+            translator, napt_namespace = MAPT[layout]
+            domain = {**role_variables.rule_domain(ea_length=16, fmr=True), "dmr": "64:ff9b::/96"}
+            variables = {"domain": domain, "end_user_prefix": "2001:db8:12:3400::/56", "napt_namespace": napt_namespace,
+                         "translator": translator, "lan_addresses": ["192.168.0.1/24", "2001:db8:12:3400::1/64"]}
         (files,) = role_variables.ce_generations(**variables).values()
         assert sandbox.softwire(sandbox.install(files), "up").stderr == ""
         sandbox.sh(AFTERWARDS)
         self.sockets = {name: self._socket(name) for name in ("host", "isp", "guest", "tunnel")}
         lan = ["ip", "netns", "exec", self.napt] if self.napt != "main" else []
+        sandbox.run(*lan, "ip", "neigh", "add", HOST6, "lladdr", "02:00:00:00:00:02", "dev", "lan")
         self.router = {name: self._address(command, device) for name, command, device in (
             ("host", lan, "lan"), ("isp", [], "isp"), ("guest", [], "guest"))}
         if layout in MAPE:
@@ -219,11 +222,24 @@ def test_border_with_a_translator(edge):
     if edge.napt != "main":
         # Where no Jool takes them, packets for the MAP address look for a host of the LAN, and 3 s later there is an error to report.
         edge.sandbox.run("ip", "-n", edge.napt, "route", "add", "blackhole", MAP)
+    dmr, customer = "64:ff9b::cb00:7105", "2001:db8:34:5600::10"
+    takes_fmrs = edge.layout.startswith("jool_mapt")
+    # jool_siit has its one address, and the translator's namespace gets no other.
+    beside = ("guard.beside_map_address", []) if edge.layout == "jool_mapt_napt_namespace" else (None, ["host"])
     check(edge, {
         **for_all(edge),
         "the DMR": ("isp", ip6("64:ff9b::cb00:7105", MAP), "guard.from_dmr", []),
         "an inner address in the DMR": ("isp", ip6("64:ff9b::c000:1", MAP), "guard.inner_address", []),
-        "a customer edge": ("isp", ip6(OTHER_CE, MAP), "guard.outside_domain", []),
+        "a customer edge": ("isp", ip6(OTHER_CE, MAP), "guard.from_rule" if takes_fmrs else "guard.outside_domain", []),
+        "the DMR, to the LAN": ("isp", ip6(dmr, HOST6), *beside),
+        "a customer edge, to the LAN": ("isp", ip6(OTHER_CE, HOST6), *beside),
+        "native IPv6 of a customer, to the LAN": ("isp", ip6(customer, HOST6), *beside),
+        "native IPv6 of a customer, echo to the LAN": ("isp", packets.echo(customer, HOST6, 1111, data=os.urandom(8)), *beside),
+        "native IPv6 of a customer, an error to the LAN": ("isp", error(customer, HOST6), *beside),
+        "native IPv6 of a customer, ESP to the LAN": ("isp", packets.ipv6(customer, HOST6, 50, os.urandom(16)), None, ["host"]),
+        "native IPv6 of the internet, to the LAN": ("isp", ip6(ELSEWHERE, HOST6), None, ["host"]),
+        "a neighbour in the end-user prefix": (
+            "isp", packets.icmp("2001:db8:12:3400::99", "2001:db8:12:3400::1", 136, data=os.urandom(16)), None, []),
         "LAN to the DMR": ("host", ip6(HOST6, "64:ff9b::cb00:7105"), "guard.softwire_bypassed", []),
         "LAN to the DMR from the MAP address": ("host", ip6(MAP, "64:ff9b::cb00:7105"), "guard.map_address_spoofed", []),
         "LAN to an inner address in the DMR": ("host", ip6(HOST6, "64:ff9b::c000:2"), "guard.softwire_bypassed", []),
@@ -231,7 +247,7 @@ def test_border_with_a_translator(edge):
     })
 
 
-@pytest.mark.parametrize("edge", ["mapt_napt_namespace"], indirect=True)
+@pytest.mark.parametrize("edge", ["jool_siit_napt_namespace", "jool_mapt_napt_namespace"], indirect=True)
 def test_what_is_not_from_the_napt_does_not_leave_translated(edge):
     """As if Jool had translated another network of the router: the result would leave from an address that is not ours."""
     before = edge.counters()["guard.softwire_bypassed"]

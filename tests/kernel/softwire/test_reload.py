@@ -66,8 +66,8 @@ def mape_br(*rules, br_address="2001:db8:ffff::1"):
     return {"domains": [{"transport": "map-e", "br_address": br_address, "rules": list(rules)}]}
 
 
-def mapt_br(*rules):
-    return {"domains": [{"transport": "map-t", "dmr": "64:ff9b::/96", "rules": list(rules)}]}
+def mapt_br(*rules, translator="auto"):
+    return {"domains": [{"transport": "map-t", "dmr": "64:ff9b::/96", "rules": list(rules)}], "translator": translator}
 
 
 # What is changed into what; both ways are tried.
@@ -82,6 +82,7 @@ CUSTOMER_EDGES = {
 }
 BORDER_RELAYS = {
     "a rule of MAP-T": (mapt_br(MAPT_RULES[0]), mapt_br(*MAPT_RULES)),
+    "a rule of jool_mapt": (mapt_br(MAPT_RULES[0], translator="jool_mapt"), mapt_br(*MAPT_RULES, translator="jool_mapt")),
     "another rule of MAP-T": (mapt_br(*MAPT_RULES), mapt_br(MAPT_RULES[0], MORE_EA_BITS)),
     "a rule of MAP-E": (mape_br(MAPT_RULES[0]), mape_br(*MAPT_RULES)),
     "another rule of MAP-E": (mape_br(*MAPT_RULES), mape_br(MORE_EA_BITS)),

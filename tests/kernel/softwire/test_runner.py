@@ -307,7 +307,7 @@ def test_kernel_modules_are_loaded_by_a_step_of_their_own(router):
 
 
 @pytest.mark.parametrize("case, translator", [
-    ("tutorial", "jool_mapt"), ("one_interface", "jool_siit"), ("two_domains", "jool_siit"), ("explicit_psids", "jool_siit"),
+    ("jool_mapt", "jool_mapt"), ("one_interface", "jool_siit"), ("two_domains", "jool_siit"), ("explicit_psids", "jool_siit"),
 ])
 def test_a_border_relay_comes_up_and_goes_without_a_trace(case, translator, router):
     before = router.snapshot()

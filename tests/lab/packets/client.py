@@ -94,9 +94,13 @@ def fits(udp, length):
     return False
 
 
-def ping():
-    done = subprocess.run(["ping", "-c", "3", "-i", "0.3", "-W", "10", SERVER], capture_output=True, text=True)
+def ping(*options):
+    done = subprocess.run(["ping", "-c", "3", "-i", "0.3", "-W", "10", *options, SERVER], capture_output=True, text=True)
     return int(re.search(r"(\d+) received", done.stdout).group(1))
+
+
+def ping_in_fragments():
+    return ping("-s", "3000")
 
 
 def traceroute():
@@ -111,7 +115,7 @@ def native_ipv6():
 
 time.sleep(max(0.0, START - time.time()))
 result = {}
-for check in (download_and_upload, udp_small, udp_fragments, ping, port_unreachable, traceroute, path_mtu, native_ipv6):
+for check in (download_and_upload, udp_small, udp_fragments, ping, ping_in_fragments, port_unreachable, traceroute, path_mtu, native_ipv6):
     begun = time.time()
     try:
         result[check.__name__] = check()

@@ -13,7 +13,8 @@ import pytest
 
 from nodes import CLIENTS, EDGE_OF, LAB, RELAYS, SERVER, SERVER6, SERVER_NODE, Edges, captures
 
-collect_ignore = [] if LAB.topology.name == "mape" else ["test_mape.py"]
+# The tests of the other transport
+collect_ignore = ["test_mapt.py"] if LAB.topology.name == "mape" else ["test_mape.py"]
 SOURCE_PORT = 40000
 CLIENT_SCRIPT = (Path(__file__).parent / "client.py").read_text()
 
@@ -34,6 +35,23 @@ def inventory():
 @pytest.fixture(scope="session")
 def edges(inventory):
     return Edges({client: inventory[host]["ce"] for client, host in EDGE_OF.items()})
+
+
+@pytest.fixture(scope="session")
+def carriers(lab):
+    """What carries the softwire of each router, by host, as the router has chosen."""
+    hosts = [*EDGE_OF.values(), *RELAYS]
+    done = lab.exec_all([(host, ["sh", "-c", "cat /etc/softwire/*/current/parameters.json"]) for host in hosts])
+    return {host: json.loads(run.stdout)["softwire"] for host, run in zip(hosts, done)}
+
+
+@pytest.fixture
+def fails_where(request):
+    """Marks the running test as one that has to fail where something is so; reason: a row of the table "What Jool cannot do"."""
+    def mark(condition, reason):
+        if condition:
+            request.applymarker(pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError))
+    return mark
 
 
 @pytest.fixture(scope="session")

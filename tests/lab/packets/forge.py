@@ -1,12 +1,13 @@
 """Packets that a neighbour, a client or somebody on the internet could forge, and what has to become of each kind.
 
 A kind is a list of frames (from the network layer up), who sends them, and the counter that names the reason for
-dropping them. `legit` has the packets that look like them and have to arrive.
+dropping them, which depends on what carries the softwire. `legit` has the packets that look like them and have to arrive.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import random
 from dataclasses import dataclass
 
@@ -28,13 +29,16 @@ class Kind:
     name: str
     sender: str
     frames: tuple
-    counter: str  # "relay NAME" or "edge NAME"
+    counter: str | None  # "relay NAME" or "edge NAME"; None: it is lost without one
     counted: int = 1  # frames that are dropped; the others are no fault by themselves
 
 
 @dataclass(frozen=True)
 class Actors:
-    """ce dicts: the edge whose part is played, one on the same IPv4 address, one on another; and addresses around them."""
+    """ce dicts: the edge whose part is played, one on the same IPv4 address, one on another; addresses around them; carriers.
+
+    Of jool_mapt the edge has its NAPT in a namespace, so that the translator sees whatever comes for the end-user prefix.
+    """
 
     edge: dict
     mate: dict
@@ -45,6 +49,8 @@ class Actors:
     relay_ipv4: str
     relay_ipv6: str  # of its own interface, not its BR address
     other_br: str | None  # the BR address of another domain
+    edge_carrier: str
+    relay_carrier: str
 
     @property
     def port(self):
@@ -102,9 +108,8 @@ class Forger:
     def down(self, upper, to=None, **fields):
         return IP(src=self.far, dst=to or self.me, **fields) / upper
 
-    @staticmethod
-    def sent_from_the_internet(name, counter, *frames):
-        return Kind(f"from the internet: {name}", INTERNET, frames, f"relay {counter}")
+    def sent_from_the_internet(self, name, counter, *frames):
+        return Kind(f"from the internet: {name}", INTERNET, frames, counter and f"relay {counter}")
 
     def from_the_internet(self):
         sent, down, stranger = self.sent_from_the_internet, self.down, self.a.stranger["ipv4_address"]
@@ -296,6 +301,8 @@ class MapT(Forger):
     def __init__(self, actors):
         super().__init__(actors)
         self.dmr = ipaddress.IPv6Network(actors.edge["dmr"])
+        # Beside jool_mapt the relay's programs check sources and do no more: they know no internal prefix and see nothing go out.
+        self.only_checks = actors.relay_carrier == "jool_mapt"
         self.server = self.embedded(self.far)
 
     def embedded(self, ipv4):
@@ -324,8 +331,8 @@ class MapT(Forger):
     def forged(self):
         a, up = self.a, self.up
 
-        def from_edge(name, counter, *frames, counted=1):
-            return Kind(name, EDGE, frames, f"relay in_dropped_{counter}" if " " not in counter else counter, counted)
+        def from_edge(name, counter, *frames):
+            return Kind(name, EDGE, frames, counter and f"relay in_dropped_{counter}")
 
         for kind in ("udp", "tcp", "echo"):
             yield from_edge(f"{kind}, port of the neighbour", "spoofed", up(kind, a.foreign_port))
@@ -349,10 +356,11 @@ class MapT(Forger):
             ("multicast", "ff02::1", "no_rule"),
             ("an address of the DMR", self.embedded(self.me), "no_rule"),
             ("an IPv4-mapped address", f"::ffff:{self.me}", "no_rule"),
-            ("an internal address of the relay", f"64:ff9b:1:ffff::{self.me}", "internal"),
+            ("an internal address of the relay", f"64:ff9b:1:ffff::{self.me}", "no_rule" if self.only_checks else "internal"),
         ):
             yield from_edge(f"source: {name}", counter, up(source=source))
-        yield from_edge("to an internal address of the relay", "internal", self.raw(17, bytes(UDP(sport=a.port)), to="64:ff9b:1:ffff::c000:20b"))
+        yield from_edge("to an internal address of the relay", None if self.only_checks else "internal",
+                        self.raw(17, bytes(UDP(sport=a.port)), to="64:ff9b:1:ffff::c000:20b"))
         yield from_edge("error that quotes the neighbour's port", "spoofed", self.error(self.quoted(a.foreign_port)))
         yield from_edge("error that quotes another address", "wrong_quote", self.error(self.quoted(to=a.stranger["map_address"])))
         yield from_edge("error of a router that quotes a wrong identifier", "no_rule",
@@ -391,6 +399,9 @@ class MapT(Forger):
         yield from_edge("TCP header in two fragments", "tiny", header / Raw(bytes(TCP(sport=a.port, dport=9))[:8]))
         yield from_edge("UDP cut off inside its ports", "tiny", self.raw(17, bytes(UDP(sport=a.port, dport=9))[:4]))
 
+    def sent_from_the_internet(self, name, counter, *frames):
+        return super().sent_from_the_internet(name, None if self.only_checks and counter.startswith("out_") else counter, *frames)
+
     def from_the_internet(self):
         yield from super().from_the_internet()
         yield self.sent_from_the_internet(
@@ -400,16 +411,28 @@ class MapT(Forger):
     def to_the_edge(self):
         a = self.a
 
-        def sent(name, counter, upper, source=None):
-            return Kind(f"to the edge: {name}", NEIGHBOUR, (IPv6(src=source or self.server, dst=self.map) / upper,), f"edge {counter}")
+        def sent(name, counter, upper, source=None, to=None):
+            return Kind(f"to the edge: {name}", NEIGHBOUR, (IPv6(src=source or self.server, dst=to or self.map) / upper,), f"edge {counter}")
 
-        right = UDP(sport=9, dport=a.port) / tag()
-        yield sent("from the neighbour", "outside_domain", right, a.mate["map_address"])
+        right, neighbour = UDP(sport=9, dport=a.port) / tag(), a.mate["map_address"]
+        takes_fmrs = a.edge_carrier == "jool_mapt" and a.edge["fmrs"]
+        # jool_mapt does not check whether the port belongs to the neighbour; what nobody has asked for ends at the NAPT.
+        yield sent("from the neighbour, from a foreign port", "unsolicited" if takes_fmrs else "outside_domain", right, neighbour)
         yield sent("from a native address", "outside_domain", right, a.server_ipv6)
         yield sent("from the address between the namespaces", "inner_address", right, self.embedded("192.0.0.2"))
         yield sent("a foreign port", "ingress_port", UDP(sport=9, dport=a.foreign_port) / tag())
         yield sent("a foreign port of TCP", "ingress_port", TCP(sport=9, dport=a.foreign_port, flags="S") / tag())
         yield sent("a foreign echo reply", "ingress_port", ICMPv6EchoReply(id=a.foreign_port, data=bytes(tag())))
+        if takes_fmrs:
+            yield sent("from the neighbour, a foreign port", "ingress_port", UDP(sport=a.foreign_port, dport=a.foreign_port) / tag(), neighbour)
+        if a.edge_carrier == "jool_mapt":  # others leave these to the LAN, as native IPv6
+            sources = {"the DMR": self.server, **({"the neighbour": neighbour} if takes_fmrs else {})}
+            for (name, source), (place, to) in itertools.product(sources.items(), (
+                    ("interface identifier zero", joined(self.map, "::")),
+                    ("random interface identifier", joined(self.map, "::8c1f:77a0:13d9:e4b2")),
+                    ("another PSID in the identifier", flipped(self.map, 0)),
+                    ("the client's native address", a.client_ipv6))):
+                yield sent(f"from {name}, to {place}", "beside_map_address", right, source, to)
         yield Kind("to the edge: IPv4 on the wire", NEIGHBOUR, (self.down(right),), "edge untranslated")
 
     def from_a_client(self):

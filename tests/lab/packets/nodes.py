@@ -1,11 +1,13 @@
-"""The network under test, as its topology file has it, and tcpdump in its nodes."""
+"""The network under test, as its topology file has it; scripts and tcpdump in its nodes."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 import shlex
 import struct
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,7 @@ NODES = LAB.topology.nodes
 RELAYS = [node.name for node in NODES.values() if node.group == "map_br"]
 SERVER_NODE = next(node.name for node in NODES.values() if node.server)
 NEXT_HEADER_IPV4 = 4
+JOOL = {"jool_siit", "jool_mapt"}
 
 
 def address(node, interface, version):
@@ -77,6 +80,26 @@ class Edges(dict):
             if ipaddress.ip_address(text) in self.network(client) and (number is None or self.has(client, number)):
                 return client
         return None
+
+
+def python(lab, node, script, *arguments, timeout=300):
+    """Runs a script in a node; what it printed, from JSON."""
+    done = lab.exec(node, ["python3", "-", *map(str, arguments)], input=script, timeout=timeout)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@contextlib.contextmanager
+def background(lab, node, script, *arguments):
+    """Runs a script in a node beside the block, from the moment it says "ready"; it has to end by itself."""
+    argv = lab.exec_argv(node, ["python3", "-u", "-c", script, *map(str, arguments)])
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n", process.stderr.read()
+            yield process
+            assert process.wait(timeout=120) == 0, process.stderr.read()
+        finally:
+            process.kill()
 
 
 class Captured:

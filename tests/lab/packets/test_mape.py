@@ -6,36 +6,16 @@ import contextlib
 import ipaddress
 import json
 import struct
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nodes import CLIENTS, EDGE_OF, NODES, NEXT_HEADER_IPV4, RELAYS, SERVER, SERVER_NODE, address, captures, mac
+from nodes import (
+    CLIENTS, EDGE_OF, NODES, NEXT_HEADER_IPV4, RELAYS, SERVER, SERVER_NODE, address, background, captures, mac, python)
 
 ETHERNET, IPV6_HEADER = 14, 40
 ICMP, TCP, UDP = 1, 6, 17
-
-
-def python(lab, node, script, *arguments, timeout=300):
-    """Runs a script in a node; what it printed, from JSON."""
-    done = lab.exec(node, ["python3", "-", *map(str, arguments)], input=script, timeout=timeout)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-@contextlib.contextmanager
-def background(lab, node, script, *arguments):
-    """Runs a script in a node beside the block, from the moment it says "ready"; it has to end by itself."""
-    argv = lab.exec_argv(node, ["python3", "-u", "-c", script, *map(str, arguments)])
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout.readline() == "ready\n", process.stderr.read()
-            yield process
-            assert process.wait(timeout=120) == 0, process.stderr.read()
-        finally:
-            process.kill()
 
 
 # ---- the outer header -------------------------------------------------------------------------------------------------

@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import ipaddress
+from unittest import mock
 
 import pytest
+from ansible.utils.display import Display
+from ansible_collections.softwire.map.plugins.filter.from_dhcpv6_options import from_dhcpv6_options
 from ansible_collections.softwire.map.plugins.module_utils.mapping.dhcpv6 import domain_of, options, parse_lw4o6
 from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import parse_domain
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
@@ -117,6 +120,30 @@ def test_what_is_ignored(text, same):
     assert domain_of(text) == (parse_lw4o6 if same["transport"] == "lw4o6" else parse_domain)(same)
 
 
+def test_a_psid_beside_ea_bits_is_not_used_and_told():
+    """Whatever it is; the offset beside it is used."""
+    for code, rest in ((94, BR), (95, dmr())):
+        warned = []
+        domain = domain_of(option(code, rule(inside=ports("04", "08", "7f00")), rule(ipv4="1801020400", ipv6="2220010db840"), rest), warn=warned.append)
+        first, second = domain["rules"]
+        assert (first["psid_offset"], first["psid_length"], first["psid"]) == (4, 8, None)
+        assert (second["psid_offset"], second["psid_length"], second["psid"]) == (6, 8, None)
+        assert warned == ["byte 27 (rules[0].psid): 127: is not used: each customer edge takes its PSID from its EA bits (RFC 7598 section 4.5)"]
+
+
+def test_the_filter_warns():
+    with mock.patch.object(Display, "warning") as warning:
+        assert from_dhcpv6_options(option(94, rule(inside=ports("04", "08", "7f00")), BR))["rules"][0]["psid_length"] == 8
+    (text,), _named = warning.call_args
+    assert text.startswith("softwire.map: byte 27 (rules[0].psid): 127: is not used")
+
+
+def test_an_explicit_psid_is_used_without_a_word():
+    warned = []
+    domain = domain_of(options({**MAP_E, "rules": [EXPLICIT]})[0]["option"], warn=warned.append)
+    assert domain["rules"][0]["psid"] == 0x34 and warned == []
+
+
 def test_defaults_of_what_is_not_there():
     assert domain_of(option(94, rule(flags="00"), BR))["rules"][0] == {
         "ipv6_prefix": "2001:db8::/34", "ipv4_prefix": "1.2.3.0/24", "ea_length": 16, "psid_offset": 6, "psid_length": 8,
@@ -187,7 +214,8 @@ def test_defaults_of_what_is_not_there():
         (option(94, rule(inside=ports("10")), BR), "byte 25 (rules[0].psid_offset): 16: must be an integer between 0 and 15"),
         (option(94, rule(inside=ports("09")), BR), "byte 25 (rules[0].psid_offset): 9: leaves no port"),
         (option(94, rule(inside=ports("00", "11")), BR), "byte 26: '11': a PSID of 17 bits; at most 16 (RFC 7598 section 4.5)"),
-        (option(94, rule(inside=PORTS), BR), "byte 27 (rules[0].psid): 127: an explicit PSID needs ea_length 0 and an IPv4 prefix of /32"),
+        (option(94, rule(inside=PORTS), BR), "byte 26 (rules[0].psid_length): 7: contradicts the EA bits: 16 with 1.2.3.0/24 give 8"),
+        (option(94, rule(ea="08", inside=PORTS), BR), "byte 26 (rules[0].psid_length): 7: contradicts the EA bits: 8 with 1.2.3.0/24 give 0"),
         (option(96, BR, bind(ports("0a", "07"))), "byte 44 (binding.psid_offset): 10: leaves no port"),
         (option(96, BR, bind(ipv6="3720010db8001235")), "byte 32 (binding.ipv6_prefix): '2001:db8:12:3500::/55': has bits set"),
         (option(95, rule(), dmr("2120010db800")), "byte 25 (dmr): '2001:db8::/33': must have one of the lengths 32, 40, 48, 56, 64, 96"),

@@ -158,8 +158,9 @@ def test_every_ipv4_prefix_ends_here(generations):
             assert files["main/guard.nft"].count(f'ip saddr {prefix} counter name "own_prefix" drop') == 1
 
 
-def test_jool_siit_has_an_entry_per_ipv4_prefix_inside_the_internal_one(generations):
-    files = generations["jool_siit"]
+@pytest.mark.parametrize("case", sorted(set(role_variables.BR_CASES) - {"jool_mapt"}))
+def test_jool_siit_has_an_entry_per_ipv4_prefix_inside_the_internal_one(case):
+    files = role_variables.br_generations(**role_variables.BR_CASES[case])["jool_siit"]
     jool, parameters = json.loads(files["main/jool.json"]), json.loads(files["parameters.json"])
     internal = ipaddress.ip_network(parameters["internal_prefix"])
     assert [entry["ipv4 prefix"] for entry in jool["eamt"]] == [entry["ipv4"] for entry in parameters["ipv4_prefixes"]]
@@ -172,18 +173,21 @@ def test_jool_siit_has_an_entry_per_ipv4_prefix_inside_the_internal_one(generati
 
 
 def test_jool_mapt_has_the_rules():
-    jool = json.loads(role_variables.br_generations(**role_variables.BR_CASES["two_domains"])["jool_mapt"]["main/jool.json"])
+    files = role_variables.br_generations(**role_variables.BR_CASES["two_domains"], translator="jool_mapt")["jool_mapt"]
+    jool = json.loads(files["main/jool.json"])
     assert jool["fmrt"] == [
         {"ipv6 prefix": "2001:db8:ce::/51", "ipv4 prefix": "192.0.2.0/24", "ea-bits length": 13, "a": 0},
         {"ipv6 prefix": "2001:db8:4000::/40", "ipv4 prefix": "198.51.100.0/24", "ea-bits length": 16, "a": 4},
         {"ipv6 prefix": "2001:db8:5000::/40", "ipv4 prefix": "203.0.113.0/24", "ea-bits length": 4, "a": 4},
     ]
-    assert jool["global"] == {"pool6": "64:ff9b::/96", "lowest-ipv6-mtu": 1400, "map-t-type": "BR"}
+    assert jool["global"] == {"pool6": "64:ff9b::/96", "lowest-ipv6-mtu": 1280, "map-t-type": "BR"}
 
 
-def test_explicit_psids_have_no_jool_mapt():
-    assert list(role_variables.br_generations(**role_variables.BR_CASES["explicit_psids"])) == ["bpf", "jool_siit"]
-    assert list(role_variables.br_generations()) == ["bpf", "jool_mapt", "jool_siit"]
+@pytest.mark.parametrize("translator, case, names", [
+    ("auto", "tutorial", ["bpf", "jool_siit"]), ("auto", "explicit_psids", ["bpf", "jool_siit"]),
+    ("jool_siit", "tutorial", ["jool_siit"]), ("jool_mapt", "tutorial", ["jool_mapt"])])
+def test_only_who_asks_for_jool_mapt_gets_it(translator, case, names):
+    assert list(role_variables.br_generations(**role_variables.BR_CASES[case], translator=translator)) == names
 
 
 def test_one_interface_is_named_once():

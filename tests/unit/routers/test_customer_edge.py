@@ -394,6 +394,13 @@ def test_only_jool_mapt_lets_fmrs_in():
     assert fmrt == [{"ipv6 prefix": "2001:db8:ce::/51", "ipv4 prefix": "192.0.2.0/24", "ea-bits length": 13, "a": 0}]
 
 
+def test_jool_mapt_cuts_up_what_came_in_fragments():
+    """Its least IPv6 MTU is the least of all, whatever the WAN's: a larger one loses datagrams whose fragments are smaller than it."""
+    for wan_mtu in (1280, 1500, 9000):
+        jool = json.loads(role_variables.ce_generations(wan_mtu=wan_mtu)["jool_mapt"]["main/jool.json"])
+        assert jool["global"]["lowest-ipv6-mtu"] == 1280
+
+
 @pytest.mark.parametrize("translator, names", [
     ("auto", ["bpf", "jool_mapt", "jool_siit"]), ("bpf", ["bpf"]), ("jool_mapt", ["jool_mapt"]), ("jool_siit", ["jool_siit"])])
 def test_translators_in_order(translator, names):

@@ -142,12 +142,12 @@ def test_what_a_reload_is_enough_for_on_a_customer_edge(case, napt_namespace, ch
     assert reload_suffices(encoded(before), encoded(after)) is suffices
 
 
-@pytest.mark.parametrize("transport", ["map-t", "map-e"])
-def test_rules_of_a_border_relay_come_and_go_by_reload(transport):
+@pytest.mark.parametrize("transport, translator", [("map-t", "auto"), ("map-t", "jool_mapt"), ("map-e", "auto")])
+def test_rules_of_a_border_relay_come_and_go_by_reload(transport, translator):
     way = {"transport": "map-t", "dmr": "64:ff9b::/96"} if transport == "map-t" else {"transport": "map-e", "br_address": "2001:db8:ffff::1"}
     one = {**way, "rules": role_variables.TUTORIAL["rules"]}
     two = {**way, "rules": [*role_variables.TUTORIAL["rules"], SECOND_RULE]}
-    for name, files in role_variables.br_generations(domains=[one]).items():
-        with_rule = role_variables.br_generations(domains=[two])[name]
+    for name, files in role_variables.br_generations(domains=[one], translator=translator).items():
+        with_rule = role_variables.br_generations(domains=[two], translator=translator)[name]
         assert reload_suffices(encoded(files), encoded(with_rule)), name
         assert reload_suffices(encoded(with_rule), encoded(files)), name
