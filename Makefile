@@ -4,16 +4,18 @@ SHELL := bash
 DEMO ?= map-t
 IN_VENV = PATH="$(CURDIR)/.cache/$(1)/bin:$$PATH"
 
-.PHONY: help test unit kernel lint docs sanity build install molecule faults bench-br demo demo-down clean
+.PHONY: help test unit kernel verifier lint docs sanity build install molecule faults programs bench-br demo demo-down clean
 help:
 	@echo "make unit       the tests that need no root and no network"
 	@echo "make lint       linters and formatters; make sanity what Ansible asks of a collection; make build the artifact"
 	@echo "make docs       the documentation, left as a site in .cache/docs/html"
 	@echo "make kernel     the tests that need root and the kernel: BPF, nftables, namespaces, servers"
+	@echo "make verifier   the BPF objects on Debian's kernels from 5.10 to 6.12, each in a virtual machine; needs root"
 	@echo "make install    the README's own commands on a machine with nothing on it; needs a Python package index"
 	@echo "make molecule   a MAP-T network in containers, with real packets; needs root"
 	@echo "make test       all of these, and a MAP-E network"
 	@echo "make faults     routers that are killed, cut off and starved during a deployment, up to an hour more"
+	@echo "make programs   the BPF objects beside their sources, compiled anew; on Debian 12"
 	@echo "make demo       a MAP-T network in containers: deployed, shown at work, left running"
 	@echo "                (DEMO=map-e: a MAP-E network with two border relays)"
 	@echo "make demo-down  stops it"
@@ -23,11 +25,11 @@ test: .cache/tests/ready
 	@tests/bootstrap packages tests
 	@$(call IN_VENV,tests) tests/run
 
-unit lint docs sanity install: .cache/tests/ready
+unit lint docs sanity verifier build install: .cache/tests/ready
 	@$(call IN_VENV,tests) tests/run $@
 
-# Without root the tests of the kernel are skipped, and say so; a build wants a compiler to try the example with.
-kernel build: .cache/tests/ready
+# Without root the tests of the kernel are skipped, and say so.
+kernel: .cache/tests/ready
 	@[ $$(id -u) != 0 ] || tests/bootstrap packages tests
 	@$(call IN_VENV,tests) tests/run $@
 
@@ -38,6 +40,10 @@ molecule: .cache/tests/ready
 faults: .cache/tests/ready
 	@tests/bootstrap packages tests
 	@$(call IN_VENV,tests) tests/run molecule-faults
+
+programs:
+	@[ $$(id -u) != 0 ] || tests/bootstrap packages tests
+	@python3 tests/helpers/bpf_objects.py
 
 bench-br: .cache/tests/ready
 	@tests/bootstrap packages tests

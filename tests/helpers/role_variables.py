@@ -10,12 +10,11 @@ import copy
 import functools
 import json
 import shlex
-import shutil
 from pathlib import Path
 
 import yaml
 
-from ansible_collections.softwire.map.plugins.module_utils.routers import bpf_object, deployment
+from ansible_collections.softwire.map.plugins.module_utils.routers import deployment
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # The runner, as it lies in each generation.
@@ -31,11 +30,6 @@ TUTORIAL = {
 def rule_domain(interface_id="rfc7597", **rule):
     return {"transport": "map-t", "interface_id": interface_id, "dmr": "2001:db8:ffff::/64",
             "rules": [{"ipv6_prefix": "2001:db8::/40", "ipv4_prefix": "192.0.2.0/24", **rule}]}
-
-
-def object_file():
-    """map_br_bpf_object: empty, so that the programs are compiled, or without a compiler a file that only looks like them."""
-    return "" if any(map(shutil.which, bpf_object.COMPILERS)) else str(Path(__file__).with_name("no_programs.bpf.o"))
 
 
 def defaults(role):
@@ -60,7 +54,7 @@ def ce(**changes):
 
 def br(**changes):
     """The variables of the tutorial's border relay, with changes."""
-    variables = {**defaults("map_br"), "domains": [TUTORIAL], "ipv4_interface": "inet", "ipv6_interface": "isp", "bpf_object": object_file()}
+    variables = {**defaults("map_br"), "domains": [TUTORIAL], "ipv4_interface": "inet", "ipv6_interface": "isp"}
     return copy.deepcopy({**variables, **changes})
 
 

@@ -11,11 +11,11 @@ import os
 import shutil
 import subprocess
 
-# Commands that the tests of a directory call, with their packages; clang and bpftool for a border relay that is brought up.
+# Commands that the tests of a directory call, with their packages; bpftool for a border relay that is brought up.
 ALWAYS = {"ip": "iproute2", "nsenter": "util-linux", "setpriv": "util-linux", "sysctl": "procps", "unshare": "util-linux"}
-RELAY = {"clang": "clang", "bpftool": "bpftool", "tc": "iproute2"}
+RELAY = {"bpftool": "bpftool", "tc": "iproute2"}
 NEEDED = {
-    "bpf": RELAY,
+    "bpf": {**RELAY, "clang": "clang", "llvm-strip": "llvm"},
     "dhcpv6": {"kea-dhcp6": "kea-dhcp6-server", "dnsmasq": "dnsmasq-base", "dhclient": "isc-dhcp-client"},
     "modules": {**RELAY, "nft": "nftables", "conntrack": "conntrack", "ping": "iputils-ping"},
     "napt": {"nft": "nftables", "conntrack": "conntrack", "ethtool": "ethtool"},

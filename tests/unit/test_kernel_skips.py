@@ -35,7 +35,7 @@ def machine(monkeypatch):
     ({}, "bpf", ""),
     ({"user": 1000}, "playbooks", "needs root, for network namespaces: sudo make kernel"),
     ({"missing": ("tc", "clang", "ip")}, "bpf", "needs the packages clang iproute2"),
-    ({"missing": ("clang",)}, "napt", ""),
+    ({"missing": ("clang",)}, "softwire", ""),
     ({"refused": "true"}, "playbooks", "needs network namespaces, which this machine refuses: Operation not permitted"),
     ({"refused": "nft"}, "napt", "needs a kernel with nftables: Operation not permitted"),
     ({"refused": "nft"}, "bpf", ""),

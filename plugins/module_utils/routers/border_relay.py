@@ -25,7 +25,7 @@ TC_PREFERENCE = 7599
 def generations(relay: BorderRelay) -> list[tuple[str, dict[str, Any]]]:
     """The generation of each way to run this border relay, the preferred one first: (carrier, {path: text or bytes}) each. Raises MapError."""
     return [
-        (carrier, generation(parameters(relay, carrier), bpf_object.build(f"{PROGRAMS[carrier]}.bpf.c", relay.bpf_object, "map_br_bpf_object")))
+        (carrier, generation(parameters(relay, carrier), bpf_object.read(f"{PROGRAMS[carrier]}.bpf.o", relay.bpf_object, "map_br_bpf_object")))
         for carrier in relay.carriers]
 
 

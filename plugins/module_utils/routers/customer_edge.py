@@ -51,7 +51,7 @@ def generation(edge: dict[str, Any]) -> dict[str, Any]:
         plan.update({f"{namespaces['softwire']}/{name}": template for name, template in PROGRAM_FILES.items()})
     files = render.generation(TEMPLATES, plan, edge, machine(edge))
     if edge["bpf"]:
-        files[f"{namespaces['softwire']}/translate.bpf.o"] = bpf_object.build("translate.bpf.c", "", "map_ce_translator")
+        files[f"{namespaces['softwire']}/translate.bpf.o"] = bpf_object.read("translate.bpf.o")
     if edge["softwire"] in JOOL:
         files[f"{namespaces['softwire']}/jool.json"] = render.as_json(jool_configuration(edge))
     return files

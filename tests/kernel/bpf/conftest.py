@@ -2,20 +2,34 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One load of the programs for all tests. Root is needed, and clang, bpftool and libbpf-dev."""
+"""One load of the programs for all tests. Root is needed, and clang, llvm, bpftool and libbpf-dev."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import bpf_objects
 import pytest
-from kernel import SOURCES, Translator, TranslatorRelay, TunnelRelay, build, load, unmount
+from kernel import Translator, TranslatorRelay, TunnelRelay, load, unmount
+
+# What users run; and where the machine's clang is another than made that, what this one makes of the sources.
+MADE_BY = ["recorded_clang", *(["this_clang"] if bpf_objects.clang_version() != bpf_objects.recorded()["clang"] else [])]
 
 
-def load_into(source, factory):
-    """Builds and loads a source file; yields the directory where it is pinned."""
-    target, directory = factory.mktemp("object") / "relay.bpf.o", factory.mktemp("bpffs")
-    build(source, target)
+@pytest.fixture(scope="session", params=MADE_BY)
+def objects(request, tmp_path_factory):
+    """The directory of the objects."""
+    if request.param == "recorded_clang":
+        return bpf_objects.PROGRAMS
+    directory = tmp_path_factory.mktemp("objects")
+    for source in bpf_objects.sources():
+        bpf_objects.compile_object(source, bpf_objects.object_of(source, directory))
+    return directory
+
+
+def load_into(target, factory):
+    """Loads an object file; yields the directory where it is pinned."""
+    directory = factory.mktemp("bpffs")
     try:
         load(target, directory)
         yield directory
@@ -24,23 +38,25 @@ def load_into(source, factory):
 
 
 @pytest.fixture(scope="session")
-def pinned_mapt(tmp_path_factory):
-    yield from load_into(SOURCES / "mapt.bpf.c", tmp_path_factory)
+def pinned_mapt(objects, tmp_path_factory):
+    yield from load_into(objects / "mapt.bpf.o", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def pinned_mape(tmp_path_factory):
-    yield from load_into(SOURCES / "mape.bpf.c", tmp_path_factory)
+def pinned_mape(objects, tmp_path_factory):
+    yield from load_into(objects / "mape.bpf.o", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def pinned_tunnel_key(tmp_path_factory):
-    yield from load_into(Path(__file__).with_name("tunnel_key.bpf.c"), tmp_path_factory)
+    target = tmp_path_factory.mktemp("object") / "tunnel_key.bpf.o"
+    bpf_objects.compile_object(Path(__file__).with_name("tunnel_key.bpf.c"), target)
+    yield from load_into(target, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def pinned_translate(tmp_path_factory):
-    yield from load_into(SOURCES / "translate.bpf.c", tmp_path_factory)
+def pinned_translate(objects, tmp_path_factory):
+    yield from load_into(objects / "translate.bpf.o", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The programs in the running kernel: built by clang, loaded by bpftool, run by BPF_PROG_TEST_RUN."""
+"""The programs in the running kernel: loaded by bpftool, run by BPF_PROG_TEST_RUN."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ import platform
 import shutil
 import struct
 import subprocess
-import sysconfig
 from ipaddress import IPv6Address
 from pathlib import Path
 
 from ansible_collections.softwire.map.plugins.module_utils.routers import bpf_rule
 
-SOURCES = Path(bpf_rule.__file__).with_name("bpf")
 SYSCALL = {"x86_64": 321, "aarch64": 280}
 MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, OBJ_GET, TEST_RUN = 1, 2, 3, 4, 7, 10
 PASS, SHOT, REDIRECT = 0xFFFFFFFF, 2, 7  # TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT
@@ -41,12 +39,6 @@ def command(*words, package):
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(map(str, words))} failed (are you root?): {done.stdout}{done.stderr}"
     return done.stdout
-
-
-def build(source, target):
-    headers = "/usr/include/" + (sysconfig.get_config_var("MULTIARCH") or f"{platform.machine()}-linux-gnu")
-    flags = ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-target", "bpf", f"-I{headers}", f"-I{SOURCES}"]
-    command("clang", *flags, "-c", str(source), "-o", str(target), package="clang (and libbpf-dev)")
 
 
 def load(target, directory):

@@ -10,13 +10,14 @@ import re
 
 import pytest
 from ansible_collections.softwire.map.plugins.module_utils.routers import bpf_rule
+from bpf_objects import PROGRAMS
 from domains import domain, rule, tunnel_domain
-from kernel import INTERNAL, SOURCES, command
+from kernel import INTERNAL, command
 
 
 def enum(name):
     """The names of an enum of the header, in their order."""
-    text = re.sub(r"/\*.*?\*/", "", (SOURCES / "map.h").read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"/\*.*?\*/", "", (PROGRAMS / "map.h").read_text(encoding="utf-8"), flags=re.DOTALL)
     body = re.search(rf"enum {name} \{{(.*?)\}}", text, re.DOTALL).group(1)
     return [item.strip() for item in body.split(",") if item.strip()]
 

@@ -20,6 +20,7 @@ from labkit.common import (SOURCE, LabError, cache_dir, have_commands, progress,
 from labkit.topology import IMAGE
 
 VM_SUITE = "bookworm"
+POCKETS = ("", "-updates", "-security")  # what follows a suite's name in Debian's archive
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 DISK_SIZE = "6G"  # sparse
 
@@ -96,7 +97,7 @@ def ssh_key() -> Path:
     return key
 
 
-def mirrors(suite: str) -> list[str]:
+def mirrors(suite: str, pockets: Sequence[str]) -> list[str]:
     """sources.list lines: this machine's own mirrors where they have the suite, else none: mmdebstrap has its own."""
     codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     targets = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)",
@@ -105,7 +106,7 @@ def mirrors(suite: str) -> list[str]:
     for line in targets.splitlines():
         uri, release, component = line.split()
         pocket = release.removeprefix(codename)
-        if component == "main" and pocket in ("", "-updates", "-security"):
+        if component == "main" and pocket in pockets:
             if serves(uri, suite + pocket):
                 lines.add(f"deb {uri} {suite}{pocket} main")
     return sorted(lines) if any(line.endswith(f" {suite} main") for line in lines) else []
@@ -120,14 +121,14 @@ def serves(uri: str, suite: str) -> bool:
     return done.returncode == 0
 
 
-def mmdebstrap(what: str, target: Path, suite: str, recipe: list[str]) -> None:
-    """Make a root file system as a tar archive; recipe: mmdebstrap's options."""
+def mmdebstrap(what: str, target: Path, suite: str, recipe: Sequence[str], pockets: Sequence[str] = POCKETS) -> None:
+    """Make a root file system as a tar archive; recipe: mmdebstrap's options; pockets: of the suite, on this machine's mirrors."""
     if target.exists():
         return
     kind = target.name.rpartition("-")[0]
     partial = target.with_suffix(".partial.tar")
     try:
-        run_long(["mmdebstrap", f"--keyring={KEYRING}", *recipe, suite, partial, *mirrors(suite)],
+        run_long(["mmdebstrap", f"--keyring={KEYRING}", *recipe, suite, partial, *mirrors(suite, pockets)],
                  what, cache_dir() / "logs" / f"{kind}.log")
         partial.rename(target)
     finally:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import role_variables
 import pytest
 import yaml
 
@@ -153,8 +152,7 @@ def test_the_examples_of_the_readme_are_yaml_with_declared_variables(role):
 def test_the_example_of_the_readme_gives_a_generation(role):
     (play,) = yaml.safe_load(re.search(r"```yaml\n(- hosts.*?)```", role.readme, flags=re.DOTALL)[1])
     given = play["roles"][0]["vars"]
-    values = {**role.defaults, "map_br_bpf_object": role_variables.object_file(),
-              "map_ce_domain": given["map_domain"], "map_br_domains": [given["map_domain"]], **given}
+    values = {**role.defaults, "map_ce_domain": given["map_domain"], "map_br_domains": [given["map_domain"]], **given}
     variables = {name.removeprefix(role.name + "_"): value for name, value in values.items() if name.startswith(role.name + "_")}
     assert deployment.read({DEVICES[role.name]: variables}).alternatives
 
