@@ -59,7 +59,21 @@ struct {
 	__type(value, struct whole);
 } whole SEC(".maps");
 
+/* What skip_extensions() has found. */
+struct extensions {
+	__u32 l4; /* offset of the upper layer */
+	__u8 nexthdr;
+	__u8 has_fragment;
+	__u8 zero[2];
+	struct fragment_header fragment;
+};
+
+/* Memory of this CPU, since the stack is small. */
 struct scratch {
+	struct extensions extensions;
+	struct icmp icmp;     /* translated */
+	struct ipv6hdr outer; /* the IPv6 header of a packet */
+	struct ipv6hdr inner; /* and of the one that an error quotes */
 	__u8 bytes[512 + 4];
 };
 
@@ -99,6 +113,20 @@ struct quote {
 	struct fragment_header part;
 };
 
+/* The verifier looks once at a global function, by itself: at a loop, and with registers free for what it has to know. */
+#define GLOBAL __attribute__((noinline))
+
+/*
+ * A length for a helper, which wants to know that it is 1 to some limit: `length` less 1, in a register of its own. Clang
+ * would test another register than it uses, and Linux 6.1 does not learn from a comparison with 0.
+ */
+static __always_inline __u64 less_one(__u64 length)
+{
+	length--;
+	asm volatile("" : "+r"(length));
+	return length;
+}
+
 /* ---- reading ---- */
 
 static __always_inline int is_echo(__u8 protocol, __u8 type)
@@ -134,15 +162,14 @@ static __always_inline int is_extension_header(__u8 nexthdr)
 	       nexthdr == NEXTHDR_DEST;
 }
 
-/* Whether IPv4 options hold a source route that is not used up (section 4.1). `length`: of the options. Global as sum_whole is. */
-__attribute__((noinline)) int has_source_route(struct __sk_buff *skb, __u32 length)
+/* Whether IPv4 options hold a source route that is not used up (section 4.1). `length`: of the options. */
+GLOBAL int has_source_route(struct __sk_buff *skb, __u32 length)
 {
 	__u8 options[64] = {};
-	__u64 whole = length;
+	__u64 checked = less_one(length);
 	__u32 at = 0;
 
-	asm volatile("" : "+r"(whole)); /* keeps clang from testing another register than it uses */
-	if (!whole || whole > OPTIONS_LENGTH || bpf_skb_load_bytes(skb, L3 + sizeof(struct iphdr), options, whole))
+	if (checked >= OPTIONS_LENGTH || bpf_skb_load_bytes(skb, L3 + sizeof(struct iphdr), options, checked + 1))
 		return 0;
 	for (int i = 0; i < OPTIONS_LENGTH && at < length; i++) {
 		__u8 kind = options[at & 63], size = kind == 1 ? 1 : options[(at + 1) & 63];
@@ -159,39 +186,65 @@ __attribute__((noinline)) int has_source_route(struct __sk_buff *skb, __u32 leng
 }
 
 /*
- * Walks over the extension headers behind an IPv6 header, a Fragment header at most last. `at`: offset of the first, which
- * becomes that of the upper layer. Returns MAP_PASSED or a reason to drop.
+ * Walks over the extension headers behind an IPv6 header, a Fragment header at most last, and writes down what it finds. `at`:
+ * offset of the first. Returns MAP_PASSED or a reason to drop.
  */
-static __always_inline enum counter skip_extensions(struct __sk_buff *skb, __u32 *at, __u32 end, __u8 *nexthdr,
-						    struct fragment_header *fragment, __u8 *has_fragment)
+GLOBAL int skip_extensions(struct __sk_buff *skb, __u32 at, __u32 end, __u32 nexthdr)
 {
-	__u32 start = *at;
+	__u32 zero = 0, start = at;
+	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
+	struct fragment_header none = {};
 	__u8 header[4];
 
-	for (int i = 0; i < EXTENSIONS; i++) {
-		if (!is_extension_header(*nexthdr))
-			return MAP_PASSED;
-		if (*at + 8 > end)
+	if (!s)
+		return MAP_DROPPED_FAILED;
+	s->extensions.fragment = none;
+	s->extensions.has_fragment = 0;
+	for (int i = 0; i < EXTENSIONS && is_extension_header(nexthdr); i++) {
+		if (at + 8 > end)
 			return MAP_DROPPED_TINY;
-		if (*nexthdr == NEXTHDR_FRAGMENT) {
-			if (bpf_skb_load_bytes(skb, *at, fragment, sizeof(*fragment)))
+		if (nexthdr == NEXTHDR_FRAGMENT) {
+			if (bpf_skb_load_bytes(skb, at, &s->extensions.fragment, sizeof(struct fragment_header)))
 				return MAP_DROPPED_TINY;
-			*has_fragment = 1;
-			*nexthdr = fragment->nexthdr;
-			*at += sizeof(*fragment);
+			s->extensions.has_fragment = 1;
+			nexthdr = s->extensions.fragment.nexthdr;
+			at += sizeof(struct fragment_header);
 			break;
 		}
-		if (bpf_skb_load_bytes(skb, *at, header, sizeof(header)))
+		if (bpf_skb_load_bytes(skb, at, header, sizeof(header)))
 			return MAP_DROPPED_TINY;
-		if (*nexthdr == NEXTHDR_ROUTING && header[3]) /* segments left */
+		if (nexthdr == NEXTHDR_ROUTING && header[3]) /* segments left */
 			return MAP_DROPPED_UNTRANSLATABLE;
-		*nexthdr = header[0];
-		*at += (header[1] + 1) * 8;
-		if (*at - start > EXTENSIONS_LENGTH || *at > end)
+		nexthdr = header[0];
+		at += (header[1] + 1) * 8;
+		if (at - start > EXTENSIONS_LENGTH || at > end)
 			return MAP_DROPPED_UNTRANSLATABLE;
 	}
+	s->extensions.l4 = at;
+	s->extensions.nexthdr = nexthdr;
 	/* without what follows a Fragment header the other fragments would not fit */
-	return is_extension_header(*nexthdr) ? MAP_DROPPED_UNTRANSLATABLE : MAP_PASSED;
+	return is_extension_header(nexthdr) ? MAP_DROPPED_UNTRANSLATABLE : MAP_PASSED;
+}
+
+/* The first 8 bytes of an ICMP message, two words, translated in memory of this CPU; see rfc7915.h. */
+GLOBAL int translate_icmp(__u32 first, __u32 second, __u32 quoted_length, __u32 ipv6_mtu)
+{
+	__u32 zero = 0, words[2] = { first, second };
+	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
+	struct icmp from;
+
+	__builtin_memcpy(&from, words, sizeof(from));
+	return s ? icmp_to_icmpv6(&from, quoted_length, ipv6_mtu, &s->icmp) : -1;
+}
+
+GLOBAL int translate_icmpv6(__u32 first, __u32 second, __u32 ipv6_mtu)
+{
+	__u32 zero = 0, words[2] = { first, second };
+	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
+	struct icmp from;
+
+	__builtin_memcpy(&from, words, sizeof(from));
+	return s ? icmpv6_to_icmp(&from, ipv6_mtu, &s->icmp) : -1;
 }
 
 /* Reads the upper-layer header of a quoted packet, as far as it is there. */
@@ -208,53 +261,49 @@ static __always_inline enum counter read_quoted_header(struct __sk_buff *skb, st
 	return MAP_PASSED;
 }
 
-/* Some bytes of the packet, 1 to 512, in memory of this CPU; or NULL. Up to 4 zeros follow them. */
-static __always_inline __u8 *load(struct __sk_buff *skb, __u32 at, __u64 length)
+/* Some bytes of the packet, 1 to 512, in memory of this CPU; or NULL. 4 zeros follow them. */
+static __always_inline __u8 *load(struct __sk_buff *skb, __u32 at, __u32 length)
 {
 	__u32 zero = 0;
 	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
+	__u64 checked = less_one(length);
 
-	if (!s)
+	if (!s || checked >= 512 || bpf_skb_load_bytes(skb, at, s->bytes, checked + 1))
 		return NULL;
-	asm volatile("" : "+r"(length)); /* keeps clang from testing another register than it uses */
-	if (!length || length > 512 || bpf_skb_load_bytes(skb, at, s->bytes, length))
-		return NULL;
-	__builtin_memset(s->bytes + length, 0, 4);
+	__builtin_memset(s->bytes + checked + 1, 0, 4);
 	return s->bytes;
 }
 
-/* Adds the sum of some bytes of the packet, 1 to 512, which begin at an even place of what is summed. */
-static __always_inline int add_sum(struct __sk_buff *skb, __u32 at, __u64 length, __u64 *sum)
+/* The sum of some bytes of the packet, 1 to 512, folded; or -1. */
+static __always_inline int sum_of(struct __sk_buff *skb, __u32 at, __u32 length)
 {
 	__u8 *bytes = load(skb, at, length);
+	__u64 checked = less_one((length + 3) & ~3u);
 	__s64 result;
 
-	if (!bytes)
+	if (!bytes || checked >= 512)
 		return -1;
-	length = (length + 3) & ~3ull;
-	asm volatile("" : "+r"(length));
-	if (length > 512)
-		return -1;
-	result = bpf_csum_diff(0, 0, (__be32 *)bytes, length, 0);
-	if (result < 0)
-		return -1;
-	*sum += (__u32)result;
-	return 0;
+	result = bpf_csum_diff(0, 0, (__be32 *)bytes, checked + 1, 0);
+	return result < 0 ? -1 : fold((__u32)result);
 }
 
-/*
- * The sum, folded, of a whole UDP packet without a checksum; or -1. A global function, so that the verifier looks at the loop
- * once, whatever is known where it is called.
- */
-__attribute__((noinline)) int sum_whole(struct __sk_buff *skb, __u32 at, __u32 left)
+GLOBAL int sum_part(struct __sk_buff *skb, __u32 at, __u32 length)
+{
+	return sum_of(skb, at, length);
+}
+
+/* The same of a whole UDP packet without a checksum. */
+GLOBAL int sum_whole(struct __sk_buff *skb, __u32 at, __u32 left)
 {
 	__u64 sum = 0;
 
 	for (int i = 0; i < SUMMED_LENGTH / 512 && left; i++) {
 		__u32 length = left < 512 ? left : 512;
+		int part = sum_of(skb, at, length);
 
-		if (add_sum(skb, at, length, &sum))
+		if (part < 0)
 			return -1;
+		sum += part;
 		at += length;
 		left -= length;
 	}
@@ -376,26 +425,27 @@ static __always_inline __u32 length_of_whole(const __be32 *destination, __u8 pro
  * Moves the extension structure of an ICMP error (RFC 4884) back by `by` bytes, which become zeros: 0 to 20, even, so sums
  * stay. Returns whether there is one and it could be moved.
  */
-static __always_inline int move_extension(struct __sk_buff *skb, __u32 at, __u32 end, __u64 by)
+GLOBAL int move_extension(struct __sk_buff *skb, __u32 at, __u32 end, __u32 by)
 {
-	__u64 length = end - at;
+	__u32 length = end - at;
 	__u8 zeros[20] = {}, *bytes;
+	__u64 checked;
 
-	if (length > MOVED_LENGTH)
+	if (length > MOVED_LENGTH || by > sizeof(zeros))
 		return 0;
 	bytes = load(skb, at, length);
 	if (!bytes)
 		return 0;
 	if (!by)
 		return 1;
-	asm volatile("" : "+r"(by));
-	if (!by || by > sizeof(zeros) || bpf_skb_change_tail(skb, end + by, 0) ||
-	    bpf_skb_store_bytes(skb, at, zeros, by, BPF_F_RECOMPUTE_CSUM))
+	if (bpf_skb_change_tail(skb, end + by, 0))
 		return 0;
-	asm volatile("" : "+r"(length));
-	if (!length || length > MOVED_LENGTH)
+	checked = less_one(by);
+	if (checked >= sizeof(zeros) || bpf_skb_store_bytes(skb, at, zeros, checked + 1, BPF_F_RECOMPUTE_CSUM))
 		return 0;
-	return !bpf_skb_store_bytes(skb, at + by, bytes, length, BPF_F_RECOMPUTE_CSUM);
+	checked = less_one(length);
+	return checked < MOVED_LENGTH &&
+	       !bpf_skb_store_bytes(skb, at + by, bytes, checked + 1, BPF_F_RECOMPUTE_CSUM);
 }
 
 /*
@@ -528,7 +578,8 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 	      quoted_growth = 0;
 	struct config *c = bpf_map_lookup_elem(&config, &zero);
 	struct iphdr ip, quoted = {};
-	struct ipv6hdr new = {}, inner = {};
+	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
+	struct ipv6hdr *new, *inner;
 	struct fragment_header fragment = {};
 	struct datagram datagram = {};
 	struct icmp icmp = {}, icmp6 = {};
@@ -537,13 +588,16 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 	struct quote q = {};
 	struct rule *rule;
 	__u8 header[8] = {};
+	__u32 word[2];
 	__u64 take = 0, give = 0;
 	__sum16 sum;
 	enum counter reason;
-	int error = 0, shared, room = 0;
+	int error = 0, shared, room = 0, part_sum;
 
-	if (!c || skb->protocol != bpf_htons(ETH_P_IP))
+	if (!c || !s || skb->protocol != bpf_htons(ETH_P_IP))
 		return PASS;
+	new = &s->outer;
+	inner = &s->inner;
 	if (bpf_skb_load_bytes(skb, L3, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
 		return drop(MAP_OUT, MAP_DROPPED_TINY);
 	options = (ip.ihl - 5) * 4;
@@ -581,8 +635,10 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 			if (quoted.saddr != ip.daddr)
 				return drop(MAP_OUT, MAP_DROPPED_WRONG_QUOTE);
 		}
-		if (icmp_to_icmpv6(&icmp, bpf_ntohs(quoted.tot_len), c->ipv6_mtu, &icmp6))
+		__builtin_memcpy(word, header, sizeof(word));
+		if (translate_icmp(word[0], word[1], bpf_ntohs(quoted.tot_len), c->ipv6_mtu))
 			return drop(MAP_OUT, MAP_DROPPED_UNTRANSLATABLE);
+		icmp6 = s->icmp;
 	}
 
 	/* whose it is, on both sides: an error belongs to those of the packet that it quotes */
@@ -613,28 +669,28 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 	}
 	if (rule) {
 		reason = rule_to_ipv6(&rule, ip.daddr, &ports, error ? ports.source : ports.destination, part.later,
-				      psid, &psid, new.daddr.in6_u.u6_addr32);
+				      psid, &psid, new->daddr.in6_u.u6_addr32);
 		if (reason)
 			return drop(MAP_OUT, reason);
 	} else {
-		embed(&c->dmr, ip.daddr, new.daddr.in6_u.u6_addr32);
+		embed(&c->dmr, ip.daddr, new->daddr.in6_u.u6_addr32);
 	}
 	if (is_ce)
-		own_to_ipv6(c, ip.saddr, new.saddr.in6_u.u6_addr32);
+		own_to_ipv6(c, ip.saddr, new->saddr.in6_u.u6_addr32);
 	else
-		embed(&c->dmr, ip.saddr, new.saddr.in6_u.u6_addr32);
+		embed(&c->dmr, ip.saddr, new->saddr.in6_u.u6_addr32);
 	if (part.fragment && !part.later && shared &&
 	    bpf_map_update_elem(&first_fragments, &datagram, &psid, BPF_ANY))
 		return drop(MAP_OUT, MAP_DROPPED_FAILED);
 
 	/* the packet that an error quotes */
 	if (error) {
-		inner.saddr = new.daddr;
+		inner->saddr = new->daddr;
 		if (is_ce)
-			own_to_ipv6(c, quoted.daddr, inner.daddr.in6_u.u6_addr32);
+			own_to_ipv6(c, quoted.daddr, inner->daddr.in6_u.u6_addr32);
 		else
-			embed(&c->dmr, quoted.daddr, inner.daddr.in6_u.u6_addr32);
-		room = sizeof(inner) - sizeof(quoted) - q.extra;
+			embed(&c->dmr, quoted.daddr, inner->daddr.in6_u.u6_addr32);
+		room = sizeof(*inner) - sizeof(quoted) - q.extra;
 		if (q.fragment) {
 			q.part = fragment_of(&quoted, nexthdr_of(quoted.protocol));
 			room += sizeof(q.part);
@@ -650,16 +706,18 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 			}
 		}
 		length += quoted_growth;
-		inner.payload_len = bpf_ntohs(quoted.tot_len) - quoted.ihl * 4;
-		if (mend_quoted(skb, &q, words(&quoted.saddr, 8), words(&inner.saddr, 32), inner.payload_len, &take,
-				&give) ||
-		    add_sum(skb, q.at, sizeof(quoted) + q.extra, &take))
+		inner->payload_len = bpf_ntohs(quoted.tot_len) - quoted.ihl * 4;
+		part_sum = sum_part(skb, q.at, sizeof(quoted) + q.extra);
+		if (mend_quoted(skb, &q, words(&quoted.saddr, 8), words(&inner->saddr, 32), inner->payload_len,
+				&take, &give) ||
+		    part_sum < 0)
 			return drop(MAP_OUT, MAP_DROPPED_FAILED);
-		set_class(&inner, quoted.tos);
-		inner.payload_len = bpf_htons(inner.payload_len + (q.fragment ? sizeof(q.part) : 0));
-		inner.nexthdr = q.fragment ? NEXTHDR_FRAGMENT : nexthdr_of(quoted.protocol);
-		inner.hop_limit = quoted.ttl;
-		give += words(&inner, sizeof(inner));
+		take += part_sum;
+		set_class(inner, quoted.tos);
+		inner->payload_len = bpf_htons(inner->payload_len + (q.fragment ? sizeof(q.part) : 0));
+		inner->nexthdr = q.fragment ? NEXTHDR_FRAGMENT : nexthdr_of(quoted.protocol);
+		inner->hop_limit = quoted.ttl;
+		give += words(inner, sizeof(*inner));
 		if (q.fragment)
 			give += words(&q.part, sizeof(q.part));
 		length += room;
@@ -677,7 +735,7 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 		sum = icmp.checksum;
 		icmp.checksum = 0;
 		take += words(&icmp, sizeof(icmp));
-		give += words(&icmp6, sizeof(icmp6)) + words(&new.saddr, 32) + pseudo(whole, IPPROTO_ICMPV6);
+		give += words(&icmp6, sizeof(icmp6)) + words(&new->saddr, 32) + pseudo(whole, IPPROTO_ICMPV6);
 		icmp6.checksum = mend(sum, take, give);
 	} else if (!part.later && checksum_at(ip.protocol)) {
 		if (ip.protocol == IPPROTO_UDP && !header[6] && !header[7]) { /* section 4.5 */
@@ -685,51 +743,51 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 
 			if (summed < 0)
 				return drop(MAP_OUT, MAP_DROPPED_UNTRANSLATABLE);
-			sum = ~fold(words(&new.saddr, 32) + pseudo(length, IPPROTO_UDP) + summed);
+			sum = ~fold(words(&new->saddr, 32) + pseudo(length, IPPROTO_UDP) + summed);
 			if (!sum)
 				sum = 0xffff;
 			if (store(skb, l4 + 6, &sum, sizeof(sum)))
 				return drop(MAP_OUT, MAP_DROPPED_FAILED);
 		} else if (bpf_l4_csum_replace(skb, l4 + checksum_at(ip.protocol), 0,
-					       bpf_csum_diff(&ip.saddr, 8, (__be32 *)&new.saddr, 32, 0),
+					       bpf_csum_diff(&ip.saddr, 8, (__be32 *)&new->saddr, 32, 0),
 					       BPF_F_PSEUDO_HDR |
 						       (ip.protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0))) {
 			return drop(MAP_OUT, MAP_DROPPED_FAILED);
 		}
 	}
 
-	set_class(&new, ip.tos);
-	new.nexthdr = nexthdr_of(ip.protocol);
+	set_class(new, ip.tos);
+	new->nexthdr = nexthdr_of(ip.protocol);
 	if (part.fragment) {
-		fragment = fragment_of(&ip, new.nexthdr);
-		new.nexthdr = NEXTHDR_FRAGMENT;
+		fragment = fragment_of(&ip, new->nexthdr);
+		new->nexthdr = NEXTHDR_FRAGMENT;
 		length += sizeof(fragment);
 		room = sizeof(fragment);
 	}
 	if (length > 0xffff)
 		return drop(MAP_OUT, MAP_DROPPED_UNTRANSLATABLE);
-	new.payload_len = bpf_htons(length);
-	new.hop_limit = one_more(ip.ttl);
+	new->payload_len = bpf_htons(length);
+	new->hop_limit = one_more(ip.ttl);
 	if (bpf_skb_change_proto(skb, bpf_htons(ETH_P_IPV6), 0) ||
 	    (room && bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_NET, ROOM_FLAGS)))
 		return drop(MAP_OUT, MAP_DROPPED_FAILED);
-	l4 = L3 + sizeof(new);
-	if (set_ethertype(skb, bpf_htons(ETH_P_IPV6)) || store(skb, L3, &new, sizeof(new)) ||
+	l4 = L3 + sizeof(*new);
+	if (set_ethertype(skb, bpf_htons(ETH_P_IPV6)) || store(skb, L3, new, sizeof(*new)) ||
 	    (part.fragment && store(skb, l4, &fragment, sizeof(fragment))))
 		return drop(MAP_OUT, MAP_DROPPED_FAILED);
 	if (part.fragment)
 		l4 += sizeof(fragment);
 	if (ip.protocol == IPPROTO_ICMP && !part.later && store(skb, l4, &icmp6, sizeof(icmp6)))
 		return drop(MAP_OUT, MAP_DROPPED_FAILED);
-	if (error && (store(skb, l4 + sizeof(icmp6), &inner, sizeof(inner)) ||
-		      (q.fragment && store(skb, l4 + sizeof(icmp6) + sizeof(inner), &q.part, sizeof(q.part)))))
+	if (error && (store(skb, l4 + sizeof(icmp6), inner, sizeof(*inner)) ||
+		      (q.fragment && store(skb, l4 + sizeof(icmp6) + sizeof(*inner), &q.part, sizeof(q.part)))))
 		return drop(MAP_OUT, MAP_DROPPED_FAILED);
 	return hand_over(skb, MAP_OUT, part.later, 0);
 }
 
 /* ---- IPv6 -> IPv4 (section 5) ---- */
 
-static __always_inline enum counter read_quoted_ipv6(struct __sk_buff *skb, __u32 at, __u32 end,
+static __always_inline enum counter read_quoted_ipv6(struct __sk_buff *skb, struct scratch *s, __u32 at, __u32 end,
 						     struct ipv6hdr *ip6, struct quote *q, struct ports *ports)
 {
 	enum counter reason;
@@ -741,10 +799,13 @@ static __always_inline enum counter read_quoted_ipv6(struct __sk_buff *skb, __u3
 		return MAP_DROPPED_TINY;
 	if (ip6->version != 6)
 		return MAP_DROPPED_TINY;
-	q->protocol = ip6->nexthdr;
-	reason = skip_extensions(skb, &q->l4, end, &q->protocol, &q->part, &q->fragment);
+	reason = skip_extensions(skb, q->l4, end, ip6->nexthdr);
 	if (reason)
 		return reason;
+	q->l4 = s->extensions.l4;
+	q->protocol = s->extensions.nexthdr;
+	q->fragment = s->extensions.has_fragment;
+	q->part = s->extensions.fragment;
 	if (q->protocol == IPPROTO_ICMP)
 		return MAP_DROPPED_UNTRANSLATABLE;
 	q->extra = q->l4 - at - sizeof(*ip6);
@@ -778,7 +839,8 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 {
 	__u32 zero = 0, l4 = L3 + sizeof(struct ipv6hdr), end, length, extra, psid = FROM_BORDER_RELAY;
 	struct config *c = bpf_map_lookup_elem(&config, &zero);
-	struct ipv6hdr ip6, quoted = {};
+	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
+	struct ipv6hdr *ip6, *quoted;
 	struct iphdr new = { .version = 4, .ihl = 5 }, inner = { .version = 4, .ihl = 5 };
 	struct fragment_header fragment = {};
 	struct icmp icmp6 = {}, icmp = {};
@@ -788,38 +850,44 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 	struct datagram datagram;
 	struct rule *rule;
 	const __be32 *source;
-	__u8 header[8] = {}, nexthdr, has_fragment = 0;
+	__u8 header[8] = {}, nexthdr, has_fragment;
+	__u32 word[2];
 	__u64 take = 0, give = 0;
 	__be32 ipv4 = 0;
 	__sum16 sum;
 	enum counter reason;
-	int error = 0, router_error = 0, room;
+	int error = 0, router_error = 0, room, part_sum;
 
-	if (!c || skb->protocol != bpf_htons(ETH_P_IPV6))
+	if (!c || !s || skb->protocol != bpf_htons(ETH_P_IPV6))
 		return PASS;
-	if (bpf_skb_load_bytes(skb, L3, &ip6, sizeof(ip6)) || ip6.version != 6)
+	ip6 = &s->outer;
+	quoted = &s->inner;
+	if (bpf_skb_load_bytes(skb, L3, ip6, sizeof(*ip6)) || ip6->version != 6)
 		return drop(MAP_IN, MAP_DROPPED_TINY);
-	if (ip6.daddr.in6_u.u6_addr8[0] == 0xff) /* the device's own multicast */
+	if (ip6->daddr.in6_u.u6_addr8[0] == 0xff) /* the device's own multicast */
 		return TC_ACT_SHOT;
-	length = bpf_ntohs(ip6.payload_len);
+	length = bpf_ntohs(ip6->payload_len);
 	end = l4 + length;
 	if (end > skb->len)
 		return drop(MAP_IN, MAP_DROPPED_TINY);
-	if (is_ce ? !own_to_ipv4(c, ip6.daddr.in6_u.u6_addr32, &new.daddr)
-		  : !is_in_dmr(&c->dmr, ip6.daddr.in6_u.u6_addr32))
+	if (is_ce ? !own_to_ipv4(c, ip6->daddr.in6_u.u6_addr32, &new.daddr)
+		  : !is_in_dmr(&c->dmr, ip6->daddr.in6_u.u6_addr32))
 		return drop(MAP_IN, MAP_DROPPED_NOT_OWN_ADDRESS);
 	if (!is_ce) {
-		new.daddr = extract(&c->dmr, ip6.daddr.in6_u.u6_addr32);
+		new.daddr = extract(&c->dmr, ip6->daddr.in6_u.u6_addr32);
 		if (is_martian(new.daddr))
 			return drop(MAP_IN, MAP_DROPPED_MARTIAN);
 	}
-	nexthdr = ip6.nexthdr;
-	reason = skip_extensions(skb, &l4, end, &nexthdr, &fragment, &has_fragment);
+	reason = skip_extensions(skb, l4, end, ip6->nexthdr);
 	if (reason)
 		return drop(MAP_IN, reason);
+	l4 = s->extensions.l4;
+	nexthdr = s->extensions.nexthdr;
+	has_fragment = s->extensions.has_fragment;
+	fragment = s->extensions.fragment;
 	if (nexthdr == IPPROTO_ICMP)
 		return drop(MAP_IN, MAP_DROPPED_UNTRANSLATABLE);
-	extra = l4 - L3 - sizeof(ip6);
+	extra = l4 - L3 - sizeof(*ip6);
 	length -= extra;
 	new.protocol = protocol_of(nexthdr);
 	part.protocol = new.protocol;
@@ -837,14 +905,16 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 		if (error) {
 			if (part.fragment)
 				return drop(MAP_IN, MAP_DROPPED_UNTRANSLATABLE);
-			reason = read_quoted_ipv6(skb, l4 + sizeof(icmp6), end, &quoted, &q, &ports);
+			reason = read_quoted_ipv6(skb, s, l4 + sizeof(icmp6), end, quoted, &q, &ports);
 			if (reason)
 				return drop(MAP_IN, reason);
-			if (!is_equal(quoted.saddr.in6_u.u6_addr32, ip6.daddr.in6_u.u6_addr32))
+			if (!is_equal(quoted->saddr.in6_u.u6_addr32, ip6->daddr.in6_u.u6_addr32))
 				return drop(MAP_IN, MAP_DROPPED_WRONG_QUOTE);
 		}
-		if (icmpv6_to_icmp(&icmp6, c->ipv6_mtu, &icmp))
+		__builtin_memcpy(word, header, sizeof(word));
+		if (translate_icmpv6(word[0], word[1], c->ipv6_mtu))
 			return drop(MAP_IN, MAP_DROPPED_UNTRANSLATABLE);
+		icmp = s->icmp;
 	}
 
 	/* whose it is, on both sides: an error belongs to those of the packet that it quotes */
@@ -853,7 +923,7 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 		if (reason)
 			return drop(MAP_IN, reason);
 	}
-	source = error ? quoted.daddr.in6_u.u6_addr32 : ip6.saddr.in6_u.u6_addr32;
+	source = error ? quoted->daddr.in6_u.u6_addr32 : ip6->saddr.in6_u.u6_addr32;
 	if (is_ce && is_in_dmr(&c->dmr, source)) {
 		ipv4 = extract(&c->dmr, source);
 		if (is_martian(ipv4) || (!c->own.psid_length && is_own(c, ipv4)))
@@ -868,13 +938,13 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 			return drop(MAP_IN, reason);
 	}
 	new.saddr = ipv4;
-	if (error && !is_equal(ip6.saddr.in6_u.u6_addr32, quoted.daddr.in6_u.u6_addr32)) {
-		if (is_ce && is_in_dmr(&c->dmr, ip6.saddr.in6_u.u6_addr32)) {
-			new.saddr = extract(&c->dmr, ip6.saddr.in6_u.u6_addr32);
+	if (error && !is_equal(ip6->saddr.in6_u.u6_addr32, quoted->daddr.in6_u.u6_addr32)) {
+		if (is_ce && is_in_dmr(&c->dmr, ip6->saddr.in6_u.u6_addr32)) {
+			new.saddr = extract(&c->dmr, ip6->saddr.in6_u.u6_addr32);
 			if (is_martian(new.saddr))
 				return drop(MAP_IN, MAP_DROPPED_MARTIAN);
 		} else {
-			rule = rule_of_map_address(ip6.saddr.in6_u.u6_addr32, &new.saddr);
+			rule = rule_of_map_address(ip6->saddr.in6_u.u6_addr32, &new.saddr);
 			if (rule)
 				return drop(MAP_IN, MAP_DROPPED_WRONG_QUOTE);
 			new.saddr = c->substitute;
@@ -890,13 +960,13 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 	/* the packet that an error quotes */
 	room = -(__s32)extra;
 	if (error) {
-		__u32 quoted_length = bpf_ntohs(quoted.payload_len) - q.extra;
-		int growth = (int)sizeof(inner) - (int)sizeof(quoted) - (int)q.extra;
+		__u32 quoted_length = bpf_ntohs(quoted->payload_len) - q.extra;
+		int growth = (int)sizeof(inner) - (int)sizeof(*quoted) - (int)q.extra;
 
 		inner.saddr = new.daddr;
 		inner.daddr = ipv4;
-		inner.tos = class_of(&quoted);
-		inner.ttl = quoted.hop_limit;
+		inner.tos = class_of(quoted);
+		inner.ttl = quoted->hop_limit;
 		inner.protocol = protocol_of(q.protocol);
 		set_length(&inner, quoted_length, q.fragment, &q.part);
 		inner.check = ~fold(words(&inner, sizeof(inner)));
@@ -911,10 +981,12 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 				length += padding;
 			}
 		}
-		if (mend_quoted(skb, &q, words(&quoted.saddr, 32), words(&inner.saddr, 8), quoted_length, &take,
+		part_sum = sum_part(skb, q.at, sizeof(*quoted) + q.extra);
+		if (mend_quoted(skb, &q, words(&quoted->saddr, 32), words(&inner.saddr, 8), quoted_length, &take,
 				&give) ||
-		    add_sum(skb, q.at, sizeof(quoted) + q.extra, &take))
+		    part_sum < 0)
 			return drop(MAP_IN, MAP_DROPPED_FAILED);
+		take += part_sum;
 		give += words(&inner, sizeof(inner));
 		room += growth;
 	}
@@ -924,30 +996,30 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 		__u32 whole = length;
 
 		if (part.fragment) {
-			whole = length_of_whole(ip6.daddr.in6_u.u6_addr32, IPPROTO_ICMPV6);
+			whole = length_of_whole(ip6->daddr.in6_u.u6_addr32, IPPROTO_ICMPV6);
 			if (!whole)
 				return drop(MAP_IN, MAP_DROPPED_LOST_LENGTH);
 		} else if (error) {
-			whole = bpf_ntohs(ip6.payload_len) - extra;
+			whole = bpf_ntohs(ip6->payload_len) - extra;
 		}
 		sum = icmp6.checksum;
 		icmp6.checksum = 0;
-		take += words(&icmp6, sizeof(icmp6)) + words(&ip6.saddr, 32) + pseudo(whole, IPPROTO_ICMPV6);
+		take += words(&icmp6, sizeof(icmp6)) + words(&ip6->saddr, 32) + pseudo(whole, IPPROTO_ICMPV6);
 		give += words(&icmp, sizeof(icmp));
 		icmp.checksum = mend(sum, take, give);
 	} else if (!part.later && checksum_at(nexthdr) &&
 		   bpf_l4_csum_replace(skb, l4 + checksum_at(nexthdr), 0,
-				       bpf_csum_diff((__be32 *)&ip6.saddr, 32, &new.saddr, 8, 0),
+				       bpf_csum_diff((__be32 *)&ip6->saddr, 32, &new.saddr, 8, 0),
 				       BPF_F_PSEUDO_HDR | (nexthdr == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0))) {
 		return drop(MAP_IN, MAP_DROPPED_FAILED);
 	}
 
 	if (error)
-		length += sizeof(inner) - sizeof(quoted) - q.extra;
+		length += sizeof(inner) - sizeof(*quoted) - q.extra;
 	if (length + sizeof(new) > 0xffff)
 		return drop(MAP_IN, MAP_DROPPED_UNTRANSLATABLE);
-	new.tos = class_of(&ip6);
-	new.ttl = one_more(ip6.hop_limit);
+	new.tos = class_of(ip6);
+	new.ttl = one_more(ip6->hop_limit);
 	set_length(&new, length, has_fragment, &fragment);
 	if (!has_fragment && !new.frag_off)
 		new.id = bpf_get_prandom_u32();
