@@ -303,6 +303,8 @@ class MapT(Forger):
         self.dmr = ipaddress.IPv6Network(actors.edge["dmr"])
         # Beside jool_mapt the relay's programs check sources and do no more: they know no internal prefix and see nothing go out.
         self.only_checks = actors.relay_carrier == "jool_mapt"
+        # The collection's own translator works behind the stack, which puts fragments together, and translates more.
+        self.translates = actors.relay_carrier == "bpf"
         self.server = self.embedded(self.far)
 
     def embedded(self, ipv4):
@@ -331,8 +333,11 @@ class MapT(Forger):
     def forged(self):
         a, up = self.a, self.up
 
-        def from_edge(name, counter, *frames):
-            return Kind(name, EDGE, frames, counter and f"relay in_dropped_{counter}")
+        def from_edge(name, counter, *frames, bpf=""):
+            """bpf: what counts it where the relay has the collection's translator, and that is something else."""
+            if self.translates and bpf != "":
+                counter = bpf
+            return Kind(name, EDGE, frames, counter and (f"relay in_dropped_{counter}" if " " not in counter else counter))
 
         for kind in ("udp", "tcp", "echo"):
             yield from_edge(f"{kind}, port of the neighbour", "spoofed", up(kind, a.foreign_port))
@@ -340,7 +345,7 @@ class MapT(Forger):
             yield from_edge(f"{kind}, another IPv4 address in the identifier", "spoofed", up(kind, source=flipped(self.map, 17)))
             yield from_edge(f"{kind}, an IPv4 address outside the rules", "no_rule", up(kind, source=flipped(self.map, 40)))
             yield from_edge(f"{kind}, port 0", "port_zero", up(kind, 0))
-        for name, source, counter in (
+        for name, source, counter, *bpf in (
             ("a MAP address of another shared address", a.stranger["map_address"], "spoofed"),
             ("interface identifier zero", joined(self.map, "::"), "no_rule"),
             ("random interface identifier", joined(self.map, "::8c1f:77a0:13d9:e4b2"), "no_rule"),
@@ -352,34 +357,42 @@ class MapT(Forger):
             ("identifier of the other form", joined(self.map, other_form(a.edge)), "no_rule"),
             ("the border relay's own address", a.relay_ipv6, "no_rule"),
             ("a native address", a.client_ipv6, "no_rule"),
-            ("loopback", "::1", "no_rule"),
-            ("multicast", "ff02::1", "no_rule"),
-            ("an address of the DMR", self.embedded(self.me), "no_rule"),
+            ("loopback", "::1", "no_rule", None),
+            ("multicast", "ff02::1", "no_rule", None),
+            ("an address of the DMR", self.embedded(self.me), "no_rule", "relay dmr_spoofed"),
             ("an IPv4-mapped address", f"::ffff:{self.me}", "no_rule"),
-            ("an internal address of the relay", f"64:ff9b:1:ffff::{self.me}", "no_rule" if self.only_checks else "internal"),
+            ("an internal address of the relay", f"64:ff9b:1:ffff::{self.me}", "no_rule" if self.only_checks else "internal", "no_rule"),
         ):
-            yield from_edge(f"source: {name}", counter, up(source=source))
+            yield from_edge(f"source: {name}", counter, up(source=source), bpf=bpf[0] if bpf else "")
         yield from_edge("to an internal address of the relay", None if self.only_checks else "internal",
-                        self.raw(17, bytes(UDP(sport=a.port)), to="64:ff9b:1:ffff::c000:20b"))
+                        self.raw(17, bytes(UDP(sport=a.port)), to="64:ff9b:1:ffff::c000:20b"), bpf=None)
         yield from_edge("error that quotes the neighbour's port", "spoofed", self.error(self.quoted(a.foreign_port)))
-        yield from_edge("error that quotes another address", "wrong_quote", self.error(self.quoted(to=a.stranger["map_address"])))
+        yield from_edge("error that quotes another address", "wrong_quote", self.error(self.quoted(to=a.stranger["map_address"])), bpf="spoofed")
         yield from_edge("error of a router that quotes a wrong identifier", "no_rule",
                         self.error(self.quoted(to=joined(self.map, "::")), source=a.client_ipv6))
         yield from_edge("error of a router that quotes the neighbour's port", "wrong_quote",
-                        self.error(self.quoted(a.foreign_port), source=a.client_ipv6))
+                        self.error(self.quoted(a.foreign_port), source=a.client_ipv6), bpf="spoofed")
         yield from_edge("error that quotes port 0", "port_zero", self.error(self.quoted(0)))
-        yield from_edge("error cut off inside the quoted ports", "tiny", self.error(Raw(bytes(self.quoted())[:44])))
+        yield from_edge("error cut off inside the quoted ports", "tiny", self.error(Raw(bytes(self.quoted())[:44])), bpf="no_port")
         for name, type_ in (("redirect", 137), ("router solicitation", 133), ("neighbour advertisement", 136)):
-            yield from_edge(name, "no_port", self.raw(58, bytes([type_, 0, 0, 0]) + bytes(20)))
+            yield from_edge(name, "no_port", self.raw(58, bytes([type_, 0, 0, 0]) + bytes(20)), bpf="untranslatable")
         for name, protocol in (("GRE", GRE), ("ESP", ESP), ("SCTP", SCTP), ("IPv4 in IPv6", IPV4_IN), ("IPv6 in IPv6", IPV6_IN)):
             yield from_edge(name, "no_port", self.raw(protocol))
-        for name, header in (("hop-by-hop options", IPv6ExtHdrHopByHop()), ("a routing header", IPv6ExtHdrRouting(segleft=0)),
-                             ("destination options", IPv6ExtHdrDestOpt())):
-            yield from_edge(name, "no_port", IPv6(src=self.map, dst=self.server) / header / UDP(sport=a.port, dport=9) / tag())
+        for name, frame in self.extended(TAG):
+            if not self.translates:
+                yield from_edge(name, "no_port", frame)
+        routing = IPv6(src=self.map, dst=self.server) / IPv6ExtHdrRouting(segleft=1, addresses=[self.server])
+        yield from_edge("a routing header that is not used up", "no_port", routing / UDP(sport=a.port, dport=9) / tag(), bpf="untranslatable")
         yield from self.fragments(from_edge)
         yield from self.from_the_internet()
         yield from self.to_the_edge()
         yield from self.from_a_client()
+
+    def extended(self, text):
+        """Packets with IPv6 extension headers that say nothing to IPv4 (RFC 7915 section 5.1)."""
+        for name, header in (("hop-by-hop options", IPv6ExtHdrHopByHop()), ("a routing header", IPv6ExtHdrRouting(segleft=0)),
+                             ("destination options", IPv6ExtHdrDestOpt())):
+            yield name, IPv6(src=self.map, dst=self.server) / header / UDP(sport=self.a.port, dport=9) / tag(text)
 
     def fragment(self, identification, index, text=TAG, port=None, source=None):
         """Fragment 0 or 1 of a datagram of 48 bytes."""
@@ -390,13 +403,13 @@ class MapT(Forger):
     def fragments(self, from_edge):
         a, cut = self.a, self.fragment
         yield from_edge("second fragment by the neighbour", "mixed_fragment",
-                        cut(101, 0, GOOD), cut(101, 1, source=a.mate["map_address"]))
+                        cut(101, 0, GOOD), cut(101, 1, source=a.mate["map_address"]), bpf=None)
         yield from_edge("second fragment by the neighbour, before the first", "mixed_fragment",
-                        cut(102, 1, GOOD, source=a.mate["map_address"]), cut(102, 0))
-        yield from_edge("second fragment from no MAP address", "no_rule", cut(103, 1, source=a.client_ipv6))
-        yield from_edge("first fragment with the neighbour's port", "spoofed", cut(104, 0, port=a.foreign_port))
+                        cut(102, 1, GOOD, source=a.mate["map_address"]), cut(102, 0), bpf=None)
+        yield from_edge("second fragment from no MAP address", "no_rule", cut(103, 1, source=a.client_ipv6), bpf=None)
+        yield from_edge("first fragment with the neighbour's port", "spoofed", cut(104, 0, port=a.foreign_port), bpf=None)
         header = IPv6(src=self.map, dst=self.server) / IPv6ExtHdrFragment(nh=6, id=105, m=1)
-        yield from_edge("TCP header in two fragments", "tiny", header / Raw(bytes(TCP(sport=a.port, dport=9))[:8]))
+        yield from_edge("TCP header in two fragments", "tiny", header / Raw(bytes(TCP(sport=a.port, dport=9))[:8]), bpf=None)
         yield from_edge("UDP cut off inside its ports", "tiny", self.raw(17, bytes(UDP(sport=a.port, dport=9))[:4]))
 
     def sent_from_the_internet(self, name, counter, *frames):
@@ -420,9 +433,10 @@ class MapT(Forger):
         yield sent("from the neighbour, from a foreign port", "unsolicited" if takes_fmrs else "outside_domain", right, neighbour)
         yield sent("from a native address", "outside_domain", right, a.server_ipv6)
         yield sent("from the address between the namespaces", "inner_address", right, self.embedded("192.0.0.2"))
-        yield sent("a foreign port", "ingress_port", UDP(sport=9, dport=a.foreign_port) / tag())
-        yield sent("a foreign port of TCP", "ingress_port", TCP(sport=9, dport=a.foreign_port, flags="S") / tag())
-        yield sent("a foreign echo reply", "ingress_port", ICMPv6EchoReply(id=a.foreign_port, data=bytes(tag())))
+        foreign = "in_dropped_not_own_port" if a.edge_carrier == "bpf" else "ingress_port"
+        yield sent("a foreign port", foreign, UDP(sport=9, dport=a.foreign_port) / tag())
+        yield sent("a foreign port of TCP", foreign, TCP(sport=9, dport=a.foreign_port, flags="S") / tag())
+        yield sent("a foreign echo reply", foreign, ICMPv6EchoReply(id=a.foreign_port, data=bytes(tag())))
         if takes_fmrs:
             yield sent("from the neighbour, a foreign port", "ingress_port", UDP(sport=a.foreign_port, dport=a.foreign_port) / tag(), neighbour)
         if a.edge_carrier == "jool_mapt":  # others leave these to the LAN, as native IPv6
@@ -466,6 +480,8 @@ class MapT(Forger):
         yield "hop limit 3", up(hlim=3, text=text)
         yield "as large as it may be", IPv6(src=self.map, dst=self.server) / UDP(sport=a.port, dport=9) / Raw((text * 300)[:1452])
         yield "fragments", self.fragment(201, 0, text), self.fragment(201, 1, text)
+        if self.translates:
+            yield from self.extended(text)
 
 
 def flip_ipv4(address):

@@ -12,7 +12,7 @@ import pytest
 
 from nodes import (CLIENTS, EDGE_OF, JOOL, RELAYS, SERVER, SERVER_NODE, address, background, captures, gateway, lines_of, mac, python, udp_to)
 
-IPV4_MTU = {"map-t": 1480, "map-e": 1460}
+IPV4_MTU = {"bpf": 1472, "jool_siit": 1480, "jool_mapt": 1480, "ip6_tunnel": 1460}  # on a WAN of 1500
 SERVER_IN_DMR = "64:ff9b::cb00:7138"
 
 
@@ -68,22 +68,21 @@ def test_port_unreachable_comes_back(traffic, client):
 
 
 @pytest.mark.parametrize("client, host", EDGE_OF.items())
-def test_time_exceeded_comes_back(traffic, inventory, transport, client, host):
+def test_time_exceeded_comes_back(traffic, inventory, carriers, client, host):
     """The NAPT, the softwire where it is in another namespace, and the border relay, whose address IPv4 may not know.
 
-    A translator in a namespace of its own hands the packet back to the main one, which is a hop more.
+    Jool in a namespace of its own hands the packet back to the main one, which is a hop more.
     """
     hops = of(traffic, client, "traceroute")
-    namespace = bool(inventory[host]["namespace"])
-    expected = {("map-t", True): 4, ("map-t", False): 5, ("map-e", True): 4, ("map-e", False): 3}[transport, namespace]
+    expected = 4 if inventory[host]["namespace"] else 5 if carriers[host] in JOOL else 3
     assert hops[0] == gateway(client)
     assert len(hops) == expected and "*" not in hops, hops
     assert hops[-1] == SERVER
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_path_mtu_discovery(traffic, transport, client):
-    assert of(traffic, client, "path_mtu") == {"refused_with_mtu": IPV4_MTU[transport], "what_fits": True}
+def test_path_mtu_discovery(traffic, carriers, client):
+    assert of(traffic, client, "path_mtu") == {"refused_with_mtu": IPV4_MTU[carriers[EDGE_OF[client]]], "what_fits": True}
 
 
 @pytest.mark.parametrize("client", CLIENTS)

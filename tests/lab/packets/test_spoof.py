@@ -41,7 +41,12 @@ bpftool -j map dump pinned /run/softwire/br/bpf/maps/counters; echo
 nft -j list counters
 grep ^IpExt /proc/net/netstat
 """
-COUNTERS_OF_EDGE = "nft -j list counters; for ns in $(ls /run/netns 2>/dev/null); do ip netns exec $ns nft -j list counters; done"
+COUNTERS_OF_EDGE = """
+programs=/run/softwire/ce/bpf/maps/counters
+if [ -e $programs ]; then bpftool -j map dump pinned $programs; echo; fi
+nft -j list counters
+for ns in $(ls /run/netns 2>/dev/null); do ip netns exec $ns nft -j list counters; done
+"""
 FUZZ = {forge.EDGE: 5000, forge.INTERNET: 2500, forge.CLIENT: 1500, forge.NEIGHBOUR: 1000}
 
 
