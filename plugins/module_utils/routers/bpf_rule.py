@@ -54,6 +54,14 @@ COUNTERS = {
 }
 
 
+LONGEST_PREFIX = 64  # of an end-user prefix: the programs compute one half of an address
+
+
+def is_too_long(rule: dict) -> bool:
+    """Whether the programs cannot serve a rule, for the length of its end-user prefixes."""
+    return ipaddress.IPv6Network(rule["ipv6_prefix"]).prefixlen + rule["ea_length"] > LONGEST_PREFIX
+
+
 def rule_entry(rule: dict, domain: dict, internal_prefix: str | None = None) -> dict[str, str]:
     """The entry of the map `rules` for one rule of a checked domain.
 
@@ -68,7 +76,7 @@ def rule_entry(rule: dict, domain: dict, internal_prefix: str | None = None) -> 
     ipv6 = ipaddress.IPv6Network(rule["ipv6_prefix"])
     ipv4 = ipaddress.IPv4Network(rule["ipv4_prefix"])
     ea_length, explicit = rule["ea_length"], rule["psid"] is not None
-    if ipv6.prefixlen + ea_length > 64:
+    if is_too_long(rule):
         raise ValueError(
             f"the rule's IPv6 prefix ({ipv6.prefixlen} bits) and its {ea_length} EA bits make end-user prefixes of "
             f"/{ipv6.prefixlen + ea_length}: this border relay serves prefixes of at most /64; "

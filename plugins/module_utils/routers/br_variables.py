@@ -52,6 +52,9 @@ def read(variables: Variables, instance: str | None, warn: Callable[[str], None]
     if domains and wanted:
         explicit = any(rule["psid"] is not None for domain in domains for rule in domain["rules"])
         carriers = faults.check(instances.carriers, "br", domains[0]["transport"], wanted, explicit)
+    bpf_object = variables.optional("bpf_object", checks.text, FILE, "the path of a file on the controller") or ""
+    if bpf_object and len(carriers) > 1:
+        variables.fault("bpf_object", bpf_object, "has the programs of one translator; say which with map_br_translator")
     internal = variables.raw("internal_prefix")
     if domains and domains[0]["transport"] == "map-t":
         internal = _internal_prefix(variables, domains)
@@ -63,7 +66,7 @@ def read(variables: Variables, instance: str | None, warn: Callable[[str], None]
         ipv6_interface=variables.required("ipv6_interface", checks.interface),
         ipv6_mtu=variables.get("ipv6_mtu", checks.integer, 1280, 65535),
         internal_prefix=internal if isinstance(internal, IPv6Network) else None,
-        bpf_object=variables.optional("bpf_object", checks.text, FILE, "the path of a file on the controller") or "",
+        bpf_object=bpf_object,
         fast_path=variables.get("fast_path", checks.boolean),
     )
     variables.refuse_unknown()

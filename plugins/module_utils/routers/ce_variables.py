@@ -18,6 +18,7 @@ from ..mapping.domain import PORTS, parse_domain
 from ..mapping.errors import MapError
 from ..mapping.isp import isp_domain
 from ..mapping.port_index import nearest_ports, port_index
+from . import bpf_rule
 from . import instance as instances
 from .variables import Variables
 
@@ -142,7 +143,13 @@ def _carriers(variables: Variables, ce: Mapping[str, Any] | None) -> tuple[str, 
     if not ce or not wanted:
         return ()
     explicit = ce["rule"]["psid"] is not None
-    return variables.faults.check(instances.carriers, "ce", ce["transport"], wanted, explicit)
+    carriers = variables.faults.check(instances.carriers, "ce", ce["transport"], wanted, explicit) or ()
+    if instances.BPF not in carriers or not any(map(bpf_rule.is_too_long, ce["fmrs"])):
+        return carriers
+    if wanted == instances.BPF:
+        variables.fault("translator", wanted, "serves forwarding mapping rules (fmr: true) with end-user prefixes of at most /64, and one of the "
+                                              "domain has longer ones; leave it to auto, or take fmr away from that rule", "RFC 7597 section 5.2")
+    return tuple(carrier for carrier in carriers if carrier != instances.BPF)
 
 
 def _lan_interfaces(variables: Variables, wan_interface: str | None) -> list[str]:

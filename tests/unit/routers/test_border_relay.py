@@ -58,7 +58,8 @@ REFUSALS = {
     "no IPv6 interface": ({"ipv6_interface": None}, "map_br_ipv6_interface", "not set", "is required"),
     "interface": ({"ipv6_interface": "enp 1"}, "map_br_ipv6_interface", "'enp 1", "the name of a network interface"),
     "mtu": ({"ipv6_mtu": 1200}, "map_br_ipv6_mtu", "1200", "between 1280 and 65535"),
-    "object": ({"bpf_object": "/no/such.o"}, "map_br_bpf_object", "'/no/such.o", "cannot be read on the controller: No such file"),
+    "object of which": ({"bpf_object": "/no/such.o"}, "map_br_bpf_object", "'/no/such.o", "has the programs of one translator; say which"),
+    "object": ({"bpf_object": "/no/such.o", "translator": "bpf"}, "map_br_bpf_object", "'/no/such.o", "cannot be read on the controller: No such file"),
 }
 
 

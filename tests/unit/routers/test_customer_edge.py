@@ -407,6 +407,16 @@ def test_translators_in_order(translator, names):
     assert list(role_variables.ce_generations(translator=translator)) == names
 
 
+def test_rules_that_the_programs_cannot_serve_leave_it_to_jool():
+    rules = [{"ipv6_prefix": "2001:db8::/40", "ipv4_prefix": "192.0.2.0/24", "ea_length": 16},
+             {"ipv6_prefix": "2001:db8:ff00::/56", "ipv4_prefix": "198.51.100.0/24", "ea_length": 12, "fmr": True}]
+    variables = {"domain": {**role_variables.TUTORIAL, "rules": rules}, "end_user_prefix": "2001:db8:12:3400::/56",
+                 "lan_addresses": ["192.168.0.1/24"]}
+    assert list(role_variables.ce_generations(**variables)) == ["jool_mapt", "jool_siit"]
+    with pytest.raises(MapError, match="^map_ce_translator: 'bpf': serves forwarding mapping rules .* at most /64"):
+        role_variables.ce_alternatives(role_variables.ce(**variables, translator="bpf"))
+
+
 def test_numbers_may_be_text():
     """Templating makes text of numbers where the playbook is not native."""
     as_text = shared(wan_mtu="1492", route_table="7597", reserved_ports=["1233"], port_forwards=[{**FORWARD, "port": "1232", "to_port": "80"}])
