@@ -18,9 +18,10 @@ def routing(edge: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
     edge: the parameters of a customer edge.
     Returns lists by what they belong to: "softwire" and "wan" in the main namespace; "napt" and "translator" in a namespace of
-    their own, empty where there is none; "late", where the softwire's device is, for once everything else is there. An entry is a dict whose keys are the words of ip-route(8) or ip-rule(8): {"kind":
-    "route", "why", "to", and where they matter "type", "program" (its path), "via", "dev", "mtu" (bytes; "lock 1472"), "table", "metric"}, or {"kind": "rule", "why",
-    "pref", "iif", and "to", "type", "lookup", "suppress_prefixlength"}.
+    their own, empty where there is none; "late", where the softwire's device is, for once everything else is there. An entry is a
+    dict whose keys are the words of ip-route(8) or ip-rule(8): {"kind": "route", "why", "to", and where they matter "type",
+    "program" (its path), "via", "dev", "mtu" (bytes, or "lock" and bytes), "table", "metric"}, or {"kind": "rule", "why", "pref",
+    "iif", and "to", "type", "lookup", "suppress_prefixlength"}.
     """
     layout = edge["layout"]
     translator_elsewhere = layout["has_veth"] and not layout["napt_elsewhere"]
