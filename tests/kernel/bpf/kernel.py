@@ -23,8 +23,8 @@ PASS, SHOT, REDIRECT = 0xFFFFFFFF, 2, 7  # TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_RE
 CHECKSUM_COMPLETE = 1 << 2  # BPF_F_TEST_SKB_CHECKSUM_COMPLETE
 SIZES = {
     "rules": (12, 32), "config": (4, 48), "counters": (4, 8), "bindings": (24, 16), "first_fragments": (24, 4),
-    "br_aliases": (32, 1), "outer": (4, 34), "begun": (8, 16), "whole": (4, 20),
-}
+    "br_aliases": (32, 1), "outer": (4, 34), "begun": (8, 16), "whole": (4, 24),
+}  # of a map per CPU: the next multiple of 8
 INTERNAL = "2001:db8:aaaa::/96"
 MACS = bytes.fromhex("020000000001 020000000002")
 IPV4, IPV6 = b"\x08\x00", b"\x86\xdd"  # EtherTypes
@@ -141,12 +141,15 @@ class Relay:
             values[name] = sum(struct.unpack(f"={self.cpus}Q", raw))
         return {name: value for name, value in values.items() if value}
 
-    def run_frame(self, program, frame):
-        """Runs a program on an Ethernet frame. Returns the verdict and what is behind the Ethernet header after it."""
+    def run_frame(self, program, frame, checks_sum=True):
+        """Runs a program on an Ethernet frame. Returns the verdict and what is behind the Ethernet header after it.
+
+        checks_sum: a wrong skb->csum is an OSError, EBADMSG, where the kernel can tell.
+        """
         data = ctypes.create_string_buffer(frame, len(frame))
         out = ctypes.create_string_buffer(len(frame) + 128)
         fields = (self.programs[program], 0, len(frame), len(out), address_of(data), address_of(out))
-        attributes = struct.pack("=IIIIQQIIIIQQIII", *fields, 1, 0, 0, 0, 0, 0, self.flags, 0, 0)
+        attributes = struct.pack("=IIIIQQIIIIQQIII", *fields, 1, 0, 0, 0, 0, 0, self.flags if checks_sum else 0, 0, 0)
         verdict, _size_in, size = struct.unpack_from("=III", bpf(TEST_RUN, attributes)[1], 4)
         return verdict, out.raw[14:size]
 
