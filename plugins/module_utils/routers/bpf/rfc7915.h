@@ -31,6 +31,7 @@
 #define IPV6_OFFSET 0xfff8
 #define IPV6_MF 1
 #define IPV6_LEAST_MTU 1280
+#define GROWTH 20 /* bytes, of IPv6's header over IPv4's */
 
 struct fragment_header {
 	__u8 nexthdr;
@@ -161,6 +162,12 @@ static __always_inline __u32 checksum_at(__u8 protocol)
 	return 0;
 }
 
+/* Whether a checksum of 0 means that there is none, or is not allowed, so that it is written as 0xffff (RFC 768, RFC 3828). */
+static __always_inline int has_no_zero(__u8 protocol)
+{
+	return protocol == IPPROTO_UDP || protocol == PROTOCOL_UDPLITE;
+}
+
 /* ---- ICMP (sections 4.2 and 5.2) ---- */
 
 static __always_inline int is_icmp_error(__u8 type)
@@ -182,7 +189,7 @@ static __always_inline __u32 plateau(__u32 length)
 	       : length > 4352  ? 4352
 	       : length > 2002  ? 2002
 	       : length > 1492  ? 1492
-				: IPV6_LEAST_MTU;
+				: IPV6_LEAST_MTU - GROWTH;
 }
 
 /*
@@ -258,7 +265,7 @@ static __always_inline int icmp_to_icmpv6(const struct icmp *from, __u32 quoted_
 		return 0;
 	case 4:
 		mtu = bpf_ntohs(from->mtu);
-		mtu = (mtu ? mtu : plateau(quoted_length)) + sizeof(struct ipv6hdr) - sizeof(struct iphdr);
+		mtu = (mtu ? mtu : plateau(quoted_length)) + GROWTH;
 		if (mtu > ipv6_mtu)
 			mtu = ipv6_mtu;
 		to->type = ICMPV6_PKT_TOOBIG;
@@ -300,7 +307,7 @@ static __always_inline int icmpv6_to_icmp(const struct icmp *from, __u32 ipv6_mt
 		if (word < IPV6_LEAST_MTU)
 			word = IPV6_LEAST_MTU;
 		to->code = 4;
-		to->mtu = bpf_htons(word - (sizeof(struct ipv6hdr) - sizeof(struct iphdr)));
+		to->mtu = bpf_htons(word - GROWTH);
 		return 0;
 	case ICMPV6_PARAMPROB:
 		if (from->code == 1) {

@@ -74,6 +74,7 @@ struct scratch {
 	struct icmp icmp;     /* translated */
 	struct ipv6hdr outer; /* the IPv6 header of a packet */
 	struct ipv6hdr inner; /* and of the one that an error quotes */
+	__u8 padding[128];    /* zeros */
 	__u8 bytes[512 + 4];
 };
 
@@ -422,16 +423,17 @@ static __always_inline __u32 length_of_whole(const __be32 *destination, __u8 pro
 /* ---- writing ---- */
 
 /*
- * Moves the extension structure of an ICMP error (RFC 4884) back by `by` bytes, which become zeros: 0 to 20, even, so sums
+ * Moves the extension structure of an ICMP error (RFC 4884) back by `by` bytes, which become zeros: 0 to 128, even, so sums
  * stay. Returns whether there is one and it could be moved.
  */
 GLOBAL int move_extension(struct __sk_buff *skb, __u32 at, __u32 end, __u32 by)
 {
-	__u32 length = end - at;
-	__u8 zeros[20] = {}, *bytes;
+	__u32 length = end - at, zero = 0;
+	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
+	__u8 *bytes;
 	__u64 checked;
 
-	if (length > MOVED_LENGTH || by > sizeof(zeros))
+	if (!s || length > MOVED_LENGTH || by > sizeof(s->padding))
 		return 0;
 	bytes = load(skb, at, length);
 	if (!bytes)
@@ -441,7 +443,8 @@ GLOBAL int move_extension(struct __sk_buff *skb, __u32 at, __u32 end, __u32 by)
 	if (bpf_skb_change_tail(skb, end + by, 0))
 		return 0;
 	checked = less_one(by);
-	if (checked >= sizeof(zeros) || bpf_skb_store_bytes(skb, at, zeros, checked + 1, BPF_F_RECOMPUTE_CSUM))
+	if (checked >= sizeof(s->padding) ||
+	    bpf_skb_store_bytes(skb, at, s->padding, checked + 1, BPF_F_RECOMPUTE_CSUM))
 		return 0;
 	checked = less_one(length);
 	return checked < MOVED_LENGTH &&
@@ -470,7 +473,7 @@ static __always_inline int mend_quoted(struct __sk_buff *skb, const struct quote
 		if (!sum && q->protocol == IPPROTO_UDP)
 			return 0;
 		now = mend(sum, old, new);
-		if (!now && q->protocol == IPPROTO_UDP)
+		if (!now && has_no_zero(q->protocol))
 			now = 0xffff;
 	} else if (is_echo(q->protocol, q->header[0])) {
 		at = 2;
@@ -487,7 +490,7 @@ static __always_inline int mend_quoted(struct __sk_buff *skb, const struct quote
 			return -1;
 		*take += q->header[0];
 		*give += type;
-		if (q->fragment)
+		if (q->part.offset & bpf_htons(IPV6_OFFSET | IPV6_MF))
 			return 0;
 		__builtin_memcpy(&sum, q->header + 2, sizeof(sum));
 		now = mend(sum, old + q->header[0], new + type);
@@ -683,7 +686,9 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 	    bpf_map_update_elem(&first_fragments, &datagram, &psid, BPF_ANY))
 		return drop(MAP_OUT, MAP_DROPPED_FAILED);
 
-	/* the packet that an error quotes */
+	/* the packet that an error quotes; section 4.3: an error about an error is none */
+	if (error && q.has_header && q.protocol == IPPROTO_ICMP && !is_echo(q.protocol, q.header[0]))
+		return drop(MAP_OUT, MAP_DROPPED_UNTRANSLATABLE);
 	if (error) {
 		inner->saddr = new->daddr;
 		if (is_ce)
@@ -699,7 +704,8 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 			__u32 extension = q.at + icmp.length * 4, whole = icmp.length * 4 + room,
 			      padding = -whole & 7;
 
-			if (extension >= q.l4 && extension < end && move_extension(skb, extension, end, padding)) {
+			if (extension >= q.l4 + (q.has_header ? sizeof(q.header) : 0) && extension < end &&
+			    move_extension(skb, extension, end, padding)) {
 				icmp6.pointer = (whole + padding) / 8;
 				q.end = extension;
 				quoted_growth = padding;
@@ -751,7 +757,7 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 		} else if (bpf_l4_csum_replace(skb, l4 + checksum_at(ip.protocol), 0,
 					       bpf_csum_diff(&ip.saddr, 8, (__be32 *)&new->saddr, 32, 0),
 					       BPF_F_PSEUDO_HDR |
-						       (ip.protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0))) {
+						       (has_no_zero(ip.protocol) ? BPF_F_MARK_MANGLED_0 : 0))) {
 			return drop(MAP_OUT, MAP_DROPPED_FAILED);
 		}
 	}
@@ -936,6 +942,8 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 				      part.later, &psid);
 		if (reason)
 			return drop(MAP_IN, reason);
+		if (is_ce && !c->own.psid_length && is_own(c, ipv4))
+			return drop(MAP_IN, MAP_DROPPED_MARTIAN);
 	}
 	new.saddr = ipv4;
 	if (error && !is_equal(ip6->saddr.in6_u.u6_addr32, quoted->daddr.in6_u.u6_addr32)) {
@@ -957,7 +965,9 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 			return drop(MAP_IN, MAP_DROPPED_MIXED_FRAGMENT);
 	}
 
-	/* the packet that an error quotes */
+	/* the packet that an error quotes; section 5.3: an error about an error is none */
+	if (error && q.has_header && q.protocol == IPPROTO_ICMPV6 && !is_echo(q.protocol, q.header[0]))
+		return drop(MAP_IN, MAP_DROPPED_UNTRANSLATABLE);
 	room = -(__s32)extra;
 	if (error) {
 		__u32 quoted_length = bpf_ntohs(quoted->payload_len) - q.extra;
@@ -974,8 +984,8 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 			__u32 extension = q.at + icmp6.pointer * 8, whole = icmp6.pointer * 8 + growth,
 			      padding = whole < 128 ? 128 - whole : 0;
 
-			if (extension >= q.l4 && extension < end && (whole + padding) / 4 <= 255 &&
-			    move_extension(skb, extension, end, padding)) {
+			if (extension >= q.l4 + (q.has_header ? sizeof(q.header) : 0) && extension < end &&
+			    (whole + padding) / 4 <= 255 && move_extension(skb, extension, end, padding)) {
 				icmp.length = (whole + padding) / 4;
 				q.end = extension;
 				length += padding;
@@ -1010,7 +1020,7 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 	} else if (!part.later && checksum_at(nexthdr) &&
 		   bpf_l4_csum_replace(skb, l4 + checksum_at(nexthdr), 0,
 				       bpf_csum_diff((__be32 *)&ip6->saddr, 32, &new.saddr, 8, 0),
-				       BPF_F_PSEUDO_HDR | (nexthdr == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0))) {
+				       BPF_F_PSEUDO_HDR | (has_no_zero(nexthdr) ? BPF_F_MARK_MANGLED_0 : 0))) {
 		return drop(MAP_IN, MAP_DROPPED_FAILED);
 	}
 
