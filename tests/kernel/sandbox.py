@@ -15,6 +15,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from namespaces import network_namespace
+
 from ansible_collections.softwire.map.plugins.module_utils.softwire.generations import Instance
 from ansible_collections.softwire.map.plugins.module_utils.softwire.rollback import Transaction
 
@@ -125,6 +127,10 @@ class Sandbox:
             capture_output=True, text=True, timeout=60, check=False, env={"PATH": path, "LC_ALL": "C.UTF-8", **environment})
         assert not check or done.returncode == 0, f"{command}: {done.returncode}: {done.stdout}{done.stderr}"
         return done
+
+    def inside(self, namespace="main"):
+        """A context in the machine's main network namespace, or in a named one."""
+        return network_namespace(f"/proc/{self.process}/" + ("ns/net" if namespace == "main" else f"root/run/netns/{namespace}"))
 
     def sh(self, script):
         return self.run("sh", "-ec", script).stdout

@@ -14,7 +14,8 @@ import socket
 import struct
 import time
 
-from napt_lab import ETH_P_IP, HOST, LIBC, ip_packet, udp_packet
+from namespaces import LIBC
+from napt_lab import ETH_P_IP, HOST, ip_packet, udp_packet
 
 BURST = 200
 MARKER_TTL = 200

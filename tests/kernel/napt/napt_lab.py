@@ -6,7 +6,6 @@ client (192.168.0.10, .11, 192.168.9.9) --lan0-- napt --ce-main-- net (198.51.10
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import os
 import socket
@@ -15,10 +14,9 @@ import subprocess
 import time
 
 import packets
+from namespaces import network_namespace
 
 LABS = itertools.count()
-LIBC = ctypes.CDLL(None, use_errno=True)
-CLONE_NEWNET = 0x40000000
 ETH_P_IP = 0x0800
 SO_RCVBUFFORCE = 33
 SO_NO_CHECK = 11
@@ -99,15 +97,8 @@ class Lab:
     def load(self, path):
         self.run("napt", "nft", "-f", str(path))
 
-    @contextlib.contextmanager
     def inside_of(self, role):
-        """Sockets made here belong to this namespace for good."""
-        with open("/proc/self/ns/net") as home, open("/run/netns/" + self.names[role]) as there:
-            assert LIBC.setns(there.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-            try:
-                yield
-            finally:
-                assert LIBC.setns(home.fileno(), CLONE_NEWNET) == 0
+        return network_namespace("/run/netns/" + self.names[role])
 
     def socket(self, role, kind, protocol=0, bind=None, peer=None):
         with self.inside_of(role):

@@ -11,7 +11,6 @@ The tunnel is a bridge here and Jool a script, so nothing is translated or encap
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import socket
@@ -21,8 +20,6 @@ import role_variables
 import packets
 import pytest
 
-LIBC = ctypes.CDLL(None, use_errno=True)
-CLONE_NEWNET = 0x40000000
 ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 3, 0x0800, 0x86DD
 ROUTER = """
 for name in host isp guest tunnel; do ip netns add $name; done
@@ -87,17 +84,8 @@ class Edge:
     def _address(self, command, device):
         return self.sandbox.run(*command, "cat", f"/sys/class/net/{device}/address").stdout.strip()
 
-    @contextlib.contextmanager
-    def _inside(self, namespace):
-        with open("/proc/self/ns/net") as home, open(f"/proc/{self.sandbox.process}/root/run/netns/{namespace}") as there:
-            assert LIBC.setns(there.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-            try:
-                yield
-            finally:
-                assert LIBC.setns(home.fileno(), CLONE_NEWNET) == 0
-
     def _socket(self, namespace):
-        with self._inside(namespace):
+        with self.sandbox.inside(namespace):
             made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
             made.bind(("peer", ETH_P_ALL))
             made.setblocking(False)
