@@ -66,7 +66,7 @@ class Case:
             ce={"ipv4_address": None if self.prefix else self.address, "ipv4_prefix": self.prefix,
                 "psid_length": self.psid_length, "port_ranges": self.ranges},
             napt={"device": "ce-main", "lan_interfaces": ["lan0"], "routed_networks": [], "router_networks": self.router_networks,
-                  "sources": ["192.168.0.0/24"] + self.router_networks, "mss": MSS, "port_forwards": self.forwards,
+                  "router_device": None, "sources": ["192.168.0.0/24"] + self.router_networks, "mss": MSS, "port_forwards": self.forwards,
                   "reserved_ports": self.reserved, "index": self.index, "timeouts": TIMEOUTS,
                   "max_ports_per_client": max_ports_per_client})
 
