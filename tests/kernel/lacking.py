@@ -22,6 +22,7 @@ NEEDED = {
     "playbooks": {},
     "routers": {"nft": "nftables"},
     "softwire": {**RELAY, "nft": "nftables", "conntrack": "conntrack", "ping": "iputils-ping", "systemd-analyze": "systemd"},
+    "translator": {**RELAY, "nft": "nftables", "conntrack": "conntrack", "ethtool": "ethtool"},
 }
 
 

@@ -87,11 +87,12 @@ class Sandbox:
 
     def __init__(self, directory):
         self.directory = directory
+        # Process 1 waits for the end of its input: it does not outlive the tests.
         self.holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private",
              # The namespaces of others are mounts, too, which would come and go in a snapshot.
-             "sh", "-c", "umount -R -l /run/netns 2>/dev/null; mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && echo ready && exec sleep 600"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+             "sh", "-c", "umount -R -l /run/netns 2>/dev/null; mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && echo ready && exec cat"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.holder.stdout.readline() == "ready\n", f"needs root and namespaces: {self.holder.stderr.read()}"
         children = Path(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children").read_text(encoding="ascii")
         self.process = children.split()[0]
@@ -103,6 +104,7 @@ class Sandbox:
     def close(self):
         self.holder.kill()
         self.holder.wait()
+        self.holder.stdin.close()
         self.holder.stdout.close()
         self.holder.stderr.close()
 
