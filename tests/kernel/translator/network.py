@@ -81,7 +81,7 @@ class Network:
     """edges: which of the customer edges it has; mesh: whether the rules are forwarding ones; mtu: of the isp link."""
 
     def __init__(self, directory, edges="123", mesh=False, mtu=1500):
-        self.machines, self.mtu, self.edges = {}, mtu, edges
+        self.machines, self.edges, self.mtu = {}, edges, mtu
         rules = [{**rule, "fmr": mesh} for rule in (*role_variables.TUTORIAL["rules"], SECOND_RULE)]
         self.domain = {**role_variables.TUTORIAL, "rules": rules}
         self.generations, self.forwards = {}, {}
@@ -131,7 +131,8 @@ class Network:
             self._link("br", "port" + number, ce, "isp", self.mtu)
             self._link(ce, "lan", client, "lan")
             self.ip("br", f"link set port{number} master isp", f"route add {edge.prefix}/64 via {edge.wan}")
-            self.ip(ce, f"addr add {edge.wan}/64 dev isp nodad", f"addr add {ROUTER}/24 dev lan", f"addr add {edge.prefix}1/64 dev lan nodad")
+            self.ip(ce, f"addr add {edge.wan}/64 dev isp nodad", f"route add default via {BR_IPV6}",
+                    f"addr add {ROUTER}/24 dev lan", f"addr add {edge.prefix}1/64 dev lan nodad")
             self.ip(client, f"addr add {HOST}/24 dev lan", f"route add default via {ROUTER}",
                     f"addr add {edge.prefix}4/64 dev lan nodad", f"route add default via {edge.prefix}1")
         # Errors are what many tests wait for.
@@ -214,6 +215,17 @@ class Network:
     def _counters(self, name):
         done = self.machines[name].run("env", "-C", self.generations[name], "python3", "-BESc", "import sys; sys.path.insert(0, '')\n" + COUNT)
         return json.loads(done.stdout)
+
+
+@contextlib.contextmanager
+def running(directory, **options):
+    """A network that is up; options: as of Network."""
+    network = Network(directory, **options)
+    try:
+        network.up()
+        yield network
+    finally:
+        network.close()
 
 
 class Capture:
