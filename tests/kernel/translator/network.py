@@ -24,7 +24,6 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import packets
 import role_variables
 from sandbox import Sandbox
 
