@@ -121,7 +121,7 @@ class Network:
         machine.softwire(self.generations[name], action)
 
     def _wire(self):
-        self.ip("br", "link add isp type bridge mcast_snooping 0", f"link set isp up mtu {self.mtu}", f"addr add {BR_IPV6}/64 dev isp nodad")
+        self.ip("br", "link add isp type bridge mcast_snooping 0", f"link set isp up mtu {self.mtu}", f"addr add {BR_IPV6}/64 dev isp")
         self._link("br", "inet", "s", "inet")
         self.ip("br", f"addr add {BR_IPV4}/24 dev inet")
         self.ip("s", f"addr add {SERVER}/24 dev inet", f"route add default via {BR_IPV4}")
@@ -130,10 +130,10 @@ class Network:
             self._link("br", "port" + number, ce, "isp", self.mtu)
             self._link(ce, "lan", client, "lan")
             self.ip("br", f"link set port{number} master isp", f"route add {edge.prefix}/64 via {edge.wan}")
-            self.ip(ce, f"addr add {edge.wan}/64 dev isp nodad", f"route add default via {BR_IPV6}",
-                    f"addr add {ROUTER}/24 dev lan", f"addr add {edge.prefix}1/64 dev lan nodad")
+            self.ip(ce, f"addr add {edge.wan}/64 dev isp", f"route add default via {BR_IPV6}",
+                    f"addr add {ROUTER}/24 dev lan", f"addr add {edge.prefix}1/64 dev lan")
             self.ip(client, f"addr add {HOST}/24 dev lan", f"route add default via {ROUTER}",
-                    f"addr add {edge.prefix}4/64 dev lan nodad", f"route add default via {edge.prefix}1")
+                    f"addr add {edge.prefix}4/64 dev lan", f"route add default via {edge.prefix}1")
         # Errors are what many tests wait for.
         for machine in self.machines.values():
             machine.run("sysctl", "-q", "-w", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
@@ -195,8 +195,8 @@ class Network:
                 with far:
                     yield near, far
 
-    def capture(self, place, device):
-        return Capture(self.socket(place, family=socket.AF_PACKET, protocol=socket.htons(ETH_P_ALL), bind=(device, ETH_P_ALL)))
+    def capture(self, place, device, sent_only=False):
+        return Capture(self.socket(place, family=socket.AF_PACKET, protocol=socket.htons(ETH_P_ALL), bind=(device, ETH_P_ALL)), sent_only)
 
     def inject(self, place, device, packet, to):
         """Puts a packet on a link, for the device of another place: (place, device)."""
@@ -228,10 +228,10 @@ def running(directory, **options):
 
 
 class Capture:
-    """The packets of a device, in both directions, from their IP header on."""
+    """The packets of a device, in both directions or those it sends, from their IP header on."""
 
-    def __init__(self, opened):
-        self.opened, self.seen = opened, []
+    def __init__(self, opened, sent_only):
+        self.opened, self.sent_only, self.seen = opened, sent_only, []
         opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 25)
         opened.setblocking(False)
 
@@ -245,8 +245,8 @@ class Capture:
         """All so far."""
         with contextlib.suppress(BlockingIOError):
             while True:
-                packet, (_device, kind, *_rest) = self.opened.recvfrom(65535)
-                if kind in (ETH_P_IP, ETH_P_IPV6):
+                packet, (_device, protocol, kind, *_rest) = self.opened.recvfrom(65535)
+                if protocol in (ETH_P_IP, ETH_P_IPV6) and (kind == socket.PACKET_OUTGOING or not self.sent_only):
                     self.seen.append(packet)
         return self.seen
 
