@@ -11,7 +11,7 @@ import struct
 
 import packets
 import pytest
-from network import BR_IPV4, EDGES, HOST, ROUTER, SERVER, SERVER_IN_DMR, SERVICE
+from network import BR_IPV4, EDGES, HOST, ROUTER, SERVER, SERVER_IN_DMR, SERVICE, WITHOUT_DF
 
 CLOSED = 33434
 NO_IPV4 = "192.0.0.8"  # of a router that has no IPv4 address (RFC 7600)
@@ -19,17 +19,19 @@ EACH_EDGE = pytest.mark.parametrize("number", ["1", "2", "3"])
 TIME_EXCEEDED, PORT_UNREACHABLE = (packets.ICMP_TIME_EXCEEDED, 0), (packets.ICMP_UNREACHABLE, 3)
 
 
-def route(network, place, source, to, port):
-    """[(who answers, (type, code))] for datagrams with a TTL of 1, 2 ... until a host answers; each answer quotes its datagram."""
+def route(network, place, source, to, port, size):
+    """[(who answers, (type, code))] for datagrams with a TTL of 1, 2 ... until a host answers; each answer quotes the beginning of its datagram."""
     found = []
-    with network.socket(place, socket.SOCK_RAW, socket.IPPROTO_ICMP) as ears, network.socket(place, bind=(source, 0)) as sender:
+    with network.socket(place, socket.SOCK_RAW, socket.IPPROTO_ICMP) as ears, \
+            network.socket(place, bind=(source, 0), options=[WITHOUT_DF]) as sender:
         for ttl in range(1, 9):
-            text = b"with a TTL of %d" % ttl
+            text = (b"with a TTL of %d" % ttl).ljust(size)
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
             sender.sendto(text, (to, port))
-            answer, (router, _port) = ears.recvfrom(1000)
+            answer, (router, _port) = ears.recvfrom(2000)
             quoted = answer[packets.IPV4_HEADER + 8:]
-            assert packets.has_valid_checksum(answer) and quoted.endswith(text) and packets.checksum(quoted[:packets.IPV4_HEADER]) == 0
+            assert packets.has_valid_checksum(answer) and packets.checksum(quoted[:packets.IPV4_HEADER]) == 0
+            assert text.startswith(quoted[packets.IPV4_HEADER + 8:]) and len(answer) >= min(size, 500)
             assert (packets.source_of(quoted), packets.destination_of(quoted)) == (source, to)
             assert struct.unpack("!HH", quoted[packets.IPV4_HEADER:][:4]) == (sender.getsockname()[1], port)
             found.append((router, tuple(answer[packets.IPV4_HEADER:][:2])))
@@ -39,12 +41,13 @@ def route(network, place, source, to, port):
 
 
 @EACH_EDGE
-def test_each_router_takes_one_from_the_ttl_and_answers_when_it_ends(network, number):
+@pytest.mark.parametrize("size", [56, 3000])
+def test_each_router_takes_one_from_the_ttl_and_answers_when_it_ends(network, number, size):
     """Three routers with a NAPT namespace: it, the main namespace and the border relay; else two."""
     edge = EDGES[number]
     without_ipv4 = [(NO_IPV4, TIME_EXCEEDED)] * (2 if edge.napt_namespace else 1)
-    assert route(network, "c" + number, HOST, SERVER, CLOSED) == [(ROUTER, TIME_EXCEEDED), *without_ipv4, (SERVER, PORT_UNREACHABLE)]
-    assert route(network, "s", SERVER, edge.address, edge.ports[0]) == [
+    assert route(network, "c" + number, HOST, SERVER, CLOSED, size) == [(ROUTER, TIME_EXCEEDED), *without_ipv4, (SERVER, PORT_UNREACHABLE)]
+    assert route(network, "s", SERVER, edge.address, edge.ports[0], size) == [
         (BR_IPV4, TIME_EXCEEDED), *without_ipv4, (edge.address, PORT_UNREACHABLE)]
 
 

@@ -11,6 +11,7 @@ import os
 import time
 
 import pytest
+import role_variables
 from network import EDGES, HOST, PATIENCE, SERVICE, Network, exchange, running
 
 FAULTS = """
@@ -91,6 +92,18 @@ def test_a_reload_with_other_rules_keeps_a_connection(changing, number):
         for domain in (mesh, changing.domain):
             changing.deploy(number, "reload", domain=domain)
             assert faults(changing, "ce" + number) == ""
+            assert exchange(*ends, data) == [data, data]
+    assert not [name for name in counted if "dropped" in name]
+
+
+def test_a_border_relay_takes_another_rule_and_keeps_a_connection(changing):
+    data = os.urandom(1 << 16)
+    less = {**changing.domain, "rules": changing.domain["rules"][:1]}
+    with changing.tcp("c1") as ends, changing.counted("br") as counted:
+        for domain in (less, changing.domain):
+            relay = role_variables.br(domains=[domain], translator="bpf", ipv6_mtu=changing.mtu)
+            changing.install("br", role_variables.br_alternatives(relay), "reload")
+            assert faults(changing, "br") == ""
             assert exchange(*ends, data) == [data, data]
     assert not [name for name in counted if "dropped" in name]
 
