@@ -149,7 +149,7 @@ class Network:
     # ---- using ----
 
     def run(self, place, *command, check=True):
-        name, _, namespace = place.partition("/")
+        name, _slash, namespace = place.partition("/")
         inside = ["ip", "netns", "exec", namespace] if namespace else []
         return self.machines[name].run(*inside, *command, check=check)
 
@@ -162,7 +162,7 @@ class Network:
 
     def socket(self, place, kind=socket.SOCK_DGRAM, protocol=0, bind=None, peer=None, options=(), family=socket.AF_INET):
         """An open socket; options: triples of setsockopt()."""
-        name, _, namespace = place.partition("/")
+        name, _slash, namespace = place.partition("/")
         with self.machines[name].inside(namespace or "main"):
             made = socket.socket(family, kind, protocol)
         made.settimeout(PATIENCE)

@@ -119,7 +119,7 @@ def test_without_programs_a_border_relay_sends_nothing(breakable):
     breakable.run("br", "tc", "qdisc", "del", "dev", "br-map", "clsact")
     try:
         with breakable.capture("br", "isp", sent_only=True) as inside, breakable.capture("br", "inet", sent_only=True) as outside:
-            for _ in range(10):
+            for _time in range(10):
                 breakable.inject("s", "inet", to_edge, ("br", "inet"))
                 breakable.inject("ce1", "isp", to_server, ("br", "isp"))
             # Behind them, by the same devices, what needs no translation.

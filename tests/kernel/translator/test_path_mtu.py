@@ -25,7 +25,7 @@ EACH_EDGE = pytest.mark.parametrize("number", ["1", "2"])
 def path_mtu(sender, receiver):
     """The length of the longest packet, from 1500 bytes on, that arrives once errors have told how long it may be."""
     mtu = 1500
-    for _ in range(20):
+    for _time in range(20):
         try:
             sender.send(bytes(mtu - UDP_AND_IPV4))
         except OSError as exc:

@@ -26,7 +26,7 @@ def test_all_ports_are_used_at_once(many_ranges):
     assert len(EDGE.ports) == PORT_COUNT
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(many_ranges.socket("s", bind=(SERVER, 0)))
-        clients = [stack.enter_context(many_ranges.socket("c4", peer=server.getsockname())) for _ in range(PORT_COUNT)]
+        clients = [stack.enter_context(many_ranges.socket("c4", peer=server.getsockname())) for _time in range(PORT_COUNT)]
         served = {}
         # The kernel looks for the last free ports at random, and not at all of them.
         for _round in range(20):

@@ -169,4 +169,4 @@ def test_gso_of_udp(network, place, size):
     data = os.urandom(3 * size)
     with network.udp(place, options=[WITHOUT_DF, (SOL_UDP, UDP_SEGMENT, size)]) as (client, server):
         client.send(data)
-        assert [server.recv(65535) for _ in range(3)] == [data[:size], data[size:-size], data[-size:]]
+        assert [server.recv(65535) for _time in range(3)] == [data[:size], data[size:-size], data[-size:]]
