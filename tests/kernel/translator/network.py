@@ -113,6 +113,7 @@ class Network:
             "lan_addresses": [f"{ROUTER}/24", f"{edge.prefix}1/64"], "wan_mtu": self.mtu, "reserved_ports": [edge.ports[1]],
             "port_forwards": [{"port": edge.ports[0], "to_address": HOST, "to_port": SERVICE, "protocol": "tcp_udp"}], **changes})
         self.install("ce" + number, role_variables.ce_alternatives(variables), action)
+        self._lift_limits(self.napt(number))
 
     def install(self, name, alternatives, action="up"):
         (_carrier, files), = alternatives
@@ -134,9 +135,12 @@ class Network:
                     f"addr add {ROUTER}/24 dev lan", f"addr add {edge.prefix}1/64 dev lan")
             self.ip(client, f"addr add {HOST}/24 dev lan", f"route add default via {ROUTER}",
                     f"addr add {edge.prefix}4/64 dev lan", f"route add default via {edge.prefix}1")
-        # Errors are what many tests wait for.
-        for machine in self.machines.values():
-            machine.run("sysctl", "-q", "-w", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
+        for name in self.machines:
+            self._lift_limits(name)
+
+    def _lift_limits(self, place):
+        """Errors are what many tests wait for."""
+        self.run(place, "sysctl", "-q", "-w", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
 
     def _link(self, one, name, other, peer, mtu=1500):
         here, there = self.machines[one], self.machines[other]
@@ -166,7 +170,8 @@ class Network:
         with self.machines[name].inside(namespace or "main"):
             made = socket.socket(family, kind, protocol)
         made.settimeout(PATIENCE)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.SOCK_STREAM:  # datagram sockets would share a port by chance
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         for option in options:
             made.setsockopt(*option)
         if bind:

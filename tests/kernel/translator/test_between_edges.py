@@ -89,10 +89,20 @@ def test_what_goes_to_the_own_address_goes_round_once(request, name, number):
     assert counted[seen] == 1 and counted["out_passed"] == 2
 
 
-@pytest.mark.parametrize("number", ["1", "2"])
-def test_a_forward_of_ones_own_needs_no_softwire(network, number):
-    edge, data = EDGES[number], os.urandom(1 << 16)
+@pytest.mark.parametrize("place", ["c1", "ce1", "ce1/napt", "c2", "ce2"])
+def test_a_forward_of_ones_own_needs_no_softwire(network, place):
+    """From the LAN, and from the router itself."""
+    number, data = place.split("/")[0][-1], os.urandom(1 << 16)
+    edge = EDGES[number]
     with network.counted("ce" + number) as counted, \
-            network.tcp("c" + number, "c" + number, edge.address, edge.ports[0], HOST, SERVICE) as (client, host):
+            network.tcp(place, "c" + number, edge.address, edge.ports[0], HOST, SERVICE) as (client, host):
         assert exchange(client, host, data) == [data, data]
     assert not counted
+
+
+@pytest.mark.parametrize("place", ["c1", "ce1", "ce1/napt", "c2", "ce2"])
+def test_a_reserved_port_from_inside(network, place):
+    number, data = place.split("/")[0][-1], os.urandom(1 << 16)
+    edge = EDGES[number]
+    with network.tcp(place, network.napt(number), edge.address, edge.ports[1], "0.0.0.0", edge.ports[1]) as (client, service):
+        assert exchange(client, service, data) == [data, data]

@@ -125,7 +125,7 @@ def test_a_forward_from_outside(network, number):
 
 
 @EACH_EDGE
-def test_a_reserved_port_leads_to_the_router(network, number):
+def test_a_reserved_port_leads_to_the_router_and_from_it(network, number):
     edge = EDGES[number]
     with network.tcp("s", network.napt(number), edge.address, edge.ports[1], "0.0.0.0", edge.ports[1]) as ends:
         assert exchange(*ends, b"service" * 1000) == [b"service" * 1000] * 2
@@ -135,6 +135,9 @@ def test_a_reserved_port_leads_to_the_router(network, number):
         question, peer = service.recvfrom(100)
         service.sendto(b"answer", peer)
         assert (question, caller.recv(100)) == (b"question", b"answer")
+        with network.socket("s", bind=(SERVER, 0)) as called:
+            service.sendto(b"I call", called.getsockname())
+            assert called.recvfrom(100) == (b"I call", (edge.address, edge.ports[1]))
 
 
 @pytest.mark.parametrize("place", ["ce1", "ce1/napt", "ce2", "ce3"])
