@@ -235,6 +235,20 @@ def test_border_with_a_translator(edge):
     })
 
 
+@pytest.mark.parametrize("edge", MAPT, indirect=True)
+def test_jool_gets_no_packet_with_ect_1(edge):
+    """It would lose them; what says "congestion experienced" must not become something else."""
+    edge.sandbox.sh("nft 'table ip6 seen { chain seen { type filter hook prerouting priority -100; }; }'")
+    for ecn in range(4):
+        edge.sandbox.sh(f"nft 'add counter ip6 seen ecn_{ecn}; add rule ip6 seen seen ip6 daddr {MAP} ip6 ecn {ecn} counter name ecn_{ecn}'")
+    for ecn, count in enumerate((1, 2, 4, 8)):
+        for _number in range(count):
+            edge.send("isp", packets.udp("64:ff9b::cb00:7105", MAP, 1111, 80, os.urandom(8), traffic_class=0xb8 | ecn))
+    listed = json.loads(edge.sandbox.run("nft", "-j", "list", "counters", "table", "ip6", "seen").stdout)["nftables"]
+    seen = {entry["counter"]["name"]: entry["counter"]["packets"] for entry in listed if "counter" in entry}
+    assert seen == {"ecn_0": 1, "ecn_1": 0, "ecn_2": 2 + 4, "ecn_3": 8}
+
+
 @pytest.mark.parametrize("edge", ["jool_siit_napt_namespace", "jool_mapt_napt_namespace"], indirect=True)
 def test_what_is_not_from_the_napt_does_not_leave_translated(edge):
     """As if Jool had translated another network of the router: the result would leave from an address that is not ours."""

@@ -171,6 +171,13 @@ def test_jool_siit_has_an_entry_per_ipv4_prefix_inside_the_internal_one(case):
     assert jool["global"]["pool6"] == parameters["dmr"] and jool["global"]["lowest-ipv6-mtu"] == parameters["ipv6_mtu"]
 
 
+def test_jool_gets_no_packet_with_ect_1(generations):
+    """It would lose them where the internet is behind a gateway."""
+    for name, files in generations.items():
+        rule = f"ip6 daddr {TUTORIAL['dmr']} ip6 ecn ect1 ip6 ecn set ect0"
+        assert files["main/guard.nft"].count(rule) == (1 if name in ("jool_siit", "jool_mapt") else 0)
+
+
 def test_jool_mapt_has_the_rules():
     files = role_variables.br_generations(**role_variables.BR_CASES["two_domains"], translator="jool_mapt")["jool_mapt"]
     jool = json.loads(files["main/jool.json"])
