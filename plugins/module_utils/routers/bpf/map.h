@@ -325,4 +325,32 @@ static __always_inline struct rule *rule_of_map_address(const __be32 *claimed, _
 	return NULL;
 }
 
+/*
+ * The MAP address that the rule of an IPv4 address gives to a port; `rule` becomes that of the PSID. A later fragment has no port
+ * but `later_psid`. Returns MAP_PASSED or why there is none.
+ */
+static __always_inline enum counter find_map_address(struct rule **rule, __be32 ipv4, int has_port, __u16 port,
+						     int later, __u32 later_psid, __u32 *psid, __be32 *address)
+{
+	enum counter reason;
+
+	*psid = 0;
+	if ((*rule)->psid_length) {
+		if (later) {
+			*psid = later_psid;
+		} else {
+			if (!has_port)
+				return MAP_DROPPED_NO_PORT;
+			reason = psid_of(*rule, port, psid);
+			if (reason)
+				return reason;
+		}
+		*rule = rule_of_psid(*rule, ipv4, *psid);
+		if (!*rule)
+			return MAP_DROPPED_OTHER_PSID;
+	}
+	map_address(*rule, ipv4, *psid, address);
+	return MAP_PASSED;
+}
+
 #endif

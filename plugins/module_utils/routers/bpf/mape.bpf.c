@@ -18,9 +18,8 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include "map.h"
+#include "packet.h"
 
-#define FRAGMENT_OFFSET 0x1fff
-#define FRAGMENT_MORE 0x2000
 #define HOP_LIMIT 64
 #define ECN_MASK 3
 #define ECN_ECT_0 2
@@ -29,13 +28,6 @@
 #define IP6_FAMILY 10               /* AF_INET6 */
 #define HEADERS (ETH_HLEN + 20 + 4) /* what mape_fast reads and writes in place */
 #define LOOPBACK 1                  /* what the router itself sends "comes from" the interface lo */
-/* <linux/icmp.h> needs a libc */
-#define ICMP_ECHOREPLY 0
-#define ICMP_DEST_UNREACH 3
-#define ICMP_ECHO 8
-#define ICMP_TIME_EXCEEDED 11
-#define ICMP_PARAMETERPROB 12
-
 /* A further BR address of a domain: CEs may send to it. `first` is the one in the rules. */
 struct br_alias {
 	__be32 address[4];
@@ -90,8 +82,8 @@ static __always_inline enum counter read_header(struct __sk_buff *skb, __u32 sta
 		return MAP_DROPPED_NOT_IPV4;
 	p->start = start;
 	p->ce_is_source = ce_is_source;
-	p->later = !!(p->ip.frag_off & bpf_htons(FRAGMENT_OFFSET));
-	p->fragment = !!(p->ip.frag_off & bpf_htons(FRAGMENT_OFFSET | FRAGMENT_MORE));
+	p->later = !!(p->ip.frag_off & bpf_htons(IPV4_OFFSET));
+	p->fragment = !!(p->ip.frag_off & bpf_htons(IPV4_OFFSET | IPV4_MF));
 	return MAP_PASSED;
 }
 
@@ -119,7 +111,7 @@ static __always_inline enum counter quoted_port(struct __sk_buff *skb, const str
 		return MAP_DROPPED_TINY;
 	if ((p->ce_is_source ? ip.daddr : ip.saddr) != (p->ce_is_source ? p->ip.saddr : p->ip.daddr))
 		return MAP_DROPPED_WRONG_QUOTE;
-	if (ip.ihl < 5 || ip.frag_off & bpf_htons(FRAGMENT_OFFSET))
+	if (ip.ihl < 5 || ip.frag_off & bpf_htons(IPV4_OFFSET))
 		return MAP_DROPPED_NO_PORT;
 	l4 = quoted + ip.ihl * 4;
 	if (l4 + sizeof(header) > end || bpf_skb_load_bytes(skb, l4, header, sizeof(header)))
@@ -142,8 +134,7 @@ static __always_inline enum counter packet_port(struct __sk_buff *skb, const str
 
 	if (l4 + l4_needed(&p->ip) > end || bpf_skb_load_bytes(skb, l4, header, sizeof(header)))
 		return MAP_DROPPED_TINY;
-	if (p->ip.protocol == IPPROTO_ICMP &&
-	    (header[0] == ICMP_DEST_UNREACH || header[0] == ICMP_TIME_EXCEEDED || header[0] == ICMP_PARAMETERPROB))
+	if (p->ip.protocol == IPPROTO_ICMP && is_icmp_error(header[0]))
 		return quoted_port(skb, p, l4 + 8, end, port);
 	return port_in(header, p->ip.protocol, p->ce_is_source, port);
 }
@@ -195,35 +186,10 @@ static __always_inline struct datagram datagram_of(const struct packet *p)
 	return datagram;
 }
 
-/* 0.0.0.0/8, 127.0.0.0/8, multicast and what is reserved behind it: no source, and nothing to forward to (RFC 1812 section 5.3.7) */
-static __always_inline int is_martian(__be32 address)
-{
-	__u32 first = bpf_ntohl(address) >> 24;
-
-	return !first || first == 127 || first >= 224;
-}
-
-/* The one's complement sum of a header, a constant number of 4-byte words. */
-static __always_inline __u32 sum_of(const void *header, __u32 length)
-{
-	__u64 sum = 0;
-	__u32 word;
-
-#pragma unroll
-	for (__u32 offset = 0; offset < length; offset += sizeof(word)) {
-		__builtin_memcpy(&word, header + offset, sizeof(word));
-		sum += word;
-	}
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (sum & 0xffff) + (sum >> 16);
-}
-
 /* Whether the checksum of an IPv4 header without options is right. */
 static __always_inline int is_header_sound(const struct iphdr *ip)
 {
-	return sum_of(ip, sizeof(*ip)) == 0xffff;
+	return fold(words(ip, sizeof(*ip))) == 0xffff;
 }
 
 static __always_inline int is_br_address(const struct rule *rule, const __be32 *address)
@@ -390,7 +356,7 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct packe
 	__builtin_memcpy(&outer.daddr, ce->address, 16);
 	*at = outer;
 	/* an IPv4 header sums up to nothing before and after, so skb->csum changes by the outer header only */
-	bpf_csum_update(skb, sum_of(&outer, sizeof(outer)));
+	bpf_csum_update(skb, fold(words(&outer, sizeof(outer))));
 	ip->ttl--;
 	check = ip->check + bpf_htons(0x0100);
 	ip->check = check + (check >= 0xffff);

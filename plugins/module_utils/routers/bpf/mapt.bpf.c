@@ -19,13 +19,8 @@
 #include <linux/in.h>
 #include <linux/ipv6.h>
 #include "map.h"
+#include "packet.h"
 
-#define NEXTHDR_HOP 0
-#define NEXTHDR_ROUTING 43
-#define NEXTHDR_FRAGMENT 44
-#define NEXTHDR_DEST 60
-#define FRAGMENT_OFFSET 0xfff8
-#define FRAGMENT_MORE 1
 #define IP6_FAMILY 10 /* AF_INET6 */
 #define L3 ETH_HLEN
 #define SOURCE (L3 + __builtin_offsetof(struct ipv6hdr, saddr))
@@ -45,13 +40,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct config);
 } config SEC(".maps");
-
-struct fragment_header {
-	__u8 nexthdr;
-	__u8 reserved;
-	__be16 offset;
-	__be32 id;
-};
 
 struct packet {
 	__u32 l4;              /* offset of the upper-layer header */
@@ -80,12 +68,6 @@ static __always_inline int is_in_dmr(const struct config *c, const struct in6_ad
 	for (int i = 0; i < 4; i++)
 		difference |= (address->in6_u.u6_addr32[i] & c->dmr_mask[i]) ^ c->dmr[i];
 	return !difference;
-}
-
-static __always_inline int is_extension_header(__u8 nexthdr)
-{
-	return nexthdr == NEXTHDR_HOP || nexthdr == NEXTHDR_ROUTING || nexthdr == NEXTHDR_FRAGMENT ||
-	       nexthdr == NEXTHDR_DEST;
 }
 
 /*
@@ -124,7 +106,7 @@ static __always_inline enum counter read_quoted(struct __sk_buff *skb, int ce_is
 	if (ip6.nexthdr == NEXTHDR_FRAGMENT) {
 		if (l4 + 8 > end || bpf_skb_load_bytes(skb, l4, &fragment, 8))
 			return MAP_DROPPED_TINY;
-		if (fragment.offset & bpf_htons(FRAGMENT_OFFSET))
+		if (fragment.offset & bpf_htons(IPV6_OFFSET))
 			return MAP_PASSED; /* no port, and the checksum is elsewhere */
 		ip6.nexthdr = fragment.nexthdr;
 		l4 += 8;
@@ -155,8 +137,8 @@ static __always_inline enum counter read_packet(struct __sk_buff *skb, const str
 			return MAP_DROPPED_TINY;
 		p->protocol = fragment.nexthdr;
 		p->id = bpf_htons(bpf_ntohl(fragment.id));
-		p->later = !!(fragment.offset & bpf_htons(FRAGMENT_OFFSET));
-		p->fragment = !!(fragment.offset & bpf_htons(FRAGMENT_OFFSET | FRAGMENT_MORE));
+		p->later = !!(fragment.offset & bpf_htons(IPV6_OFFSET));
+		p->fragment = !!(fragment.offset & bpf_htons(IPV6_OFFSET | IPV6_MF));
 		p->l4 += 8;
 		if (p->later)
 			return MAP_PASSED;
@@ -176,34 +158,6 @@ static __always_inline enum counter read_packet(struct __sk_buff *skb, const str
 			return MAP_DROPPED_NO_PORT;
 		return read_quoted(skb, ce_is_source, end, p);
 	}
-	return MAP_PASSED;
-}
-
-/*
- * The CE of a packet: its rule, its PSID and its MAP address. `rule` is that of the IPv4 address. `claimed` is
- * where a later fragment's PSID is taken from.
- */
-static __always_inline enum counter find_ce(struct rule **rule, __be32 ipv4, const struct packet *p,
-					    const __be32 *claimed, __u32 *psid, __be32 *address)
-{
-	enum counter reason;
-
-	*psid = 0;
-	if ((*rule)->psid_length) {
-		if (p->later) {
-			*psid = embedded_psid(*rule, claimed);
-		} else {
-			if (!p->has_port)
-				return MAP_DROPPED_NO_PORT;
-			reason = psid_of(*rule, p->port, psid);
-			if (reason)
-				return reason;
-		}
-		*rule = rule_of_psid(*rule, ipv4, *psid);
-		if (!*rule)
-			return MAP_DROPPED_OTHER_PSID;
-	}
-	map_address(*rule, ipv4, *psid, address);
 	return MAP_PASSED;
 }
 
@@ -272,7 +226,8 @@ int mapt_in(struct __sk_buff *skb)
 	}
 	if (!rule)
 		return drop(MAP_IN, MAP_DROPPED_NO_RULE);
-	reason = find_ce(&rule, ipv4, &p, source, &psid, address);
+	reason = find_map_address(&rule, ipv4, p.has_port, p.port, p.later, embedded_psid(rule, source), &psid,
+				  address);
 	if (reason)
 		return drop(MAP_IN, reason);
 	if (!is_equal(address, source))
@@ -332,14 +287,14 @@ static __always_inline int send(struct __sk_buff *skb, const struct ipv6hdr *ip6
 SEC("tc")
 int mapt_out(struct __sk_buff *skb)
 {
-	__u32 zero = 0, psid, *handed_over;
+	__u32 zero = 0, psid, later_psid = 0, *handed_over;
 	struct config *c = bpf_map_lookup_elem(&config, &zero);
 	struct packet p = {};
 	struct ipv6hdr ip6;
 	struct rule *rule;
 	struct datagram datagram = {};
 	enum counter reason;
-	__be32 internal[4], claimed[4] = {}, address[4];
+	__be32 internal[4], address[4];
 
 	if (!c || skb->protocol != bpf_htons(ETH_P_IPV6) || bpf_skb_load_bytes(skb, L3, &ip6, sizeof(ip6)))
 		return PASS;
@@ -361,9 +316,9 @@ int mapt_out(struct __sk_buff *skb)
 		handed_over = bpf_map_lookup_elem(&first_fragments, &datagram);
 		if (!handed_over)
 			return drop(MAP_OUT, MAP_DROPPED_LOST_FRAGMENT);
-		claimed[3] = bpf_htonl(rule->flags & MAP_DRAFT03 ? *handed_over << 8 : *handed_over);
+		later_psid = *handed_over;
 	}
-	reason = find_ce(&rule, internal[3], &p, claimed, &psid, address);
+	reason = find_map_address(&rule, internal[3], p.has_port, p.port, p.later, later_psid, &psid, address);
 	if (reason)
 		return drop(MAP_OUT, reason);
 	if (p.quoted && !is_equal(internal, p.quoted_ce))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (c) 2026 softwire.map contributors */
 /*
- * What RFC 7915 translates one by one: addresses of a DMR (RFC 6052), types and codes of ICMP; and one's complement sums.
+ * What RFC 7915 translates one by one: addresses of a DMR (RFC 6052), checksums, types and codes of ICMP.
  */
 #ifndef SOFTWIRE_RFC7915_H
 #define SOFTWIRE_RFC7915_H
@@ -11,34 +11,13 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include "map.h"
+#include "packet.h"
 
-#define NEXTHDR_HOP 0
-#define NEXTHDR_ROUTING 43
-#define NEXTHDR_FRAGMENT 44
-#define NEXTHDR_DEST 60
-/* <linux/icmp.h> needs a libc */
-#define ICMP_ECHOREPLY 0
-#define ICMP_DEST_UNREACH 3
-#define ICMP_ECHO 8
-#define ICMP_TIME_EXCEEDED 11
-#define ICMP_PARAMETERPROB 12
 #define PROTOCOL_DCCP 33
 #define PROTOCOL_UDPLITE 136
 
-#define IPV4_DF 0x4000
-#define IPV4_MF 0x2000
-#define IPV4_OFFSET 0x1fff /* in units of 8 bytes */
-#define IPV6_OFFSET 0xfff8
-#define IPV6_MF 1
 #define IPV6_LEAST_MTU 1280
 #define GROWTH 20 /* bytes, of IPv6's header over IPv4's */
-
-struct fragment_header {
-	__u8 nexthdr;
-	__u8 reserved;
-	__be16 offset;
-	__be32 id;
-};
 
 /* The first 8 bytes of a message of ICMP or ICMPv6. */
 struct icmp {
@@ -108,37 +87,7 @@ static __always_inline __be32 extract(const struct dmr *dmr, const __be32 *addre
 			 (half(address + 2) & 0xffffffffffffffull) >> ((88 - length) & 63));
 }
 
-/* 0.0.0.0/8, 127.0.0.0/8, multicast and what is reserved behind it: nobody's own address (RFC 1812 section 5.3.7) */
-static __always_inline int is_martian(__be32 address)
-{
-	__u32 first = bpf_ntohl(address) >> 24;
-
-	return !first || first == 127 || first >= 224;
-}
-
-/* ---- sums (RFC 1071), in the byte order of the packet ---- */
-
-/* The sum of whole 4-byte words, not folded; their number is a constant. */
-static __always_inline __u64 words(const void *at, __u32 length)
-{
-	__u64 sum = 0;
-	__u32 word;
-
-#pragma unroll
-	for (__u32 offset = 0; offset < length; offset += sizeof(word)) {
-		__builtin_memcpy(&word, at + offset, sizeof(word));
-		sum += word;
-	}
-	return sum;
-}
-
-static __always_inline __u16 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (sum & 0xffff) + (sum >> 16);
-}
+/* ---- checksums ---- */
 
 /* The part of a pseudo-header that is not its addresses. */
 static __always_inline __u64 pseudo(__u32 length, __u8 protocol)
@@ -169,11 +118,6 @@ static __always_inline int has_no_zero(__u8 protocol)
 }
 
 /* ---- ICMP (sections 4.2 and 5.2) ---- */
-
-static __always_inline int is_icmp_error(__u8 type)
-{
-	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
-}
 
 static __always_inline int is_icmpv6_error(__u8 type)
 {

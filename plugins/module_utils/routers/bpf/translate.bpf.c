@@ -157,12 +157,6 @@ static __always_inline __u32 l4_needed(__u8 protocol)
 	return checksum_at(protocol) || protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6 ? 8 : 0;
 }
 
-static __always_inline int is_extension_header(__u8 nexthdr)
-{
-	return nexthdr == NEXTHDR_HOP || nexthdr == NEXTHDR_ROUTING || nexthdr == NEXTHDR_FRAGMENT ||
-	       nexthdr == NEXTHDR_DEST;
-}
-
 /* Whether IPv4 options hold a source route that is not used up (section 4.1). `length`: of the options. */
 GLOBAL int has_source_route(struct __sk_buff *skb, __u32 length)
 {
@@ -361,39 +355,13 @@ static __always_inline int own_to_ipv4(const struct config *c, const __be32 *add
 	return is_equal(own, address);
 }
 
-/* The MAP address that a rule gives to an IPv4 address and port; `rule` becomes that of the PSID. A later fragment has `later_psid`. */
-static __always_inline enum counter rule_to_ipv6(struct rule **rule, __be32 ipv4, const struct ports *ports,
-						 __u16 port, int later, __u32 later_psid, __u32 *psid,
-						 __be32 *address)
-{
-	enum counter reason;
-
-	*psid = 0;
-	if ((*rule)->psid_length) {
-		if (later) {
-			*psid = later_psid;
-		} else {
-			if (!ports->known)
-				return MAP_DROPPED_NO_PORT;
-			reason = psid_of(*rule, port, psid);
-			if (reason)
-				return reason;
-		}
-		*rule = rule_of_psid(*rule, ipv4, *psid);
-		if (!*rule)
-			return MAP_DROPPED_OTHER_PSID;
-	}
-	map_address(*rule, ipv4, *psid, address);
-	return MAP_PASSED;
-}
-
 /* The IPv4 address behind a MAP address, which must be the one that its rule gives to the port. */
 static __always_inline enum counter rule_to_ipv4(struct rule *rule, const __be32 *claimed, __be32 ipv4,
 						 const struct ports *ports, __u16 port, int later, __u32 *psid)
 {
 	__be32 address[4];
-	enum counter reason =
-		rule_to_ipv6(&rule, ipv4, ports, port, later, embedded_psid(rule, claimed), psid, address);
+	enum counter reason = find_map_address(&rule, ipv4, ports->known, port, later, embedded_psid(rule, claimed),
+					       psid, address);
 
 	if (reason)
 		return reason;
@@ -577,8 +545,7 @@ static __always_inline __u8 nexthdr_of(__u8 protocol)
 
 static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 {
-	__u32 zero = 0, l4 = L3 + sizeof(struct iphdr), end, options, length, psid = 0, *handed_over = NULL,
-	      quoted_growth = 0;
+	__u32 zero = 0, l4 = L3 + sizeof(struct iphdr), end, options, length, psid = 0, *handed_over = NULL;
 	struct config *c = bpf_map_lookup_elem(&config, &zero);
 	struct iphdr ip, quoted = {};
 	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
@@ -671,8 +638,8 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 		}
 	}
 	if (rule) {
-		reason = rule_to_ipv6(&rule, ip.daddr, &ports, error ? ports.source : ports.destination, part.later,
-				      psid, &psid, new->daddr.in6_u.u6_addr32);
+		reason = find_map_address(&rule, ip.daddr, ports.known, error ? ports.source : ports.destination,
+					  part.later, psid, &psid, new->daddr.in6_u.u6_addr32);
 		if (reason)
 			return drop(MAP_OUT, reason);
 	} else {
@@ -708,10 +675,9 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 			    move_extension(skb, extension, end, padding)) {
 				icmp6.pointer = (whole + padding) / 8;
 				q.end = extension;
-				quoted_growth = padding;
+				length += padding;
 			}
 		}
-		length += quoted_growth;
 		inner->payload_len = bpf_ntohs(quoted.tot_len) - quoted.ihl * 4;
 		part_sum = sum_part(skb, q.at, sizeof(quoted) + q.extra);
 		if (mend_quoted(skb, &q, words(&quoted.saddr, 8), words(&inner->saddr, 32), inner->payload_len,
@@ -836,7 +802,7 @@ static __always_inline void set_length(struct iphdr *ip, __u32 length, int has_f
 	if (has_fragment) {
 		ip->id = bpf_htons(bpf_ntohl(fragment->id));
 		ip->frag_off = bpf_htons(offset >> 3 | (offset & IPV6_MF ? IPV4_MF : 0));
-	} else if (length + sizeof(*ip) > IPV6_LEAST_MTU - 20) {
+	} else if (length + sizeof(*ip) > IPV6_LEAST_MTU - GROWTH) {
 		ip->frag_off = bpf_htons(IPV4_DF);
 	}
 }
