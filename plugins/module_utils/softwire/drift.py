@@ -20,6 +20,7 @@ from .commands import StepError, finished, in_namespace, query, run, succeeds
 from .files import lines_of, tables
 
 BPF_MAPS = ("rules", "br_aliases", "config")
+PROGRAM_NAME_LENGTH = 15  # BPF_OBJ_NAME_LEN of Linux, less the zero at the end
 # Selectors of "ip route show" and "ip rule show"
 ROUTE_WORDS, RULE_WORDS = ("dev", "table"), ("pref", "iif", "to")
 # What a softwire is made of, and what leads packets to it, by the first words of lines.
@@ -52,7 +53,7 @@ def missing_in(generation, namespace):
         if wanted.get("move", "main") == namespace and interface not in links:
             yield "interface %s" % interface
     for _name, line in lost(generation, namespace, PARTS, links):
-        yield {"link": "link %s", "addr": "address %s", "qdisc": "clsact of %s", "filter": "program on %s"}[line[0]] % subject(line)
+        yield named(line)
     if namespace == "main" and settings["networkd"] and settings["networkd"]["device"] not in links:
         yield "link %s" % settings["networkd"]["device"]
     name = translator_of(directory)
@@ -103,17 +104,25 @@ def is_there(namespace, line, links):
     if line[0] == "qdisc":
         return any(qdisc["kind"] == line[-1] for qdisc in query(in_namespace(namespace, ["tc", "-j", "qdisc", "show", "dev", line[3]])) or [])
     if line[0] == "filter":
-        # The words up to the number of the preference say which one.
-        shown = query(in_namespace(namespace, ["tc", "-j", "filter", "show", *line[2:line.index("pref") + 2]])) or []
-        return any("options" in entry for entry in shown)
+        return is_attached(namespace, line)
     return bool(query(in_namespace(namespace, selector_of(line)), as_json=False))
 
 
-def subject(line):
-    """What a line is about, for a person."""
-    if line[:2] == ["link", "add"] or line[0] == "addr":
-        return line[2]
-    return line[3] if line[0] != "filter" else " ".join(line[3:line.index("pref")])
+def is_attached(namespace, line):
+    """Whether the program of a line "filter add" of "tc -batch" is where the line has put it."""
+    device, hook, preference = line[3], line[4], int(line[line.index("pref") + 1])
+    shown = query(in_namespace(namespace, ["tc", "-j", "filter", "show", "dev", device, hook]))
+    names = [entry["options"].get("prog", {}).get("name") for entry in shown if entry["pref"] == preference and "options" in entry]
+    return Path(line[-1]).name[:PROGRAM_NAME_LENGTH] in names
+
+
+def named(line):
+    """What a line of PARTS makes, for a person."""
+    if line[0] == "filter":
+        return "program %s on %s %s" % (Path(line[-1]).name, line[3], line[4])
+    if line[0] == "qdisc":
+        return "clsact of %s" % line[3]
+    return "address %s" % line[2] if line[0] == "addr" else "link %s" % (line[2] if line[1] == "add" else line[3])
 
 
 def links_of(namespace):
@@ -141,10 +150,9 @@ def digests(generation):
             found["translator instance %s (namespace %s)" % (name, namespace)] = digest([
                 in_namespace(namespace, [tool, "-i", name, mode, "display", "--csv"])
                 for mode in ("global", "eamt" if tool == "jool_siit" else "fmrt")])
-    for name in BPF_MAPS:
-        path = generation.paths.bpf / "maps" / name
-        if path.exists():
-            found["BPF map %s" % name] = digest([["bpftool", "-j", "map", "dump", "pinned", str(path)]])
+    for path in sorted(generation.paths.bpf.glob("*/maps/*")):
+        if path.name in BPF_MAPS:
+            found["BPF map %s/%s" % (path.parts[-3], path.name)] = digest([["bpftool", "-j", "map", "dump", "pinned", str(path)]])
     return found
 
 
