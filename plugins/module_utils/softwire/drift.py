@@ -20,6 +20,7 @@ from .commands import StepError, finished, in_namespace, query, run, succeeds
 from .files import lines_of, tables
 
 BPF_MAPS = ("rules", "br_aliases", "config")
+NAMESPACES = Path("/run/netns")
 PROGRAM_NAME_LENGTH = 15  # BPF_OBJ_NAME_LEN of Linux, less the zero at the end
 # Selectors of "ip route show" and "ip rule show"
 ROUTE_WORDS, RULE_WORDS = ("dev", "table"), ("pref", "iif", "to")
@@ -34,10 +35,22 @@ def differences(generation):
 
 def missing(generation):
     """The tables, interfaces, links, addresses, programs and translators of a generation that are not there; texts for a person."""
-    return [
+    gone = gone_namespaces(generation)
+    return ["namespace %s: missing" % namespace for namespace in gone] + [
         "%s (namespace %s): missing" % (what, namespace)
-        for namespace in generation.namespaces for what in missing_in(generation, namespace)
+        for namespace in generation.namespaces if namespace not in gone for what in missing_in(generation, namespace)
     ]
+
+
+def gone_namespaces(generation):
+    return [namespace for namespace in generation.namespaces if namespace != "main" and not (NAMESPACES / namespace).exists()]
+
+
+def absent_interfaces(generation):
+    """The interfaces of a generation that are in none of its namespaces."""
+    gone = gone_namespaces(generation)
+    there = {name for namespace in generation.namespaces if namespace not in gone for name in links_of(namespace)}
+    return sorted(set(generation.settings["interfaces"]) - there)
 
 
 def missing_in(generation, namespace):
@@ -66,9 +79,18 @@ def changed(generation):
     found = ["%s: not as it was loaded" % what for what in changed_contents(generation)]
     for namespace in generation.namespaces:
         found += ["%s (namespace %s): missing" % (" ".join(line), namespace) for _name, line in lost(generation, namespace, WAYS)]
-        found += ["sysctl %s (namespace %s): %s, not %s" % (key, namespace, now, wanted)
-                  for key, wanted, now in changed_sysctls(namespace, generation.directory / namespace / "sysctl")]
+        found += changed_sysctls(generation, namespace)
     return found
+
+
+def untold_differences(generation):
+    """What the kernel tells nobody of when it goes, and costs little to look at: namespaces, sysctls, what is pinned."""
+    gone = gone_namespaces(generation)
+    pinned = [line[3] for namespace in generation.namespaces for line in lines_of(generation.directory / namespace / "bpftool")
+              if line[:2] == ["prog", "loadall"]]
+    return ["namespace %s: missing" % namespace for namespace in gone] + [
+        "programs in %s: missing" % path for path in pinned if not Path(path).exists()
+    ] + [text for namespace in generation.namespaces if namespace not in gone for text in changed_sysctls(generation, namespace)]
 
 
 def changed_contents(generation):
@@ -197,14 +219,22 @@ def pairs(words, names):
     return [word for name in names if name in words for word in (name, words[words.index(name) + 1])]
 
 
-def changed_sysctls(namespace, path):
-    """(key, wanted, now) of the lines of a sysctl file that the kernel does not have so; not those that a container may not set."""
-    lines = lines_of(path)
-    nodes = ["/proc/sys/" + line[0].lstrip("-") for line in lines]
-    shown = finished(in_namespace(namespace, ["grep", "-H", "", *nodes])).stdout if nodes else ""
-    now = dict(line.split(":", 1) for line in shown.splitlines())
-    for (key, _equals, wanted), node in zip(lines, nodes):
-        value = now.get(node, "missing")
+def changed_sysctls(generation, namespace):
+    """The lines of a sysctl file that the kernel does not have so, texts for a person; not those that a container may not set."""
+    lines = lines_of(generation.directory / namespace / "sysctl")
+    values = read_sysctls(namespace, [line[0].lstrip("-") for line in lines])
+    for (key, _equals, wanted), value in zip(lines, values):
         # accept_ra 0: router advertisements are handled in user space (systemd-networkd)
         if value != wanted and not key.startswith("-") and not (key.endswith("/accept_ra") and value == "0"):
-            yield key, wanted, value
+            yield "sysctl %s (namespace %s): %s, not %s" % (key, namespace, value, wanted)
+
+
+def read_sysctls(namespace, keys):
+    """The values of sysctls; "missing" where there is none."""
+    nodes = [Path("/proc/sys", key) for key in keys]
+    if namespace == "main" or not nodes:
+        return [node.read_text().strip() if node.exists() else "missing" for node in nodes]
+    # What is in /proc/sys depends on the namespace of the reader.
+    shown = finished(in_namespace(namespace, ["grep", "-H", "", *map(str, nodes)])).stdout
+    found = dict(line.split(":", 1) for line in shown.splitlines())
+    return [found.get(str(node), "missing").strip() for node in nodes]

@@ -106,16 +106,16 @@ class Generation:
 
     def _need_interfaces(self):
         """Raises StepError where an interface is in no namespace of ours, so that nothing of us would come up."""
-        there = {name for namespace in self.namespaces for name in drift.links_of(namespace)}
-        for interface in self.settings["interfaces"]:
-            if interface not in there:
-                raise StepError("there is no network interface %s" % interface)
+        for interface in drift.absent_interfaces(self):
+            raise StepError("there is no network interface %s" % interface)
 
     def _put_back(self, same):
         """Does again what of this generation has got lost or was changed; False where that does not put the router right.
 
         same: whether this generation was up before, so that everything has to be as it was when it was loaded.
         """
+        if drift.gone_namespaces(self):
+            return False
         for namespace in self.namespaces:
             kinds = drift.PARTS + drift.WAYS
             lines = list(drift.lost(self, namespace, kinds))

@@ -33,7 +33,7 @@ MACHINE = {
 
 
 @pytest.fixture
-def machine(monkeypatch):
+def machine(monkeypatch, tmp_path):
     """What there is: tables, links and their addresses by namespace, and the translator's instances."""
     made = copy.deepcopy(MACHINE)
 
@@ -56,6 +56,8 @@ def machine(monkeypatch):
         assert argv[0] == "jool_siit" and argv[3:] == ["global", "display"]
         return argv[2] in made["translators"]
 
+    monkeypatch.setattr(drift, "NAMESPACES", tmp_path / "netns")
+    (tmp_path / "netns" / "napt").mkdir(parents=True)
     monkeypatch.setattr(drift, "query", query)
     monkeypatch.setattr(drift, "succeeds", succeeds)
     return made
@@ -100,6 +102,20 @@ def test_a_link_that_is_missing_lacks_its_addresses_too(machine, generation):
     del machine["main"]["ce-veth"]
     assert drift.missing(generation()) == [
         f"{what} (namespace main): missing" for what in ("link ce-veth", "address 192.0.0.1/29", "address 2001:db8::1/128")]
+
+
+def test_a_namespace_that_is_gone_takes_all_with_it(machine, generation):
+    (drift.NAMESPACES / "napt").rmdir()
+    assert drift.missing(generation()) == ["namespace napt: missing"]
+    assert drift.absent_interfaces(generation()) == ["lan"]
+
+
+def test_an_interface_may_be_in_any_namespace_of_the_instance(machine, generation):
+    assert drift.absent_interfaces(generation()) == []
+    machine["main"]["lan"] = machine["napt"].pop("lan")
+    assert drift.absent_interfaces(generation()) == []
+    del machine["main"]["lan"]
+    assert drift.absent_interfaces(generation()) == ["lan"]
 
 
 def test_a_tunnel_of_systemd_networkd(machine, generation):
