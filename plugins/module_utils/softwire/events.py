@@ -32,7 +32,7 @@ class Events:
 
     def __init__(self, namespaces):
         """namespaces: names, "main" or of our own; one that is not there is left out. Raises OSError."""
-        self.sockets = []
+        self.sockets, self.identities = [], identities(namespaces)
         home = os.open("/proc/self/ns/net", os.O_RDONLY)
         try:
             for name in namespaces:
@@ -41,6 +41,10 @@ class Events:
                     enter_handle(home)
         finally:
             os.close(home)
+
+    def are_stale(self):
+        """Whether a namespace has gone, has come, or is another one by now."""
+        return self.identities != identities(self.identities)
 
     def close(self):
         for each in self.sockets:
@@ -63,6 +67,12 @@ class Events:
         """Reads what there is; tells whether something of it matters."""
         ready, _write, _exceptional = select.select(self.sockets, [], [], max(seconds, 0))
         return any([matters(each) for each in ready])  # not a generator: every socket has to be read
+
+
+def identities(namespaces):
+    """{name: inode, or None where it is not there} of network namespaces."""
+    paths = {name: "/proc/self/ns/net" if name == "main" else "/run/netns/" + name for name in namespaces}
+    return {name: os.stat(path).st_ino if os.path.exists(path) else None for name, path in paths.items()}
 
 
 def opened(protocol, groups):

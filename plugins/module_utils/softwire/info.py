@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import drift
+from . import drift, keeper
 from .commands import StepError, in_namespace, run
 from .files import addresses, tables
 from .flows import listed, port_of, ports_and_services
@@ -52,6 +52,7 @@ def collect(directory, list_ports=False):
         "generation": generation.directory.name,
         "parameters": parameters,
         "state": state(generation, tried("state", functools.partial(drift.differences, generation))),
+        "repairs": tried("repairs", functools.partial(keeper.repairs, generation.paths)),
         "rules": [counter for counters in rules for counter in counters or []],
         "translator": tried("translator", functools.partial(translator, generation)),
         "tunnel": tried("tunnel", functools.partial(tunnel, parameters["tunnel"])),

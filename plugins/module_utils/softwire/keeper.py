@@ -36,10 +36,13 @@ class Keeper:
         self.unit = rollback.Transaction(instance).unit
         self.tries = 0  # repairs in a row that did not hold
         self.repaired = 0.0  # when the last one was (monotonic)
-        self.compared = 0.0  # when the last whole comparison was
+        self.compared = None  # when the last whole comparison found nothing; None: the next one has to be whole
+        self.rest = 0.0  # until when there is none, however much the kernel tells
 
     def look(self, told):
         """Looks once; returns the seconds until the next look. told: whether the kernel has told of something. Raises OSError, StepError."""
+        if told:
+            time.sleep(max(0, self.rest - time.monotonic()))
         try:
             with rollback.locked(0):
                 return self._look(told)
@@ -56,14 +59,18 @@ class Keeper:
             return LOOK  # whatever else is wrong: the kernel tells when it comes
         if state != "active":
             return self._repair("start", "every interface is there")
-        whole = told or now - self.compared >= WHOLE
+        whole = told or self.compared is None or now - self.compared >= WHOLE
         faults = drift.differences(generation) if whole else drift.untold_differences(generation)
-        self.compared = now if whole else self.compared
         if faults:
+            self.compared = None
             return self._repair("reload", "; ".join(faults))
-        if now - self.repaired >= HOLDS:
+        if self.tries and now - self.repaired >= HOLDS:
             self.tries = 0
-        return max((time.monotonic() - now) * SHARE, 0.5) if told else LOOK
+            self._record(in_a_row=0)
+        if whole:
+            self.compared = now
+            self.rest = now + (time.monotonic() - now) * SHARE
+        return LOOK
 
     def _repair(self, action, why):
         """Reloads or starts the unit, unless that was to no avail a moment ago; returns the seconds until the next look."""
@@ -74,16 +81,14 @@ class Keeper:
         good = commands.systemctl(action, self.unit)
         self.repaired, self.tries = time.monotonic(), self.tries + 1
         report("%s: %s%s" % (action, why, "" if good else ": to no avail"))
-        self._record(good, why)
+        before = repairs(self.instance)
+        self._record(repairs=before["repairs"] + good, failures=before["failures"] + (not good), in_a_row=self.tries, last=why, time=int(time.time()))
         return BUSY
 
-    def _record(self, good, why):
-        """Counts a repair, for map_info and the metrics."""
-        before = repairs(self.instance)
+    def _record(self, **changes):
+        """Writes down what map_info and the metrics tell."""
         self.instance.repairs.parent.mkdir(parents=True, exist_ok=True)
-        paths.write(self.instance.repairs, json.dumps({
-            "format": paths.FORMAT, "repairs": before["repairs"] + good, "failures": before["failures"] + (not good),
-            "in_a_row": self.tries, "last": why, "time": int(time.time())}))
+        paths.write(self.instance.repairs, json.dumps({**repairs(self.instance), **changes, "format": paths.FORMAT}))
 
 
 def repairs(instance):
@@ -98,21 +103,22 @@ def repairs(instance):
 
 def keep(instance, directory):
     """Keeps an instance until it is gone. directory: of the generation that this copy of the program lies in."""
-    keeper, told = Keeper(instance), True
+    keeper, events, told = Keeper(instance), None, True
     while instance.current.exists():
         current = instance.current.resolve()
         if current != directory:
             go_on_as(current)
             return 0  # a generation of before there was a keeper
-        events = Events(["main"] + Generation(current).settings["namespaces"])  # opened before the look: nothing is missed between
+        if events is None or events.are_stale():
+            if events:
+                events.close()
+            events, told = Events(["main"] + Generation(current).settings["namespaces"]), True
         try:
             pause = keeper.look(told)
-            told = events.wait(pause)
         except StepError as exc:
             report(exc)
-            told = events.wait(LOOK)
-        finally:
-            events.close()
+            pause = LOOK
+        told = events.wait(pause)
     return 0
 
 
