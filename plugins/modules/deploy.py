@@ -185,6 +185,7 @@ class Deployment:
         self.instance = generations.Instance(self.name)
         self.transaction = rollback.Transaction(self.instance)
         self.unit = self.transaction.unit
+        self.keeper = "softwire-keep@%s.service" % self.name
         self.metrics = metrics_timer.Metrics(self.instance)
         self.diff = []
 
@@ -208,6 +209,14 @@ class Deployment:
             self.diff.append({"before_header": "the router", "after_header": "generation %s" % self.instance.running(),
                               "before": "".join(text + "\n" for text in found), "after": ""})
         return found
+
+    def kept(self):
+        """Whether the service is at work that puts right what somebody changes."""
+        return self.systemctl("is-active", "--quiet", self.keeper)[0] == 0
+
+    def stale_units(self):
+        """Whether systemd has not read the units that are there, since a run was killed between the two."""
+        return self.systemctl("show", "--value", "--property=NeedDaemonReload", self.unit, self.keeper)[1].split().count("yes") > 0
 
     def enabled(self):
         return (paths.UNITS / "multi-user.target.wants" / self.unit).is_symlink()
@@ -251,9 +260,10 @@ class Deployment:
         directory = self.module.params["metrics_directory"] if self.module.params["metrics"] else None
         self.diff = generations.differences(before, files, self.instance.current)
         self.diff += generations.differences(units_before, units, paths.UNITS) + self.metrics.difference(directory)
-        new_files, new_units, new_metrics = before != files, units_before != units, not self.metrics.go_to(directory)
+        new_files, new_metrics = before != files, not self.metrics.go_to(directory)
+        new_units = units_before != units or self.stale_units()
         drifted = self.drifted() if not new_files else []
-        changed = new_files or new_units or new_metrics or not self.enabled() or not self.is_up() or bool(drifted)
+        changed = new_files or new_units or new_metrics or bool(drifted) or not (self.enabled() and self.is_up() and self.kept())
         name = self.instance.next_name(files) if new_files else self.instance.running()
         result = {"changed": changed, "generation": name, "alternative": alternative["name"],
                   "applied": "nothing", "drift": drifted, "diff": self.diff}
@@ -360,7 +370,11 @@ class Deployment:
                 self.transaction.extend(self.module.params["confirm_timeout"])
             except (OSError, ValueError, StepError) as exc:
                 self.fail_back(how, "%s" % exc)
-        self.systemctl("--quiet", "enable", self.unit)
+        if not self.kept():
+            self.systemctl("start", self.keeper)
+        code, out, err = self.systemctl("--quiet", "enable", self.unit)
+        if code or not self.enabled():
+            self.fail_back("start at the next boot", (err or out).strip() or "systemctl enable has not done it")
 
     def reaches(self, address, attempts=1):
         """Whether an IPv6 address answers a ping; no, where there is none to ask."""
@@ -424,6 +438,8 @@ class Deployment:
             self.metrics.switch(None)
             if exists:
                 self.instance.remove()
+            if self.instance.repairs.exists():
+                self.instance.repairs.unlink()
             for path in last_units:
                 path.unlink()
             if last_units:

@@ -45,6 +45,7 @@ class Router:
         self.missing, self.namespaces = {"bpf", "jool_mapt"}, set()
         self.active = self.nft_refuses = self.timer = False
         self.unwritable = False  # the metrics
+        self.kept = self.stale = self.unwritable_wants = False  # the keeper runs; units were not read again; nothing can be enabled
         self.watched = False  # whether the service runs that rolls back what is not confirmed
         self.reachable = True  # the border relay
         self.half = False  # whether systemd says that it is done, and the generation is not up
@@ -62,7 +63,13 @@ class Router:
         good = True
         if argv[0] == "systemctl":
             action = next(word for word in argv[1:] if not word.startswith("-"))
-            if "softwire-rollback-ce.service" in argv:
+            if action == "show":
+                return 0, "yes\n\nno\n" if self.stale else "no\n\nno\n", ""
+            if action == "daemon-reload":
+                self.stale = False
+            elif "softwire-keep@ce.service" in argv:
+                good = self.kept = self.kept or action == "start"
+            elif "softwire-rollback-ce.service" in argv:
                 good = self.watched
                 self.watched = self.watched and action != "stop"
             elif "softwire-metrics@ce.timer" in argv:
@@ -83,17 +90,20 @@ class Router:
             elif action in ("start", "restart", "reload", "reload-or-restart"):
                 good = self.active = (self.instance.running() not in self.refuses)
                 if self.active:
+                    self.kept = True  # softwire@.service wants it
                     self.drift = []
                     (self.run_directory / "ce").mkdir(parents=True, exist_ok=True)
                     (self.run_directory / "ce" / "journal").write_text("")
                     if not self.half:
                         (self.run_directory / "ce" / "applied").write_text(f"/etc/softwire/ce/generations/{self.instance.running()}")
                     self.namespaces = set(json.loads(self.instance.files()["instance.json"])["namespaces"])
+            elif action == "enable" and self.unwritable_wants:
+                good = False
             elif action == "enable":
                 (self.wants / argv[-1]).unlink(missing_ok=True)
                 (self.wants / argv[-1]).symlink_to(self.unit)
             elif action == "disable":
-                self.active = False
+                self.active = self.kept = False
                 (self.wants / argv[-1]).unlink(missing_ok=True)
                 for name in ("journal", "applied"):
                     (self.run_directory / "ce" / name).unlink(missing_ok=True)
@@ -140,7 +150,7 @@ class Router:
     def actions(self):
         """What systemd was told to change."""
         words = [next(word for word in argv[1:] if not word.startswith("-")) for argv in self.calls if argv[0] == "systemctl"]
-        return [word for word in words if word not in ("is-active", "stop")]
+        return [word for word in words if word not in ("is-active", "show", "stop")]
 
     def tree(self):
         folders = (self.etc, self.run_directory, self.units, self.exporter)
@@ -208,6 +218,27 @@ def test_what_somebody_has_changed_is_named_and_put_right(running, check):
     else:
         assert result["applied"] == "reload" and running.actions() == ["reset-failed", "reload", "enable"] and not running.drift
     assert running.run(alternatives=offered())["changed"] is check
+
+
+def test_units_that_systemd_has_not_read_are_read(running):
+    running.stale = True
+    result = running.run(alternatives=offered())
+    assert (result["failed"], result["changed"], result["applied"]) == (False, True, "nothing")
+    assert "daemon-reload" in running.actions() and not running.run(alternatives=offered())["changed"]
+
+
+def test_a_keeper_that_does_not_run_is_started(running):
+    running.kept = False
+    result = running.run(alternatives=offered())
+    assert (result["failed"], result["changed"], result["applied"]) == (False, True, "nothing")
+    assert running.kept and not running.run(alternatives=offered())["changed"]
+
+
+def test_what_cannot_be_enabled_fails_and_goes_back(router):
+    router.unwritable_wants = True
+    result = router.run(alternatives=offered())
+    assert result["failed"] and "does not start at the next boot; nothing runs, as before: what went wrong" in result["msg"]
+    assert router.instance.running() is None and not router.active
 
 
 def test_a_new_generation_puts_everything_right_by_the_way(running):
