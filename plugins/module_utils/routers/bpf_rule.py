@@ -4,8 +4,8 @@
 
 """The map entries of the BPF programs, as bpftool takes them, and the names of their counters.
 
-The bytes are those of struct rule_key, struct rule (plugins/module_utils/routers/bpf/map.h), struct config (mapt.bpf.c,
-translate.bpf.c) and struct br_alias (mape.bpf.c), for a little-endian router.
+The bytes are those of struct rule_key, struct rule (plugins/module_utils/routers/bpf/map.h), struct config (one each in
+mapt.bpf.c, translate.bpf.c and mape.bpf.c) and struct br_alias (mape.bpf.c), for a little-endian router.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ REASONS = (
     "dropped_outside_domain",
     "dropped_untranslatable",
     "dropped_lost_length",
+    "dropped_itself",
 )
 # index in the map `counters` -> name; "in" is from the CEs, "out" to them
 COUNTERS = {
@@ -130,6 +131,22 @@ def translator_config(dmr: str, ipv6_mtu: int, ce: dict | None = None) -> str:
     value = (
         own + address + prefix.network_address.packed + bytes([prefix.prefixlen, 0, 0, 0]) + ipv4.network_address.packed
         + ipv4.netmask.packed + ipaddress.IPv4Address(DUMMY_ADDRESS).packed + struct.pack("<II", ipv6_mtu, 0)
+    )
+    return value.hex(" ")
+
+
+def mesh_config(ce: dict, br_address: str, sends: bool) -> str:
+    """The only entry (key 00 00 00 00) of the map `config` of mape.bpf.c, as hexadecimal bytes with spaces.
+
+    ce: the dict of the filter softwire.map.ce. br_address: the BR that it sends to. sends: whether it sends to other CEs directly.
+    """
+    flags = DRAFT03 if ce["interface_id"] == "draft03" else 0
+    own = bytes(8) + ipaddress.IPv6Address(br_address).packed
+    own += bytes(3) + struct.pack(">BBBH", ce["psid_offset"], ce["psid_length"], flags, ce["psid"] or 0)
+    ipv4 = ipaddress.IPv4Network(ce["ipv4_prefix"] or ce["ipv4_address"])
+    value = (
+        own + ipaddress.IPv6Address(ce["map_address"]).packed + ipv4.network_address.packed + ipv4.netmask.packed
+        + struct.pack("<II", sends, 0)
     )
     return value.hex(" ")
 
