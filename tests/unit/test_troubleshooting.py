@@ -71,7 +71,7 @@ def test_every_counter_of_the_programs_is_explained():
 
 
 def test_the_programs_counters_are_where_the_page_says(tables):
-    (pins,) = set(re.findall(r"pinned (/\S+)/counters", PAGE))
+    (pins,) = set(re.findall(r"pinned\s+(/\S+)/counters", PAGE))
     files = list(role_variables.br_generations(domains=[role_variables.MAPE_CASES["shared"]["domain"]]).values())
     assert files and all(f"pinmaps {pins}\n" in each["main/bpftool"] for each in files)
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from . import bpf_object, bpf_rule, jool, render
+from . import bpf_rule, jool, programs, render
 from .ce_variables import CustomerEdge
 from .instance import BPF, IPV4_HEADER, IPV6_FRAGMENT_HEADER, IPV6_HEADER, JOOL, TCP_HEADER, settings
 from .routing import routing
 
 TEMPLATES = str(render.TEMPLATES / "map_ce")
-TC_PREFERENCE = 7599
 # Of the collection's translator, in the namespace where it is.
-PROGRAM_FILES = {
-    "translator.nft": "translator.nft.j2", "bpftool": "bpftool.j2", "tc": "tc.j2", "ip-late": "late_ip.j2",
-}
+TRANSLATOR_FILES = {"translator.nft": "translator.nft.j2", "ip-late": "late_ip.j2"}
 
 
 def generations(edge: CustomerEdge) -> list[tuple[str, dict[str, Any]]]:
@@ -47,11 +44,13 @@ def generation(edge: dict[str, Any]) -> dict[str, Any]:
     for namespace in edge["layout"]["own"]:
         plan[f"{namespace}/ip"] = "napt.ip.j2" if namespace == namespaces["napt"] else "translator.ip.j2"
         plan[f"{namespace}/sysctl"] = "napt.sysctl.j2" if namespace == namespaces["napt"] else "forwarding.sysctl.j2"
+    if edge["translator"]:
+        plan.update({f"{namespaces['softwire']}/{name}": template for name, template in TRANSLATOR_FILES.items()})
     if edge["bpf"]:
-        plan.update({f"{namespaces['softwire']}/{name}": template for name, template in PROGRAM_FILES.items()})
+        plan.update(programs.plan(edge["bpf"]))
     files = render.generation(TEMPLATES, plan, edge, machine(edge))
     if edge["bpf"]:
-        files[f"{namespaces['softwire']}/translate.bpf.o"] = bpf_object.read("translate.bpf.o")
+        files.update(programs.object_files(edge["bpf"]))
     if edge["softwire"] in JOOL:
         files[f"{namespaces['softwire']}/jool.json"] = render.as_json(jool_configuration(edge))
     return files
@@ -88,11 +87,11 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
     ce, transport = edge.ce, edge.ce["transport"]
     layout = layout_of(edge.napt_namespace, edge.translator_namespace, carrier)
     tunnel = f"{edge.instance}-tun" if transport == "map-e" else None
-    programs = programs_of(edge) if carrier == BPF else None
+    translator = translator_of(edge) if carrier == BPF else None
     veth = veth_of(edge)
     ipv4_mtu = edge.wan_mtu - growth(transport, carrier)
     # Where the main namespace, or the one with both the NAPT and the softwire, has the softwire.
-    device = tunnel or (programs["device"] if programs else veth["main"]["device"])
+    device = tunnel or (translator["device"] if translator else veth["main"]["device"])
     routed = {entry["network"] for entry in edge.lan_addresses if entry["version"] == 6} - {"fe80::/64", "fe80::/10"}
     made = {
         "role": "ce",
@@ -108,13 +107,13 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
         },
         "layout": layout,
         "network_backend": edge.network_backend,
-        "tc_preference": TC_PREFERENCE,
         "dns_servers": edge.dns_servers,
         "veth": veth,
         "tunnel": tunnel,
-        "bpf": programs,
+        "translator": translator,
+        "bpf": programs_of(edge, layout, translator) if translator else None,
         # Where packets of the internet enter the main namespace.
-        "softwire_device": veth["main"]["device"] if programs and layout["napt_elsewhere"] else device,
+        "softwire_device": veth["main"]["device"] if translator and layout["napt_elsewhere"] else device,
         "route_table": edge.route_table,
         "softwire_table": edge.route_table + 1,
         "ipv4_mtu": ipv4_mtu,
@@ -122,12 +121,12 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
         # 0: what the kernel has chosen by its memory.
         "conntrack_max": edge.conntrack_max,
         "napt": {
-            "device": veth["other"]["device"] if layout["napt_elsewhere"] and not programs else device,
+            "device": veth["other"]["device"] if layout["napt_elsewhere"] and not translator else device,
             "lan_interfaces": edge.lan_interfaces,
             "sources": [*edge.nat_sources, veth["network"]],
             "routed_networks": edge.own_networks,
-            "router_networks": [veth["network"]] if layout["napt_elsewhere"] and not programs else [],
-            "router_device": veth["other"]["device"] if layout["napt_elsewhere"] and programs else None,
+            "router_networks": [veth["network"]] if layout["napt_elsewhere"] and not translator else [],
+            "router_device": veth["other"]["device"] if layout["napt_elsewhere"] and translator else None,
             "mss": ipv4_mtu - IPV4_HEADER - TCP_HEADER,
             "port_forwards": edge.port_forwards,
             "reserved_ports": edge.reserved_ports,
@@ -147,17 +146,28 @@ def growth(transport: str, carrier: str) -> int:
     return IPV6_HEADER - IPV4_HEADER + (IPV6_FRAGMENT_HEADER if carrier == BPF else 0)
 
 
-def programs_of(edge: CustomerEdge) -> dict[str, Any]:
-    """The programs' device and what their maps hold."""
-    mesh = {"transport": "map-t", "interface_id": edge.ce["interface_id"], "rules": edge.ce["fmrs"]}
+def translator_of(edge: CustomerEdge) -> dict[str, str]:
+    """The device of the collection's translator and its other end; the program of the routes that lead there."""
     return {
         "device": f"{edge.instance}-map",
         "end": f"{edge.instance}-end",
-        "pins": f"/run/softwire/{edge.instance}/bpf",
-        "config": bpf_rule.translator_config(edge.ce["dmr"], edge.wan_mtu, edge.ce),
-        "rules": [bpf_rule.rule_entry(rule, mesh) for rule in edge.ce["fmrs"]],
-        "counters": list(bpf_rule.COUNTERS.values()),
+        "whole_length": programs.pinned(edge.instance, "translate", "whole_length"),
     }
+
+
+def programs_of(edge: CustomerEdge, layout: dict[str, Any], translator: dict[str, str]) -> dict[str, Any]:
+    """The programs, as programs.described() has them."""
+    mesh = {"transport": "map-t", "interface_id": edge.ce["interface_id"], "rules": edge.ce["fmrs"]}
+    config = bpf_rule.translator_config(edge.ce["dmr"], edge.wan_mtu, edge.ce)
+    translate = programs.loaded("translate", "The translator of MAP-T.", list(bpf_rule.COUNTERS.values()), [
+        programs.entry("config", programs.ONLY, config, "What is this customer edge's own."),
+        *programs.entries("rules", [bpf_rule.rule_entry(rule, mesh) for rule in edge.ce["fmrs"]]),
+    ])
+    attached = [
+        programs.attachment(translator["device"], "egress", programs.SOFTWIRE + index, programs.pinned(edge.instance, "translate", program), comment)
+        for index, (program, comment) in enumerate((
+            ("ce_out", "What is routed here is translated when it leaves, and comes back in: IPv4 to IPv6,"), ("ce_in", "and IPv6 to IPv4.")))]
+    return programs.described(edge.instance, layout["namespaces"]["softwire"], [translate], attached)
 
 
 def layout_of(napt: str, translator: str, carrier: str) -> dict[str, Any]:

@@ -20,12 +20,13 @@ from .commands import StepError, in_namespace, query, run, succeeds
 from .files import lines_of, tables
 
 BPF_MAPS = ("rules", "br_aliases", "config")
+PROGRAM_NAME_LENGTH = 15  # BPF_OBJ_NAME_LEN of Linux, less the zero at the end
 # Selectors of "ip route show" and "ip rule show"
 ROUTE_WORDS, RULE_WORDS = ("dev", "table"), ("pref", "iif", "to")
 
 
 def missing(generation):
-    """The tables, links, addresses and translators of a generation that are not there; texts for a person."""
+    """The tables, links, addresses, programs and translators of a generation that are not there; texts for a person."""
     return [
         "%s (namespace %s): missing" % (what, namespace)
         for namespace in generation.namespaces for what in missing_in(generation, namespace)
@@ -51,9 +52,20 @@ def missing_in(generation, namespace):
                 yield "address %s" % line[2]
     if namespace == "main" and settings["networkd"] and settings["networkd"]["device"] not in links:
         yield "link %s" % settings["networkd"]["device"]
+    for line in lines_of(directory / "tc"):
+        if line[0] == "filter" and not is_attached(namespace, line):
+            yield "program %s on %s %s" % (Path(line[-1]).name, line[3], line[4])
     name = translator_of(directory)
     if name and not succeeds(in_namespace(namespace, [settings["jool"], "-i", name, "global", "display"])):
         yield "translator instance %s" % name
+
+
+def is_attached(namespace, line):
+    """Whether the program of a line "filter add" of "tc -batch" is where the line has put it."""
+    device, hook, preference = line[3], line[4], int(line[line.index("pref") + 1])
+    shown = query(in_namespace(namespace, ["tc", "-j", "filter", "show", "dev", device, hook]))
+    names = [entry["options"].get("prog", {}).get("name") for entry in shown if entry["pref"] == preference and "options" in entry]
+    return Path(line[-1]).name[:PROGRAM_NAME_LENGTH] in names
 
 
 def changed(generation):
@@ -86,10 +98,9 @@ def digests(generation):
             found["translator instance %s (namespace %s)" % (name, namespace)] = digest([
                 in_namespace(namespace, [tool, "-i", name, mode, "display", "--csv"])
                 for mode in ("global", "eamt" if tool == "jool_siit" else "fmrt")])
-    for name in BPF_MAPS:
-        path = generation.paths.bpf / "maps" / name
-        if path.exists():
-            found["BPF map %s" % name] = digest([["bpftool", "-j", "map", "dump", "pinned", str(path)]])
+    for path in sorted(generation.paths.bpf.glob("*/maps/*")):
+        if path.name in BPF_MAPS:
+            found["BPF map %s/%s" % (path.parts[-3], path.name)] = digest([["bpftool", "-j", "map", "dump", "pinned", str(path)]])
     return found
 
 

@@ -110,12 +110,15 @@ def tunnel(device):
 
 
 def programs(bpf):
-    """The packets that a border relay's programs have counted, by what happened to them, or None without programs."""
+    """The packets that the programs have counted, by what happened to them, or None without programs."""
     if not bpf:
         return None
-    dump = json.loads(run(["bpftool", "-j", "map", "dump", "pinned", bpf["pins"] + "/maps/counters"]))
-    totals = {as_integer(entry["key"]): sum(as_integer(value["value"]) for value in entry["values"]) for entry in dump}
-    return {name: totals[index] for index, name in enumerate(bpf["counters"])}
+    found = {}
+    for loaded in bpf["objects"]:
+        dump = json.loads(run(["bpftool", "-j", "map", "dump", "pinned", "%s/%s/maps/counters" % (bpf["pins"], loaded["name"])]))
+        totals = {as_integer(entry["key"]): sum(as_integer(value["value"]) for value in entry["values"]) for entry in dump}
+        found.update({name: totals[index] for index, name in enumerate(loaded["counters"])})
+    return found
 
 
 def as_integer(digits):

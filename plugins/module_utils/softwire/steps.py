@@ -146,6 +146,8 @@ def run_bpftool(journal, directory, settings, lines):
     """Runs bpftool once for each line; what it loads goes with the file system that it is pinned in."""
     # Not "bpftool batch": it fails on what earlier lines left in errno.
     for line in lines:
+        if line[:2] == ["prog", "loadall"]:
+            Path(line[3]).parent.mkdir(exist_ok=True)  # what bpftool makes itself is the last directory
         run(["bpftool"] + line, cwd=str(directory))
 
 

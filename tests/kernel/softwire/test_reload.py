@@ -17,6 +17,7 @@ import time
 
 import role_variables
 import pytest
+from ansible_collections.softwire.map.plugins.module_utils.softwire import drift
 
 ROUTER = """
 ip -batch - <<END
@@ -108,8 +109,8 @@ def state(router):
         if namespace:
             inside = [] if namespace == "main" else ["ip", "netns", "exec", namespace.split()[0]]
             lines += router.run(*inside, "sh", "-c", STATE, "sh", namespace.split()[0]).stdout.splitlines()
-    for path in router.sh("ls /run/softwire/*/bpf/maps/rules /run/softwire/*/bpf/maps/br_aliases /run/softwire/*/bpf/maps/config 2>&1 || true").split("\n"):
-        if path.startswith("/run"):
+    for path in router.sh("ls /run/softwire/*/bpf/*/maps/* 2>&1 || true").split("\n"):
+        if path.startswith("/run") and path.rsplit("/", 1)[1] in drift.BPF_MAPS:
             entries = json.loads(router.run("bpftool", "-j", "map", "dump", "pinned", path).stdout)
             lines += [f"{path} {entry['key']} {entry['value']}" for entry in entries]
     return sorted(CHANGING.sub("", line).rstrip() for line in lines if not BY_CHANCE.search(line))

@@ -314,7 +314,7 @@ def test_a_border_relay_comes_up_and_goes_without_a_trace(case, translator, rout
     generation = router.install(role_variables.br_generations(**role_variables.BR_CASES[case])[translator])
     assert router.softwire(generation, "up").stderr == ""
     assert "pref 7599" in router.run("tc", "filter", "show", "dev", "isp", "ingress").stdout
-    pinned = "/run/softwire/br/bpf"
+    pinned = "/run/softwire/br/bpf/mapt"
     assert router.sh(f"ls {pinned}/programs").split() == ["mapt_in", "mapt_out"]
     rules = json.loads(router.run("bpftool", "-j", "map", "dump", "pinned", f"{pinned}/maps/rules").stdout)
     assert len(rules) == sum(len(domain["rules"]) for domain in role_variables.br(**role_variables.BR_CASES[case])["domains"])

@@ -37,12 +37,12 @@ IPV4_TYPE, IPV6_TYPE = b"\x08\x00", b"\x86\xdd"
 # What is sent by hand at the server gets no answers of its kernel, and what it gets makes none.
 QUIET = "add table inet quiet; add chain inet quiet input { type filter hook prerouting priority -500; policy drop; }"
 COUNTERS_OF_RELAY = """
-bpftool -j map dump pinned /run/softwire/br/bpf/maps/counters; echo
+bpftool -j map dump pinned /run/softwire/br/bpf/*/maps/counters; echo
 nft -j list counters
 grep ^IpExt /proc/net/netstat
 """
 COUNTERS_OF_EDGE = """
-programs=/run/softwire/ce/bpf/maps/counters
+programs=/run/softwire/ce/bpf/translate/maps/counters
 if [ -e $programs ]; then bpftool -j map dump pinned $programs; echo; fi
 nft -j list counters
 for ns in $(ls /run/netns 2>/dev/null); do ip netns exec $ns nft -j list counters; done

@@ -18,6 +18,7 @@ FILES = {
     "main/guard.nft": "table inet softwire_ce_guard {\n}\n",
     "main/ip": "# a comment\nlink add ce-veth type veth peer name ce-main netns napt\n",
     "main/ip-late": "addr add 192.0.0.1/29 dev ce-veth\naddr add 2001:db8::1/128 dev ce-veth nodad\n",
+    "main/tc": "qdisc add dev eth0 clsact\nfilter add dev eth0 ingress pref 7599 bpf da object-pinned /run/x/a_long_name_of_a_program\n",
     "main/jool.json": '{"instance": "ce"}',
     "napt/napt.nft": "table ip softwire_ce_napt {\n}\n",
     "napt/ip": "addr add 192.0.0.2/29 dev ce-main\n",
@@ -26,6 +27,7 @@ MACHINE = {
     "main": {"tables": [("inet", "softwire_ce_guard"), ("ip", "filter")], "ce-veth": ["192.0.0.1", "2001:db8::1"], "eth0": []},
     "napt": {"tables": [("ip", "softwire_ce_napt")], "ce-main": ["192.0.0.2"]},
     "translators": ["ce"],
+    "programs": {("eth0", "ingress"): [(7599, "a_long_name_of_")]},
 }
 
 
@@ -40,6 +42,10 @@ def machine(monkeypatch):
         if argv == ["nft", "-j", "list", "tables"]:
             tables = [{"table": {"family": family, "name": name}} for family, name in there["tables"]]
             return {"nftables": [{"metainfo": {}}, *tables]}
+        if argv[:5] == ["tc", "-j", "filter", "show", "dev"]:
+            found = made["programs"].get(tuple(argv[5:]), [])
+            return [entry for preference, name in found for entry in (
+                {"pref": preference, "kind": "bpf"}, {"pref": preference, "kind": "bpf", "options": {"prog": {"name": name}}})]
         assert argv == ["ip", "-j", "addr"]
         return [{"ifname": name, "addr_info": [{"local": text} for text in found]} for name, found in there.items() if name != "tables"]
 
@@ -72,6 +78,11 @@ def test_nothing_is_missing(machine, generation):
     (lambda there: there["napt"]["tables"].clear(), "nftables table ip softwire_ce_napt (namespace napt): missing"),
     (lambda there: there["main"]["ce-veth"].remove("2001:db8::1"), "address 2001:db8::1/128 (namespace main): missing"),
     (lambda there: there["napt"].pop("ce-main"), "address 192.0.0.2/29 (namespace napt): missing"),
+    (lambda there: there["programs"].clear(), "program a_long_name_of_a_program on eth0 ingress (namespace main): missing"),
+    (lambda there: there["programs"].update({("eth0", "ingress"): [(7599, "another")]}),
+     "program a_long_name_of_a_program on eth0 ingress (namespace main): missing"),
+    (lambda there: there["programs"].update({("eth0", "ingress"): [(7600, "a_long_name_of_")]}),
+     "program a_long_name_of_a_program on eth0 ingress (namespace main): missing"),
     (lambda there: there["translators"].clear(), "translator instance ce (namespace main): missing"),
 ])
 def test_what_is_missing_is_named(machine, generation, take, fault):
