@@ -11,7 +11,7 @@ from typing import Any
 
 from . import bpf_rule, jool, programs, render
 from .ce_variables import CustomerEdge
-from .instance import BPF, IPV4_HEADER, IPV6_FRAGMENT_HEADER, IPV6_HEADER, JOOL, TCP_HEADER, settings
+from .instance import BPF, IPV4_HEADER, IPV6_FRAGMENT_HEADER, IPV6_HEADER, JOOL, MESH, TCP_HEADER, settings
 from .routing import routing
 
 TEMPLATES = str(render.TEMPLATES / "map_ce")
@@ -46,6 +46,8 @@ def generation(edge: dict[str, Any]) -> dict[str, Any]:
         plan[f"{namespace}/sysctl"] = "napt.sysctl.j2" if namespace == namespaces["napt"] else "forwarding.sysctl.j2"
     if edge["translator"]:
         plan.update({f"{namespaces['softwire']}/{name}": template for name, template in TRANSLATOR_FILES.items()})
+    if edge["softwire"] == MESH:
+        plan["main/ip-late"] = "late_ip.j2"
     if edge["bpf"]:
         plan.update(programs.plan(edge["bpf"]))
     files = render.generation(TEMPLATES, plan, edge, machine(edge))
@@ -78,8 +80,8 @@ def machine(edge: dict[str, Any]) -> dict[str, Any]:
     commands = ["ip", "nft", "conntrack", "sysctl"] + (["tc", "bpftool"] if edge["bpf"] else [])
     networkd = {"wan": wan["interface"], "address": edge["ce"]["map_address"], "device": edge["tunnel"]}
     return settings(
-        "ce", edge["instance"], edge["softwire"], interfaces, commands, "5.10", namespaces=own, bpf=edge["bpf"] is not None,
-        border_relay=edge["ce"]["br_address"], networkd=networkd if edge["network_backend"] == "networkd" else None)
+        "ce", edge["instance"], edge["softwire"], interfaces, commands, "5.19" if edge["softwire"] == MESH else "5.10", namespaces=own,
+        bpf=edge["bpf"] is not None, border_relay=edge["ce"]["br_address"], networkd=networkd if edge["network_backend"] == "networkd" else None)
 
 
 def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
@@ -92,6 +94,8 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
     ipv4_mtu = edge.wan_mtu - growth(transport, carrier)
     # Where the main namespace, or the one with both the NAPT and the softwire, has the softwire.
     device = tunnel or (translator["device"] if translator else veth["main"]["device"])
+    br_addresses = edge.br_addresses if carrier == MESH else edge.br_addresses[:1]
+    fmr_prefixes = [rule["ipv6_prefix"] for rule in ce["fmrs"]]
     routed = {entry["network"] for entry in edge.lan_addresses if entry["version"] == 6} - {"fe80::/64", "fe80::/10"}
     made = {
         "role": "ce",
@@ -111,7 +115,11 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
         "veth": veth,
         "tunnel": tunnel,
         "translator": translator,
-        "bpf": programs_of(edge, layout, translator) if translator else None,
+        "bpf": translator_programs(edge, layout, translator) if translator else tunnel_programs(edge, tunnel) if carrier == MESH else None,
+        # IPv6: of those whose packets may come, and where MAP-E's packets go.
+        "br_addresses": br_addresses,
+        "fmr_prefixes": merged(fmr_prefixes) if carrier in (BPF, MESH, "jool_mapt") else [],
+        "domain_prefixes": merged([*br_addresses, ce["rule"]["ipv6_prefix"], *fmr_prefixes]),
         # Where packets of the internet enter the main namespace.
         "softwire_device": veth["main"]["device"] if translator and layout["napt_elsewhere"] else device,
         "route_table": edge.route_table,
@@ -155,8 +163,30 @@ def translator_of(edge: CustomerEdge) -> dict[str, str]:
     }
 
 
-def programs_of(edge: CustomerEdge, layout: dict[str, Any], translator: dict[str, str]) -> dict[str, Any]:
-    """The programs, as programs.described() has them."""
+def merged(prefixes: list[str]) -> list[str]:
+    """IPv6 prefixes without those inside others: an nftables set refuses elements that overlap."""
+    return [str(network) for network in ipaddress.collapse_addresses(map(ipaddress.IPv6Network, prefixes))]
+
+
+def tunnel_programs(edge: CustomerEdge, tunnel: str) -> dict[str, Any]:
+    """The programs of a MAP-E mesh, as programs.described() has them."""
+    mesh = {"transport": "map-e", "interface_id": edge.ce["interface_id"], "br_address": edge.br_addresses, "rules": edge.ce["fmrs"]}
+    config = bpf_rule.mesh_config(edge.ce, edge.br_addresses[0], edge.sends_directly)
+    mape = programs.loaded("mape", "What the tunnel device asks for the outer addresses of each packet.", list(bpf_rule.COUNTERS.values()), [
+        programs.entry("config", programs.ONLY, config, "What is this customer edge's own."),
+        *programs.entries("rules", [bpf_rule.rule_entry(rule, mesh) for rule in edge.ce["fmrs"]]),
+        *programs.entries("br_aliases", bpf_rule.br_alias_entries(mesh)),
+    ])
+    attached = [
+        programs.attachment(tunnel, hook, programs.SOFTWIRE, programs.pinned(edge.instance, "mape", program), comment)
+        for hook, program, comment in (
+            ("ingress", "mesh_in", "From the border relay anything, from another customer edge what a rule's arithmetic gives it."),
+            ("egress", "mesh_out", "To the customer edge that a rule gives, or to the border relay." if edge.sends_directly else "To the border relay."))]
+    return programs.described(edge.instance, "main", [mape], attached)
+
+
+def translator_programs(edge: CustomerEdge, layout: dict[str, Any], translator: dict[str, str]) -> dict[str, Any]:
+    """The translator's programs, as programs.described() has them."""
     mesh = {"transport": "map-t", "interface_id": edge.ce["interface_id"], "rules": edge.ce["fmrs"]}
     config = bpf_rule.translator_config(edge.ce["dmr"], edge.wan_mtu, edge.ce)
     translate = programs.loaded("translate", "The translator of MAP-T.", list(bpf_rule.COUNTERS.values()), [

@@ -387,7 +387,7 @@ def test_time_outs(layout):
 
 def test_only_jool_mapt_lets_fmrs_in():
     generations = role_variables.ce_generations(**role_variables.CE_CASES["with_fmr"])
-    accept = 'ip6 saddr 2001:db8:ce::/51 counter name "from_rule" accept'
+    accept = 'ip6 saddr { 2001:db8:ce::/51 } counter name "from_rule" accept'
     assert accept in generations["jool_mapt"]["main/guard.nft"]
     assert accept not in generations["jool_siit"]["main/guard.nft"]
     fmrt = json.loads(generations["jool_mapt"]["main/jool.json"])["fmrt"]

@@ -56,7 +56,7 @@ def parameters(files):
 
 def test_one_kernel_module_and_no_translator(case, layout):
     generations = role_variables.ce_generations(napt_namespace=role_variables.MAPE_LAYOUTS[layout], **role_variables.MAPE_CASES[case])
-    assert list(generations) == ["ip6_tunnel"]
+    assert list(generations) == (["ip6_tunnel_mesh"] if case == "two_brs" else []) + ["ip6_tunnel"]
     settings = json.loads(generations["ip6_tunnel"]["instance.json"])
     assert (settings["kernel_modules"], settings["jool"]) == (["ip6_tunnel"], None)
     assert settings["commands"] == ["ip", "nft", "conntrack", "sysctl", "modprobe"]
@@ -151,7 +151,7 @@ def test_the_guard_lets_in_the_border_relay_alone(case, files, parameters):
     rules = guard_chain(files, "softwire_in")
     assert rules[0] == 'iifname "lo" accept'
     assert rules[1] == 'iifname != "isp" counter name "not_by_wan" drop'
-    assert rules[2] == f'ip6 saddr {BR} counter name "from_relay" accept'
+    assert rules[2] == f'ip6 saddr {{ {BR} }} counter name "from_relay" accept'
     assert rules[3].startswith("icmpv6 type { destination-unreachable") and rules[3].endswith("} accept")
     assert rules[4] == "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
     assert rules[5:] == ['counter name "outside_domain" drop']
@@ -191,9 +191,11 @@ def test_the_line_of_the_readme():
     play = re.search(r"```yaml\n(- hosts[^`]*map_ce_isp[^`]*)```", readme)[1]
     given = yaml.safe_load(play)[0]["roles"][0]["vars"]
     variables = {name[len("map_ce_"):]: value for name, value in given.items()}
-    (name, files), = role_variables.ce_alternatives({**role_variables.defaults("map_ce"), **variables})
-    parameters = json.loads(files["parameters.json"])
-    assert (name, parameters["ce"]["port_count"], parameters["napt"]["mss"]) == ("ip6_tunnel", 1008, 1420)
+    alternatives = dict(role_variables.ce_alternatives({**role_variables.defaults("map_ce"), **variables}))
+    assert list(alternatives) == ["ip6_tunnel_mesh", "ip6_tunnel"]
+    for files in alternatives.values():
+        parameters = json.loads(files["parameters.json"])
+        assert (parameters["ce"]["port_count"], parameters["napt"]["mss"]) == (1008, 1420)
 
 
 NETWORKD = {"napt_namespace": "", "network_backend": "networkd"}
