@@ -4,7 +4,7 @@
 
 """A machine of its own: main network namespace, process 1, /run and /sys. Root is needed, and no kernel module.
 
-Jool and modprobe are scripts that write down how they were called; a bridge takes the place of a tunnel, which needs a module.
+Jool and modprobe are scripts that write down how they were called; another device takes the place of a tunnel, which needs a module.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ case "$*" in
 *"-batch -")
     batch=$(cat)
     echo "$batch" | grep 'type ip6tnl' >> DIRECTORY/tunnels
-    echo "$batch" | sed 's/type ip6tnl.*/type bridge mcast_snooping 0/' | REAL_IP "$@" ;;
+    echo "$batch" | sed 's/type ip6tnl.*/type TUNNEL/' | REAL_IP "$@" ;;
 *) exec REAL_IP "$@" ;;
 esac
 """
@@ -83,10 +83,10 @@ cd /proc/sys/net; grep . ipv[46]/conf/*/accept_r[ae]* ipv[46]/conf/*/forwarding 
 
 
 class Sandbox:
-    """Runs commands in namespaces of its own, which end with it."""
+    """Runs commands in namespaces of its own, which end with it. tunnel: what "ip link" makes in the place of an ip6tnl, and its options."""
 
-    def __init__(self, directory):
-        self.directory = directory
+    def __init__(self, directory, tunnel="bridge mcast_snooping 0"):
+        self.directory, self.tunnel = directory, tunnel
         # Process 1 waits for the end of its input: it does not outlive the tests.
         self.holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private",
@@ -117,7 +117,7 @@ class Sandbox:
             (self.directory / folder).mkdir(exist_ok=True)
             for name in names:
                 script = self.directory / folder / name
-                for placeholder, value in (("DIRECTORY", str(self.directory)), ("SYSTEM_PATH", SYSTEM_PATH), ("REAL_IP", real_ip)):
+                for placeholder, value in (("DIRECTORY", str(self.directory)), ("SYSTEM_PATH", SYSTEM_PATH), ("REAL_IP", real_ip), ("TUNNEL", self.tunnel)):
                     text = text.replace(placeholder, value)
                 script.write_text(text)
                 script.chmod(0o755)
