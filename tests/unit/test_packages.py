@@ -59,7 +59,8 @@ edge = json.load(sys.stdin)
 made = deployment.read({"customer_edge": {**edge, "isp": "ocn", "end_user_prefix": prefix}})
 json.dump({
     "ce": calculator.ce(domain, prefix), "decoded": dhcpv6.domain_of(option), "refused": refused,
-    "files": made.alternatives, "loaded": sorted(name for name in sys.modules if name.startswith(("ansible", "netaddr", "yaml")))}, sys.stdout, default=bytes.hex)
+    "files": made.alternatives, "loaded": sorted(name for name in sys.modules if name.startswith(("ansible", "netaddr", "yaml"))),
+}, sys.stdout, default=bytes.hex)
 """
 
 

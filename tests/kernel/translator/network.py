@@ -10,8 +10,9 @@ c3 - ce3 (NAPT namespace)  -+                             ce4 has 63 port ranges
 c4 - ce4 (main namespace)  -+
 
 Each machine is a sandbox; no kernel module is needed: for MAP-E VXLAN-GPE takes the place of ip6tnl, which like it carries bare
-IPv4 packets between the addresses that a program says, in a UDP header and one of its own more (RFC 7348). isp is a bridge of the border relay's, which also routes IPv6 between
-the customer edges. A place is a machine, or a namespace of one: "c1", "s", "ce1", "ce1/napt".
+IPv4 packets between the addresses that a program says, in a UDP header and one of its own more (RFC 7348). isp is a bridge of the
+border relay's, which also routes IPv6 between the customer edges. A place is a machine, or a namespace of one: "c1", "s", "ce1",
+"ce1/napt".
 """
 
 from __future__ import annotations
@@ -114,8 +115,7 @@ class Network:
     # ---- making ----
 
     def up(self):
-        translator = {"translator": "bpf"} if self.transport == "map-t" else {}
-        self.install("br", role_variables.br_alternatives(role_variables.br(domains=[self.domain], ipv6_mtu=self.mtu, **translator)))
+        self.install("br", role_variables.br_alternatives(role_variables.br(domains=[self.domain], ipv6_mtu=self.mtu, **self._carrier("br"))))
         for number in self.edges:
             self.deploy(number)
 
@@ -123,11 +123,17 @@ class Network:
         """Brings a customer edge up, or reloads it, with these variables beside those it needs."""
         edge = EDGES[number]
         variables = role_variables.ce(**{
-            "domain": self.domain, "end_user_prefix": f"{edge.prefix}/64", "translator": "bpf", **({"mesh": True} if self.transport == "map-e" else {}), "napt_namespace": edge.napt_namespace,
+            "domain": self.domain, "end_user_prefix": f"{edge.prefix}/64", **self._carrier("ce"), "napt_namespace": edge.napt_namespace,
             "lan_addresses": [f"{ROUTER}/24", f"{edge.prefix}1/64"], "wan_mtu": self.mtu, "reserved_ports": [edge.ports[1]],
             "port_forwards": [{"port": edge.ports[0], "to_address": HOST, "to_port": SERVICE, "protocol": "tcp_udp"}], **changes})
         self.install("ce" + number, role_variables.ce_alternatives(variables), action)
         self._lift_limits(self.napt(number))
+
+    def _carrier(self, role):
+        """The variables that leave one alternative, the collection's own programs."""
+        if self.transport == "map-t":
+            return {"translator": "bpf"}
+        return {"mesh": True} if role == "ce" else {}
 
     def install(self, name, alternatives, action="up"):
         (_carrier, files), = alternatives

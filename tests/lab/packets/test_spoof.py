@@ -42,8 +42,10 @@ nft -j list counters
 grep ^IpExt /proc/net/netstat
 """
 COUNTERS_OF_EDGE = """
-programs=/run/softwire/ce/bpf/translate/maps/counters
-if [ -e $programs ]; then bpftool -j map dump pinned $programs; echo; fi
+for object in translate mape; do
+    programs=/run/softwire/ce/bpf/$object/maps/counters
+    if [ -e $programs ]; then bpftool -j map dump pinned $programs; echo; fi
+done
 nft -j list counters
 for ns in $(ls /run/netns 2>/dev/null); do ip netns exec $ns nft -j list counters; done
 """
