@@ -437,6 +437,7 @@ static __always_inline int into_softwire(struct __sk_buff *skb, __u32 start)
 		return drop(MAP_OUT, reason);
 	p.ce_is_source = 0;
 	ce.ipv4 = p.ip.daddr;
+	__builtin_memcpy(ce.address, c->own.peer, 16);
 	if (c->sends)
 		ce.rule = rule_of(ce.ipv4);
 	if (ce.rule) {
@@ -446,7 +447,7 @@ static __always_inline int into_softwire(struct __sk_buff *skb, __u32 start)
 		if (is_equal(ce.address, c->address))
 			return drop(MAP_OUT, MAP_DROPPED_ITSELF);
 	}
-	if (set_outer(skb, &p, c->address, ce.rule ? ce.address : c->own.peer))
+	if (set_outer(skb, &p, c->address, ce.address))
 		return drop(MAP_OUT, MAP_DROPPED_FAILED);
 	count(MAP_OUT, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return PASS;
