@@ -107,6 +107,13 @@ LAYOUTS = pytest.mark.parametrize("napt", ["napt", ""])
 
 
 @LAYOUTS
+def test_a_mesh_that_is_switched_off_is_none(napt):
+    """All that differs is what the domain says of its rules."""
+    switched_off, never = made(True, True, mesh=False, napt_namespace=napt)[TUNNEL], made(False, False, napt_namespace=napt)[TUNNEL]
+    assert {path for path in never if switched_off[path] != never[path]} == {"parameters.json"} and set(switched_off) == set(never)
+
+
+@LAYOUTS
 def test_the_tunnel_comes_up_once_its_programs_are_there(napt):
     generations = made(True, True, napt_namespace=napt)
     files, static = generations[MESH], generations[TUNNEL]
