@@ -47,6 +47,7 @@ BR, OTHER_CE, ELSEWHERE = "2001:db8:ffff::1", "2001:db8:34:5600:0:c000:234:56", 
 HOST, HOST6, SERVER = "192.168.0.10", "2001:db8:12:3400::10", "203.0.113.5"
 MAP, OWN = "2001:db8:12:3400:0:c000:212:34", "192.0.2.18"
 MAPE = {"mape_napt_namespace": "napt", "mape_main": ""}
+MESH = {"mesh_napt_namespace": "napt", "mesh_main": ""}
 MAPT = {f"{translator}_{layout}": (translator, napt) for translator in ("jool_siit", "jool_mapt")
         for layout, napt in role_variables.LAYOUTS.items()}
 
@@ -58,8 +59,8 @@ class Edge:
         self.sandbox, self.layout = sandbox, layout
         self.napt = "napt" if layout.endswith("napt_namespace") else "main"
         sandbox.sh(ROUTER)
-        if layout in MAPE:
-            variables = {**role_variables.MAPE_CASES["shared"], "napt_namespace": MAPE[layout]}
+        if layout in {**MAPE, **MESH}:
+            variables = {**role_variables.MAPE_CASES["shared"], "napt_namespace": {**MAPE, **MESH}[layout], "mesh": layout in MESH}
         else:
             translator, napt_namespace = MAPT[layout]
             domain = {**role_variables.rule_domain(ea_length=16, fmr=True), "dmr": "64:ff9b::/96"}
@@ -136,8 +137,8 @@ def ip6(src, dst):
     return packets.udp(src, dst, 1111, 80, os.urandom(8))
 
 
-def tunnelled(src, dst):
-    return packets.ipv6(src, dst, packets.IPIP, ip4(HOST, SERVER))
+def tunnelled(src, dst, protocol=packets.IPIP):
+    return packets.ipv6(src, dst, protocol, ip4(HOST, SERVER))
 
 
 def error(router, sender):
@@ -202,6 +203,23 @@ def test_border_with_a_tunnel(edge):
         "tunnel, unsolicited": ("tunnel", ip4(SERVER, OWN, dport=1232), "napt.unsolicited", []),
         "guest, into the tunnel by hand": ("guest", ip4("192.168.77.9", SERVER), by_hand, []),
         "guest, into the tunnel as if it were ours": ("guest", ip4(OWN, SERVER, sport=1232), by_hand, []),
+    })
+
+
+@pytest.mark.parametrize("edge", MESH, indirect=True)
+def test_border_of_a_mesh(edge):
+    """What comes from an FMR is the program's to judge; there is no tunnel here to take it apart."""
+    check(edge, {
+        **for_all(edge),
+        "the border relay": ("isp", tunnelled(BR, MAP), "guard.from_relay", []),
+        "a customer edge": ("isp", tunnelled(OTHER_CE, MAP), "guard.from_rule", []),
+        "a customer edge, IPv6 in IPv6": ("isp", tunnelled(OTHER_CE, MAP, 41), "guard.outside_domain", []),
+        "a customer edge, GRE": ("isp", tunnelled(OTHER_CE, MAP, 47), "guard.outside_domain", []),
+        "a customer edge, no tunnel": ("isp", ip6(OTHER_CE, MAP), "guard.outside_domain", []),
+        "a customer edge, from our MAP address": ("isp", tunnelled(MAP, MAP), "guard.map_address_spoofed", []),
+        "WAN, somebody else's tunnel": ("isp", tunnelled(ELSEWHERE, MAP), "guard.outside_domain", []),
+        "LAN, tunnelled to the border relay": ("host", tunnelled(HOST6, BR), "guard.softwire_bypassed", []),
+        "LAN, tunnelled to a customer edge": ("host", tunnelled(HOST6, OTHER_CE), "guard.softwire_bypassed", []),
     })
 
 
