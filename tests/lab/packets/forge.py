@@ -254,11 +254,11 @@ class MapE(Forger):
         right = down(UDP(sport=9, dport=a.port) / tag())
         yield sent("a tunnel from the neighbour", "outside_domain", right, a.mate["map_address"])
         yield sent("a tunnel from a native address", "outside_domain", right, a.server_ipv6)
-        yield sent("a foreign port", "ingress_port", down(UDP(sport=9, dport=a.foreign_port) / tag()))
-        yield sent("GRE", "ingress_port", down(Raw(bytes(tag())), proto=GRE))
-        yield sent("redirect", "ingress_icmp", down(ICMP(type=5, code=1) / self.up()))
-        yield sent("another address", "not_our_address", down(UDP(sport=9, dport=a.port) / tag(), to=flip_ipv4(self.me)))
-        yield sent("the address between the namespaces", "not_our_address", down(UDP(sport=9, dport=a.port) / tag(), to="192.0.0.2"))
+        yield sent("a foreign port", "in_napt_dropped_not_own_port", down(UDP(sport=9, dport=a.foreign_port) / tag()))
+        yield sent("GRE", "in_napt_dropped_no_port", down(Raw(bytes(tag())), proto=GRE))
+        yield sent("redirect", "in_napt_dropped_no_port", down(ICMP(type=5, code=1) / self.up()))
+        yield sent("another address", "in_napt_dropped_not_own_address", down(UDP(sport=9, dport=a.port) / tag(), to=flip_ipv4(self.me)))
+        yield sent("the address between the namespaces", "in_napt_dropped_not_own_address", down(UDP(sport=9, dport=a.port) / tag(), to="192.0.0.2"))
         yield sent("from the address between the namespaces", "our_address_spoofed",
                    IP(src="192.0.0.2", dst=self.me) / UDP(sport=9, dport=a.port) / tag())
         yield Kind("to the edge: IPv4 on the wire", NEIGHBOUR, (right,), "edge untranslated")
@@ -435,12 +435,12 @@ class MapT(Forger):
         yield sent("from the neighbour, from a foreign port", "unsolicited" if takes_fmrs else "outside_domain", right, neighbour)
         yield sent("from a native address", "outside_domain", right, a.server_ipv6)
         yield sent("from the address between the namespaces", "inner_address", right, self.embedded("192.0.0.2"))
-        foreign = "in_dropped_not_own_port" if a.edge_carrier == "bpf" else "ingress_port"
+        foreign = "in_dropped_not_own_port" if a.edge_carrier == "bpf" else "in_napt_dropped_not_own_port"
         yield sent("a foreign port", foreign, UDP(sport=9, dport=a.foreign_port) / tag())
         yield sent("a foreign port of TCP", foreign, TCP(sport=9, dport=a.foreign_port, flags="S") / tag())
         yield sent("a foreign echo reply", foreign, ICMPv6EchoReply(id=a.foreign_port, data=bytes(tag())))
         if takes_fmrs:
-            yield sent("from the neighbour, a foreign port", "ingress_port", UDP(sport=a.foreign_port, dport=a.foreign_port) / tag(), neighbour)
+            yield sent("from the neighbour, a foreign port", "in_napt_dropped_not_own_port", UDP(sport=a.foreign_port, dport=a.foreign_port) / tag(), neighbour)
         if a.edge_carrier == "jool_mapt":  # others leave these to the LAN, as native IPv6
             sources = {"the DMR": self.server, **({"the neighbour": neighbour} if takes_fmrs else {})}
             for (name, source), (place, to) in itertools.product(sources.items(), (
