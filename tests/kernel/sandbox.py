@@ -9,6 +9,7 @@ Jool and modprobe are scripts that write down how they were called; another devi
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from namespaces import network_namespace
 
+from ansible_collections.softwire.map.plugins.module_utils.softwire import info
 from ansible_collections.softwire.map.plugins.module_utils.softwire.generations import Instance
 from ansible_collections.softwire.map.plugins.module_utils.softwire.rollback import Transaction
 
@@ -100,6 +102,8 @@ class Sandbox:
         self._write_tools()
         # A duplicate address check would make the addresses change by themselves while a test looks at them.
         self.sh("cd /proc/sys/net/ipv6/conf; for key in all default; do echo 0 > $key/accept_dad; done; ip link set lo up")
+        # A tunnel has its programs in front of prerouting; so has a bridge where its own packets take no netfilter hooks.
+        self.sh("for key in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do if [ -e $key ]; then echo 0 > $key; fi; done")
 
     def close(self):
         self.holder.kill()
@@ -160,6 +164,11 @@ class Sandbox:
         rights = re.search("^CapabilityBoundingSet=(.*)", UNIT.read_text(encoding="utf-8"), re.MULTILINE)[1]
         confined = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+" + rights.lower().replace("cap_", "").replace(" ", ",+")]
         return self.run(*confined, "env", "-C", generation, python, "-BES", *program, action, check=check, tools=tools, **environment)
+
+    def program_counters(self, generation):
+        """{name: packets} of the programs of a generation."""
+        bpf = json.loads((generation / "parameters.json").read_text())["bpf"]
+        return info.programs(bpf, lambda command: self.run(*command).stdout)
 
     def steps(self):
         return (self.directory / "steps").read_text().splitlines()

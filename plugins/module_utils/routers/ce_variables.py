@@ -191,7 +191,7 @@ def _tunnels(variables: Variables, ce: Mapping[str, Any], mesh: bool | None) -> 
     if any(map(bpf_rule.is_too_long, ce["fmrs"])):
         reason, reference = "needs rules with end-user prefixes of at most /64, and one of the domain has longer ones", "RFC 7597 section 5.2"
     elif variables.raw("network_backend") == "networkd":
-        reason = "is not for map_ce_network_backend: networkd, which would bring the tunnel up before the programs check what comes; use service"
+        reason = "is not for map_ce_network_backend: networkd, of which not every version can make such a device; use service"
     if not mesh:
         return (instances.TUNNEL,) if reason else (instances.MESH, instances.TUNNEL)
     if reason:

@@ -30,8 +30,8 @@ def routing(edge: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         late = to_programs(edge)
         # Until there is a way into the softwire, the rules would let the LAN go by another default route.
         late += [] if layout["napt_elsewhere"] else by_lan(edge)
-    elif waits_for_programs(edge):
-        late = into_tunnel(edge)
+    if edge["tunnel"]:
+        late = [route("Everything goes into the tunnel.", "default", dev=edge["tunnel"], table=edge["softwire_table"])]
     return {
         "softwire": to_napt(edge) if layout["napt_elsewhere"] else from_lan(edge),
         "wan": wan(edge),
@@ -55,21 +55,9 @@ def to_napt(edge: dict[str, Any]) -> list[dict[str, Any]]:
         rule(own_traffic, ROUTER, "lo", lookup=edge["route_table"]),
         *(route("Native IPv6 of the LAN.", network, via=there["ipv6"], dev=here) for network in edge["lan"]["ipv6_networks"]),
     ]
-    return entries + (into_tunnel(edge) if edge["tunnel"] and not waits_for_programs(edge) else [])
-
-
-def waits_for_programs(edge: dict[str, Any]) -> bool:
-    """Whether a tunnel stays down until its programs are there."""
-    return bool(edge["tunnel"] and edge["bpf"])
-
-
-def into_tunnel(edge: dict[str, Any]) -> list[dict[str, Any]]:
-    """Main namespace: what needs a tunnel that is up."""
-    to_all = {"to": "default", "dev": edge["tunnel"], "table": edge["softwire_table"]}
-    if not edge["layout"]["napt_elsewhere"]:
-        return [route("Everything goes into the tunnel.", **to_all), *by_lan(edge)]
-    why = "What the NAPT sends goes into the tunnel."
-    return [route(why, **to_all), rule(why, LAN_SOFTWIRE, edge["veth"]["main"]["device"], lookup=edge["softwire_table"])]
+    if edge["tunnel"]:
+        entries += [no_other_way(edge), rule("What the NAPT sends goes into the tunnel.", LAN_SOFTWIRE, here, lookup=edge["softwire_table"])]
+    return entries
 
 
 def from_lan(edge: dict[str, Any]) -> list[dict[str, Any]]:
@@ -78,14 +66,20 @@ def from_lan(edge: dict[str, Any]) -> list[dict[str, Any]]:
     if edge["translator"]:
         return unsolicited(edge)
     if edge["tunnel"]:
-        return unsolicited(edge) + ([] if waits_for_programs(edge) else into_tunnel(edge))
-    here, there = veth["main"]["device"], veth["other"]
-    return [
-        *unsolicited(edge),
-        route(mtu_of(edge), "default", via=there["ipv4"], dev=here, mtu=edge["ipv4_mtu"], table=table),
-        *by_lan(edge),
-        route("What comes for the MAP address goes to the translator.", edge["map_prefix"], via=there["ipv6"], dev=here),
-    ]
+        default = no_other_way(edge)
+    else:
+        default = route(mtu_of(edge), "default", via=veth["other"]["ipv4"], dev=veth["main"]["device"], mtu=edge["ipv4_mtu"], table=table)
+    entries = [*unsolicited(edge), default, *by_lan(edge)]
+    if not edge["tunnel"]:
+        entries.append(route("What comes for the MAP address goes to the translator.", edge["map_prefix"],
+                             via=veth["other"]["ipv6"], dev=veth["main"]["device"]))
+    return entries
+
+
+def no_other_way(edge: dict[str, Any]) -> dict[str, Any]:
+    """Main namespace, with a tunnel: where there is no way into it."""
+    return route("Nothing takes another way before the tunnel is up, or once it is gone.",
+                 "default", type="unreachable", table=edge["softwire_table"], metric=LAST_METRIC)
 
 
 def by_lan(edge: dict[str, Any]) -> list[dict[str, Any]]:

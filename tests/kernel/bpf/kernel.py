@@ -124,7 +124,7 @@ class Relay:
         """Forgets everything and takes the rules of these domains."""
         for name in ("rules", "bindings", "first_fragments"):
             self.maps[name].clear()
-        for index in bpf_rule.COUNTERS:
+        for index in range(len(bpf_rule.COUNTERS)):
             self.maps["counters"].update(struct.pack("=I", index), bytes(8 * self.cpus), self.cpus)
         for domain in domains:
             for rule in domain["rules"]:
@@ -136,7 +136,7 @@ class Relay:
     def counted(self):
         """The counters that are not zero, by name."""
         values = {}
-        for index, name in bpf_rule.COUNTERS.items():
+        for index, name in enumerate(bpf_rule.COUNTERS):
             raw = self.maps["counters"].lookup(struct.pack("=I", index), self.cpus)
             values[name] = sum(struct.unpack(f"={self.cpus}Q", raw))
         return {name: value for name, value in values.items() if value}

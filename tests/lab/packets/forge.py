@@ -251,18 +251,18 @@ class MapE(Forger):
         def sent(name, counter, inner, source=None, to=None):
             return Kind(f"to the edge: {name}", NEIGHBOUR, (self.outer(inner, source or self.br, to or self.map),), f"edge {counter}")
 
-        def of(program, rules):
-            """The counter of the mesh's program, or of the rules where there is none."""
-            return f"in_dropped_{program}" if meshes else rules
+        def of(reason):
+            """The counter of the first program that sees it: the mesh's, or the NAPT's."""
+            return f"in_dropped_{reason}" if meshes else f"in_napt_dropped_{reason}"
 
         meshes = a.edge_carrier == "ip6_tunnel_mesh"
         right = down(UDP(sport=9, dport=a.port) / tag())
-        yield sent("a tunnel from the neighbour", of("no_rule", "outside_domain"), right, a.mate["map_address"])
+        yield sent("a tunnel from the neighbour", of("no_rule") if meshes else "outside_domain", right, a.mate["map_address"])
         yield sent("a tunnel from a native address", "outside_domain", right, a.server_ipv6)
-        yield sent("a foreign port", of("not_own_port", "ingress_port"), down(UDP(sport=9, dport=a.foreign_port) / tag()))
-        yield sent("GRE", of("no_port", "ingress_port"), down(Raw(bytes(tag())), proto=GRE))
-        yield sent("redirect", of("no_port", "ingress_icmp"), down(ICMP(type=5, code=1) / self.up()))
-        foreign = of("not_own_address", "not_our_address")
+        yield sent("a foreign port", of("not_own_port"), down(UDP(sport=9, dport=a.foreign_port) / tag()))
+        yield sent("GRE", of("no_port"), down(Raw(bytes(tag())), proto=GRE))
+        yield sent("redirect", of("no_port"), down(ICMP(type=5, code=1) / self.up()))
+        foreign = of("not_own_address")
         yield sent("another address", foreign, down(UDP(sport=9, dport=a.port) / tag(), to=flip_ipv4(self.me)))
         yield sent("the address between the namespaces", foreign, down(UDP(sport=9, dport=a.port) / tag(), to="192.0.0.2"))
         if meshes:
@@ -469,12 +469,12 @@ class MapT(Forger):
         yield sent("from the neighbour, from a foreign port", "unsolicited" if takes_fmrs else "outside_domain", right, neighbour)
         yield sent("from a native address", "outside_domain", right, a.server_ipv6)
         yield sent("from the address between the namespaces", "inner_address", right, self.embedded("192.0.0.2"))
-        foreign = "in_dropped_not_own_port" if a.edge_carrier == "bpf" else "ingress_port"
+        foreign = "in_dropped_not_own_port" if a.edge_carrier == "bpf" else "in_napt_dropped_not_own_port"
         yield sent("a foreign port", foreign, UDP(sport=9, dport=a.foreign_port) / tag())
         yield sent("a foreign port of TCP", foreign, TCP(sport=9, dport=a.foreign_port, flags="S") / tag())
         yield sent("a foreign echo reply", foreign, ICMPv6EchoReply(id=a.foreign_port, data=bytes(tag())))
         if takes_fmrs:
-            yield sent("from the neighbour, a foreign port", "ingress_port", UDP(sport=a.foreign_port, dport=a.foreign_port) / tag(), neighbour)
+            yield sent("from the neighbour, a foreign port", "in_napt_dropped_not_own_port", UDP(sport=a.foreign_port, dport=a.foreign_port) / tag(), neighbour)
         if a.edge_carrier == "jool_mapt":  # others leave these to the LAN, as native IPv6
             sources = {"the DMR": self.server, **({"the neighbour": neighbour} if takes_fmrs else {})}
             for (name, source), (place, to) in itertools.product(sources.items(), (

@@ -240,7 +240,8 @@ def test_every_file_is_made(files, layout):
     other, napt, translator = ("napt", "napt", "main") if layout == "napt_namespace" else ("xlat", "main", "xlat")
     assert set(files) == {
         "instance.json", "parameters.json", *role_variables.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft",
-        f"{other}/ip", f"{other}/sysctl", f"{napt}/napt.nft", f"{napt}/flows", f"{translator}/jool.json"}
+        f"{other}/ip", f"{other}/sysctl", f"{napt}/napt.nft", f"{napt}/flows", f"{translator}/jool.json",
+        f"{napt}/bpftool", f"{napt}/tc", f"{napt}/napt.bpf.o"}
 
 
 def test_translators_share_all_but_what_is_theirs(case, generations):

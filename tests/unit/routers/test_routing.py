@@ -42,8 +42,8 @@ def test_each_route_and_rule_is_a_line_below_what_it_is_for(case):
         parameters = json.loads(files["parameters.json"])
         lists = parameters["routing"]
         assert set(lists) == {"softwire", "wan", "napt", "translator", "late"}
-        late = {f"{parameters['layout']['namespaces']['softwire']}/ip-late": ["late"]}
-        for path, names in {**FILES[parameters["layout"]["napt_elsewhere"]], **late}.items():
+        late = "main" if parameters["tunnel"] else parameters["layout"]["namespaces"]["softwire"]
+        for path, names in {**FILES[parameters["layout"]["napt_elsewhere"]], f"{late}/ip-late": ["late"]}.items():
             entries = [entry for name in names for entry in lists[name]]
             lines = ip_lines(files, path) if path in files else []
             assert [line for line in lines if line[0] in ("route", "rule")] == [words_of(entry) for entry in entries], path
