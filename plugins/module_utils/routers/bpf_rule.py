@@ -181,8 +181,8 @@ def napt_config(ce: dict, index: dict, router_network: str | None) -> str:
     router = ipaddress.IPv4Network(router_network or "0.0.0.0/0")
     flags = NAPT_EXCHANGE * index["rewrite"] | NAPT_STATIC * has_exceptions(index) | NAPT_ROUTER * bool(router_network)
     return struct.pack(
-        ">4s4s4s4sHHBBBB", own.network_address.packed, own.netmask.packed, router.network_address.packed, router.netmask.packed,
-        ce["psid"] or 0, index["pool"][0], ce["psid_offset"], ce["psid_length"], flags, 0).hex(" ")
+        ">4s4s4s4sHHHBBBxxx", own.network_address.packed, own.netmask.packed, router.network_address.packed, router.netmask.packed,
+        ce["psid"] or 0, *index["pool"], ce["psid_offset"], ce["psid_length"], flags).hex(" ")
 
 
 def has_exceptions(index: dict) -> bool:

@@ -60,6 +60,11 @@ def pinned_translate(objects, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def pinned_napt(objects, tmp_path_factory):
+    yield from load_into(objects / "napt.bpf.o", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def translator(pinned_translate):
     """The programs of translate.bpf.c; a test calls configure_relay() or configure_edge() first."""
     return Translator(pinned_translate)

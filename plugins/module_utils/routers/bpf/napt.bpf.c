@@ -26,10 +26,11 @@ struct config {
 	__be32 router_mask;
 	__be16 psid;
 	__be16 first_index;
+	__be16 last_index;
 	__u8 psid_offset; /* a */
 	__u8 psid_length; /* k; 0: the address is not shared */
 	__u8 flags;       /* enum flag */
-	__u8 zero;
+	__u8 zero[3];
 };
 
 enum flag {
@@ -155,11 +156,9 @@ static __always_inline __u32 port_of(const struct config *c, __u32 index)
 	if (exception) {
 		port = bpf_ntohs(*exception);
 	} else if (c->flags & NAPT_EXCHANGE) {
-		if (index < first)
+		if (index < first || index > bpf_ntohs(c->last_index))
 			return 0;
 		number = index - first + first_number(c);
-		if (number >> m >> a)
-			return 0;
 		port = number >> m << (16 - a) | (__u32)bpf_ntohs(c->psid) << m | (number & ((1u << m) - 1));
 	}
 	return is_own_port(c, port) ? port : 0;
