@@ -55,12 +55,14 @@ reload)
     done ;;
 esac
 """
-# Counts the steps of the runner (what it looks at in the end is none), and makes step number $FAULT_AT fail, or kills the runner right after it.
+# Counts the steps of the runner (what it looks at is none), and makes step number $FAULT_AT fail, or kills the runner right after it.
 STEP = """#!/bin/sh
 name=${0##*/}
 PATH=DIRECTORY/fakes:SYSTEM_PATH
 if [ -n "$INSIDE" ]; then exec "$name" "$@"; fi
-case "$name $*" in "nft -j list table "* | *" display --csv" | "bpftool -j map dump "*) exec "$name" "$@" ;; esac
+case "$name $*" in
+"nft -j list "* | "ip -j "* | "ip -"?" "*" show "* | "tc -j "* | *" display" | *" display --csv" | "bpftool -j map dump "*) exec "$name" "$@" ;;
+esac
 echo "$name $*" >> DIRECTORY/steps
 number=$(wc -l < DIRECTORY/steps)
 if [ "$number" = "$FAULT_AT" ] && [ "$FAULT" = fail ]; then echo "broken on purpose" >&2; exit 1; fi

@@ -51,7 +51,7 @@ def collect(directory, list_ports=False):
         "softwire": parameters["softwire"],
         "generation": generation.directory.name,
         "parameters": parameters,
-        "state": state(generation, tried("state", functools.partial(differences, generation))),
+        "state": state(generation, tried("state", functools.partial(drift.differences, generation))),
         "rules": [counter for counters in rules for counter in counters or []],
         "translator": tried("translator", functools.partial(translator, generation)),
         "tunnel": tried("tunnel", functools.partial(tunnel, parameters["tunnel"])),
@@ -59,11 +59,6 @@ def collect(directory, list_ports=False):
         "ports": tried("ports", functools.partial(ports, generation, list_ports)),
         "notices": notices,
     }
-
-
-def differences(generation):
-    """Names what the router lacks of a generation, else what it has otherwise; texts for a person."""
-    return drift.missing(generation) or drift.changed(generation)
 
 
 def state(generation, faults):

@@ -30,14 +30,14 @@ from pathlib import Path
 
 from . import drift, flows, steps
 from .commands import StepError, in_namespace, report, run, wait_until
-from .files import changed_lines, inverse, objects, read, reload_suffices, table_of
+from .files import changed_lines, inverse, lines_of, objects, read, reload_suffices, table_of
 from .journal import Journal
 from .paths import Paths, write
 from .steps import deletions
 
-# The files whose lines a reload takes one by one, and the step for some of these lines.
-ROUTE_STEPS = (("ip", steps.run_ip), ("ip-late", steps.run_ip))
-MAP_STEPS = (("bpftool", steps.run_bpftool),)
+# The step for some of the lines of a file; a reload takes those of some files one by one.
+STEPS = {"ip": steps.run_ip, "bpftool": steps.run_bpftool, "tc": steps.run_tc, "ip-late": steps.run_ip}
+ROUTES, MAPS = ("ip", "ip-late"), ("bpftool",)
 
 
 class Generation:
@@ -79,10 +79,12 @@ class Generation:
         return self.journal.undo()
 
     def reload(self):
-        """Goes from the applied generation to this one; links, and flows that are still allowed, stay.
+        """Goes from the applied generation to this one, and puts back what somebody has taken; links, and flows that are still allowed, stay.
 
-        Returns whether that was possible; where not, only a restart leads to this generation.
+        Returns whether that was possible; where not, only a restart leads to this generation. Raises StepError where not even
+        that would, for want of an interface; everything stays as it is.
         """
+        self._need_interfaces()
         applied = self.paths.applied
         # Where nothing is known to be applied, a directory that does not exist stands for it.
         old = read(Path(applied.read_text()) if applied.exists() else self.paths.run_dir / "unknown")
@@ -90,24 +92,54 @@ class Generation:
         if not reload_suffices(old, new):
             return False
         applied.unlink()  # whatever interrupts this leaves a mixture, which only a restart puts right
-        dropped, added = self._changed_lines(old, new, ROUTE_STEPS)
+        dropped, added = self._changed_lines(old, new, ROUTES)
         # Drop routes before the rules that guard them; add new ones after.
         if not self._undo(dropped) or not self._replace_rules(old, new):
             return False
         self._run_lines(added)
         self._everywhere(steps.load_translator)
+        if not self._put_back(old == new):
+            return False
         self._record_up()
         return True
 
-    def _changed_lines(self, old, new, line_steps):
-        """Compares two sets of files; returns (journal entries that drop the lines that are gone, [(step, namespace, new lines)])."""
+    def _need_interfaces(self):
+        """Raises StepError where an interface is in no namespace of ours, so that nothing of us would come up."""
+        there = {name for namespace in self.namespaces for name in drift.links_of(namespace)}
+        for interface in self.settings["interfaces"]:
+            if interface not in there:
+                raise StepError("there is no network interface %s" % interface)
+
+    def _put_back(self, same):
+        """Does again what of this generation has got lost or was changed; False where that does not put the router right.
+
+        same: whether this generation was up before, so that everything has to be as it was when it was loaded.
+        """
+        for namespace in self.namespaces:
+            kinds = drift.PARTS + drift.WAYS
+            lines = list(drift.lost(self, namespace, kinds))
+            if any(line[:2] == ["link", "add"] for _name, line in lines):
+                return False  # what hung on the link has gone with it
+            self._in(namespace, steps.set_sysctls)
+            for name in STEPS:
+                self._in(namespace, STEPS[name], [line for file, line in lines if file == name])
+            if same:
+                maps = [line for line in lines_of(self.directory / namespace / "bpftool") if line[0] == "map"]
+                self._in(namespace, steps.run_bpftool, maps if any("BPF map" in what for what in drift.changed_contents(self)) else [])
+        faults = drift.missing(self) or (drift.changed(self) if same else [])
+        for fault in faults:
+            report(fault)
+        return not faults
+
+    def _changed_lines(self, old, new, names):
+        """Compares files of two sets; returns (journal entries that drop the lines that are gone, [(step, namespace, new lines)])."""
         dropped, added = [], []
-        for name, step in line_steps:
+        for name in names:
             for namespace in self.namespaces:
                 path = "%s/%s" % (namespace, name)
                 gone, lines = changed_lines(old.get(path, b""), new.get(path, b""))
                 dropped += [{"run": command(namespace, name, inverse(line))} for line in gone]
-                added.append((step, namespace, lines))
+                added.append((STEPS[name], namespace, lines))
         return dropped, added
 
     def _replace_rules(self, old, new):
@@ -120,7 +152,7 @@ class Generation:
             if rules:
                 held += deletions(namespace, rules.encode())
                 self.journal.run(in_namespace(namespace, ["nft", "-f", "-"]), held[-1], text=rules)
-        dropped, added = self._changed_lines(old, new, MAP_STEPS)
+        dropped, added = self._changed_lines(old, new, MAPS)
         if not self._undo(dropped):
             return False
         self._everywhere(steps.load_rules)

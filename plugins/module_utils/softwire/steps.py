@@ -153,8 +153,13 @@ def run_bpftool(journal, directory, settings, lines):
 
 def attach_programs(journal, directory, settings):
     """Runs the file "tc"."""
+    run_tc(journal, directory, settings, lines_of(directory / "tc"))
+
+
+def run_tc(journal, directory, settings, lines):
+    """Runs tc once for each line."""
     namespace = directory.name
-    for line in lines_of(directory / "tc"):
+    for line in lines:
         entries = [{"run": ["tc"] + inverse(line)}] if namespace == "main" else []
         try:
             journal.run(in_namespace(namespace, ["tc"] + line), *entries)

@@ -49,6 +49,7 @@ class Router:
         self.reachable = True  # the border relay
         self.half = False  # whether systemd says that it is done, and the generation is not up
         self.faults = []  # what the check of the running state finds
+        self.drift = []  # what somebody has changed; a start and a reload put it right
         self.refuses = set()  # generations that do not start
         self.calls = []
 
@@ -82,6 +83,7 @@ class Router:
             elif action in ("start", "restart", "reload", "reload-or-restart"):
                 good = self.active = (self.instance.running() not in self.refuses)
                 if self.active:
+                    self.drift = []
                     (self.run_directory / "ce").mkdir(parents=True, exist_ok=True)
                     (self.run_directory / "ce" / "journal").write_text("")
                     if not self.half:
@@ -164,6 +166,7 @@ def router(tmp_path, monkeypatch):
     monkeypatch.setattr(commands, "systemctl", lambda *words: made.command(["systemctl", *words])[0] == 0)
     monkeypatch.setattr(deploy.rollback, "start_service", made.start_service)
     monkeypatch.setattr(deploy.drift, "missing", lambda generation: made.faults)
+    monkeypatch.setattr(deploy.drift, "changed", lambda generation: made.drift)
     return made
 
 
@@ -192,6 +195,25 @@ def test_the_second_time_nothing_changes(running):
     result = running.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["diff"]) == (False, False, "nothing", [])
     assert running.actions() == [] and running.tree() == before
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_somebody_has_changed_is_named_and_put_right(running, check):
+    running.drift = ["one thing", "another"]
+    result = running.run(check=check, alternatives=offered())
+    assert (result["failed"], result["changed"], result["drift"]) == (False, True, ["one thing", "another"])
+    assert [entry["before"] for entry in result["diff"]] == ["one thing\nanother\n"]
+    if check:
+        assert result["applied"] == "nothing" and running.actions() == [] and running.drift
+    else:
+        assert result["applied"] == "reload" and running.actions() == ["reset-failed", "reload", "enable"] and not running.drift
+    assert running.run(alternatives=offered())["changed"] is check
+
+
+def test_a_new_generation_puts_everything_right_by_the_way(running):
+    running.drift = ["one thing"]
+    result = running.run(alternatives=offered(max_ports_per_client=100))
+    assert (result["drift"], result["applied"], result["changed"]) == ([], "reload", True) and not running.drift
 
 
 def test_a_generation_that_is_not_up_as_a_whole_is_brought_up_again(running):

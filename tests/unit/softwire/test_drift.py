@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire import drift
 
-SETTINGS = {"namespaces": ["napt"], "networkd": None, "jool": "jool_siit"}
+SETTINGS = {"namespaces": ["napt"], "networkd": None, "jool": "jool_siit", "interfaces": {"eth0": {}, "lan": {"move": "napt"}}}
 FILES = {
     "main/guard.nft": "table inet softwire_ce_guard {\n}\n",
     "main/ip": "# a comment\nlink add ce-veth type veth peer name ce-main netns napt\n",
@@ -25,8 +25,9 @@ FILES = {
 }
 MACHINE = {
     "main": {"tables": [("inet", "softwire_ce_guard"), ("ip", "filter")], "ce-veth": ["192.0.0.1", "2001:db8::1"], "eth0": []},
-    "napt": {"tables": [("ip", "softwire_ce_napt")], "ce-main": ["192.0.0.2"]},
+    "napt": {"tables": [("ip", "softwire_ce_napt")], "ce-main": ["192.0.0.2"], "lan": []},
     "translators": ["ce"],
+    "clsact": ["eth0"],
     "programs": {("eth0", "ingress"): [(7599, "a_long_name_of_")]},
 }
 
@@ -42,6 +43,8 @@ def machine(monkeypatch):
         if argv == ["nft", "-j", "list", "tables"]:
             tables = [{"table": {"family": family, "name": name}} for family, name in there["tables"]]
             return {"nftables": [{"metainfo": {}}, *tables]}
+        if argv[:4] == ["tc", "-j", "qdisc", "show"]:
+            return [{"kind": "noqueue"}, *({"kind": "clsact"} for _each in made["clsact"])]
         if argv[:5] == ["tc", "-j", "filter", "show", "dev"]:
             found = made["programs"].get(tuple(argv[5:]), [])
             return [entry for preference, name in found for entry in (
@@ -77,7 +80,10 @@ def test_nothing_is_missing(machine, generation):
     (lambda there: there["main"]["tables"].pop(0), "nftables table inet softwire_ce_guard (namespace main): missing"),
     (lambda there: there["napt"]["tables"].clear(), "nftables table ip softwire_ce_napt (namespace napt): missing"),
     (lambda there: there["main"]["ce-veth"].remove("2001:db8::1"), "address 2001:db8::1/128 (namespace main): missing"),
+    (lambda there: there["main"].pop("eth0"), "interface eth0 (namespace main): missing"),
+    (lambda there: there["main"].update({"lan": there["napt"].pop("lan")}), "interface lan (namespace napt): missing"),
     (lambda there: there["napt"].pop("ce-main"), "address 192.0.0.2/29 (namespace napt): missing"),
+    (lambda there: there["clsact"].clear(), "clsact of eth0 (namespace main): missing"),
     (lambda there: there["programs"].clear(), "program a_long_name_of_a_program on eth0 ingress (namespace main): missing"),
     (lambda there: there["programs"].update({("eth0", "ingress"): [(7599, "another")]}),
      "program a_long_name_of_a_program on eth0 ingress (namespace main): missing"),
