@@ -147,8 +147,9 @@ class Fuzz:
         verdict = (after, "passed") if other is not None else (None, "dropped_not_own_port")
         if kind == "fragments":
             first = 0x2000 | dice.choice((0, 0x4000))  # more fragments
-            packet, after = (packets.ipv4(*self.ends(is_out), protocol, each[4 * (each[0] & 15):], options=options, fragment=first, identification=fields & 0xffff)
-                             for each in (packet, after))
+            packet, after = (
+                packets.ipv4(*self.ends(is_out), protocol, each[4 * (each[0] & 15):], options=options, fragment=first, identification=fields & 0xFFFF)
+                for each in (packet, after))
             verdict = (after if verdict[0] else None, verdict[1])
         return is_out, packet, *verdict
 

@@ -9,10 +9,10 @@ import contextlib
 import itertools
 import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 
 import packets
@@ -107,9 +107,8 @@ class Lab:
         self.run("napt", "nft", "-f", str(path))
 
     def attach(self, bpf):
-        """Loads and attaches what programs.described() has made, by the lines of the generation's own files."""
-        self.bpf = bpf
-        os.makedirs(bpf["pins"])
+        """Loads and attaches what programs.described() has made, by the lines of the generation's own files, with pins of the lab's own."""
+        bpf = self.bpf = json.loads(json.dumps(bpf).replace(bpf["pins"], tempfile.mkdtemp(prefix=self.instance)))
         run("mount", "-t", "bpf", "bpf", bpf["pins"])
         for loaded in bpf["objects"]:
             os.mkdir("%s/%s" % (bpf["pins"], loaded["name"]))
@@ -125,7 +124,7 @@ class Lab:
             for device in {each["device"] for each in self.bpf["attached"]}:
                 self.run("napt", "tc", *inverse(["qdisc", "add", "dev", device, "clsact"]))
             run("umount", self.bpf["pins"])
-            shutil.rmtree(os.path.dirname(self.bpf["pins"]))
+            os.rmdir(self.bpf["pins"])
             self.bpf = None
 
     def inside_of(self, role):

@@ -83,7 +83,7 @@ def test_every_form_replaces_every_other_without_a_trace(namespace):
 def test_the_file_follows_a_packet(name):
     text = CASES[name].render(max_ports_per_client=20)
     assert re.findall(r"^    chain (\w+) \{\n        type ", text, re.MULTILINE) == [
-        "inside", "port_forwards", "port_forwards_output", "uninvited", "mss", "forward", "source_nat"]
+        "port_forwards", "port_forwards_output", "uninvited", "mss", "forward", "source_nat"]
     assert text.count("\n") < 150
 
 

@@ -101,14 +101,15 @@ struct {
 /* Where the port is that stands for the CE, and the checksum over it. */
 struct place {
 	__u32 port;     /* offset */
-	__u32 checksum; /* offset; 0: there is none */
+	__u32 checksum; /* offset */
 	__u32 outer;    /* offset of the checksum of an ICMP error around them; 0: no error */
+	__be16 old;     /* what stands there */
 	__u8 protocol;
+	__u8 is_unsummed; /* UDP without a checksum, or one that an error does not quote */
 };
 
-#define TCP_NEEDED 18 /* ports, flags and checksum (RFC 1858 section 4), bytes */
-#define UDP_NEEDED 8
-#define ICMP_NEEDED 8
+#define TCP_NEEDED 18   /* ports, flags and checksum (RFC 1858 section 4), bytes */
+#define UPPER_NEEDED 8  /* of UDP and ICMP */
 #define TCP_CHECKSUM 16 /* offsets in the headers */
 #define UDP_CHECKSUM 6
 #define ICMP_CHECKSUM 2
@@ -183,49 +184,72 @@ static __always_inline __u32 index_of(const struct config *c, __u32 port)
 
 /* ---- packets ---- */
 
-/* The length of the link layer's header: none, or Ethernet's; or -1. */
-static __always_inline int link_header(struct __sk_buff *skb, const struct iphdr *ip)
-{
-	__u64 begins[2], at[2];
+/* The beginning of a packet: IPv4's header, and 8 bytes that are the upper layer's where there are no options. */
+struct beginning {
+	struct iphdr ip;
+	__u8 header[UPPER_NEEDED];
+};
 
-	__builtin_memcpy(begins, ip, sizeof(begins));
-	if (!bpf_skb_load_bytes(skb, 0, at, sizeof(at)) && at[0] == begins[0] && at[1] == begins[1])
-		return 0;
-	if (!bpf_skb_load_bytes(skb, ETH_HLEN, at, sizeof(at)) && at[0] == begins[0] && at[1] == begins[1])
-		return ETH_HLEN;
-	return -1;
+static __always_inline int is_at(const __u16 *place, const struct iphdr *ip)
+{
+	const __u16 *halves = (const __u16 *)ip;
+
+	return place[0] == halves[0] && place[1] == halves[1] && place[2] == halves[2] && place[3] == halves[3];
 }
 
-/* The place of the port in a TCP or UDP header, or of the identifier in an echo. Returns whether there is one. */
-static __always_inline int find_place(struct place *place, __u8 protocol, __u8 icmp_type, __u32 l4,
-				      int is_destination)
+/* The length of the link layer's header: none, or Ethernet's; or -1. It lies in front of the network layer's, which the kernel knows. */
+static __always_inline int link_header(struct __sk_buff *skb, const struct iphdr *ip)
 {
-	place->protocol = protocol;
-	place->port = l4 + (is_destination ? 2 : 0);
-	if (protocol == IPPROTO_TCP) {
-		place->checksum = l4 + TCP_CHECKSUM;
-	} else if (protocol == IPPROTO_UDP) {
-		place->checksum = l4 + UDP_CHECKSUM;
-	} else if (protocol == IPPROTO_ICMP && (icmp_type == ICMP_ECHO || icmp_type == ICMP_ECHOREPLY)) {
-		place->port = l4 + ICMP_ID;
-		place->checksum = l4 + ICMP_CHECKSUM;
-	} else {
-		return 0;
+	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+	__u16 copy[4];
+
+	if (data + ETH_HLEN + sizeof(copy) <= data_end) {
+		if (is_at(data + ETH_HLEN, ip))
+			return ETH_HLEN;
+		return is_at(data, ip) ? 0 : -1;
 	}
-	return 1;
+	if (!bpf_skb_load_bytes(skb, ETH_HLEN, copy, sizeof(copy)) && is_at(copy, ip))
+		return ETH_HLEN;
+	return !bpf_skb_load_bytes(skb, 0, copy, sizeof(copy)) && is_at(copy, ip) ? 0 : -1;
 }
 
 /*
- * Looks for the port in the packet that an ICMP error quotes, which travelled the other way. `icmp`: offset of the error;
- * `end`: of the end of the packet. Returns NAPT_PASSED or a reason to drop.
+ * Finds the port in a TCP or UDP header, or the identifier in an echo. `header`: its first 8 bytes; `l4`: its offset. Returns
+ * whether there is one.
+ */
+static __always_inline int find_place(struct place *place, __u8 protocol, const __u8 *header, __u32 l4,
+				      const int is_destination)
+{
+	__u32 at = is_destination ? 2 : 0;
+
+	place->protocol = protocol;
+	if (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP) {
+		__builtin_memcpy(&place->old, header + at, sizeof(place->old));
+		place->port = l4 + at;
+		place->checksum = l4 + (protocol == IPPROTO_TCP ? TCP_CHECKSUM : UDP_CHECKSUM);
+		place->is_unsummed = protocol == IPPROTO_UDP && !header[UDP_CHECKSUM] && !header[UDP_CHECKSUM + 1];
+		return 1;
+	}
+	if (protocol == IPPROTO_ICMP && (header[0] == ICMP_ECHO || header[0] == ICMP_ECHOREPLY)) {
+		__builtin_memcpy(&place->old, header + ICMP_ID, sizeof(place->old));
+		place->port = l4 + ICMP_ID;
+		place->checksum = l4 + ICMP_CHECKSUM;
+		return 1;
+	}
+	return 0;
+}
+
+/*
+ * Finds the port in the packet that an ICMP error quotes, which travelled the other way. `icmp`: offset of the error; `end`: of
+ * the end of the packet; `length`: what RFC 4884 says. Returns NAPT_PASSED or a reason to drop.
  */
 static __always_inline enum counter find_quoted(struct __sk_buff *skb, const struct config *c, __u32 icmp,
-						__u32 end, __u8 length, enum direction direction,
+						__u32 end, __u8 length, const enum direction direction,
 						struct place *place)
 {
-	__u32 at = icmp + ICMP_NEEDED, l4;
+	__u32 at = icmp + UPPER_NEEDED, l4;
 	struct iphdr ip;
-	__u8 type = 0;
+	__u8 header[UPPER_NEEDED];
 
 	if (length && at + length * 4 < end)
 		end = at + length * 4;
@@ -236,109 +260,111 @@ static __always_inline enum counter find_quoted(struct __sk_buff *skb, const str
 	if (ip.frag_off & bpf_htons(IPV4_OFFSET))
 		return NAPT_DROPPED_NO_PORT;
 	l4 = at + ip.ihl * 4;
-	if (l4 + 8 > end || bpf_skb_load_bytes(skb, l4, &type, sizeof(type))) /* RFC 792: 8 bytes, at least */
+	/* RFC 792: 8 bytes, at least */
+	if (l4 + sizeof(header) > end || bpf_skb_load_bytes(skb, l4, header, sizeof(header)))
 		return NAPT_DROPPED_TINY;
-	if (!find_place(place, ip.protocol, type, l4, direction == NAPT_OUT))
+	if (!find_place(place, ip.protocol, header, l4, direction == NAPT_OUT))
 		return NAPT_DROPPED_NO_PORT;
 	if (place->checksum + 2 > end)
-		place->checksum = 0;
+		place->is_unsummed = 1;
 	place->outer = icmp + ICMP_CHECKSUM;
 	return NAPT_PASSED;
 }
 
-/* Puts another port into the packet. The error around a quoted one needs no change where the quoted checksum takes it. */
-static __always_inline int exchange(struct __sk_buff *skb, const struct place *place, __be16 old, __be16 new)
+/* Exchanges the port in a quoted packet. The error's checksum needs no change where the quoted one takes it. */
+static __always_inline int exchange_quoted(struct __sk_buff *skb, const struct place *place, __be16 new)
 {
-	__u64 flags = place->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
 	__sum16 sum;
 
-	if (place->outer) {
-		sum = 0;
-		if (place->checksum && bpf_skb_load_bytes(skb, place->checksum, &sum, sizeof(sum)))
-			return -1;
-		if (!place->checksum || (!sum && place->protocol == IPPROTO_UDP)) {
-			if (bpf_l4_csum_replace(skb, place->outer, old, new, sizeof(new)))
-				return -1;
-		} else {
-			sum = ~fold((__u64)(__u16)~sum + (__u16)~old + new);
-			if (!sum && place->protocol == IPPROTO_UDP)
-				sum = 0xffff;
-			if (bpf_skb_store_bytes(skb, place->checksum, &sum, sizeof(sum), 0))
-				return -1;
-		}
-		return bpf_skb_store_bytes(skb, place->port, &new, sizeof(new), 0);
-	}
-	if (bpf_skb_load_bytes(skb, place->checksum, &sum, sizeof(sum)) ||
-	    bpf_l4_csum_replace(skb, place->checksum, old, new, flags | sizeof(new)))
+	if (place->is_unsummed)
+		return bpf_l4_csum_replace(skb, place->outer, place->old, new, sizeof(new));
+	if (bpf_skb_load_bytes(skb, place->checksum, &sum, sizeof(sum)))
 		return -1;
+	sum = ~fold((__u64)(__u16)~sum + (__u16)~place->old + new);
+	if (!sum && place->protocol == IPPROTO_UDP)
+		sum = 0xffff;
+	return bpf_skb_store_bytes(skb, place->checksum, &sum, sizeof(sum), 0);
+}
+
+/* Puts another port into the packet. */
+static __always_inline int exchange(struct __sk_buff *skb, const struct place *place, __be16 new)
+{
 	/* what no checksum covers changes the sum over the packet */
-	return bpf_skb_store_bytes(skb, place->port, &new, sizeof(new),
-				   !sum && place->protocol == IPPROTO_UDP ? BPF_F_RECOMPUTE_CSUM : 0);
+	__u64 flags = place->is_unsummed && !place->outer ? BPF_F_RECOMPUTE_CSUM : 0;
+
+	if (place->outer) {
+		if (exchange_quoted(skb, place, new))
+			return -1;
+	} else if (!place->is_unsummed &&
+		   bpf_l4_csum_replace(skb, place->checksum, place->old, new,
+				       (place->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0) | sizeof(new))) {
+		return -1;
+	}
+	return bpf_skb_store_bytes(skb, place->port, &new, sizeof(new), flags);
 }
 
 static __always_inline enum counter pass(struct __sk_buff *skb, const struct config *c,
 					 const enum direction direction)
 {
-	__u32 l4, end, needed = 0, own;
+	struct beginning packet = {};
+	struct iphdr *ip = &packet.ip;
 	struct place place = {};
-	struct iphdr ip;
-	__u8 header[8] = {}, mark = 1;
-	__be16 old, new;
+	__u32 l4, own;
+	__u8 mark = 1;
+	__be16 new;
 	enum counter reason;
-	int link, later, error = 0;
+	int link;
 
-	if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET) || ip.version != 4 ||
-	    ip.ihl < 5)
+	if (bpf_skb_load_bytes_relative(skb, 0, &packet, sizeof(packet), BPF_HDR_START_NET) &&
+	    bpf_skb_load_bytes_relative(skb, 0, ip, sizeof(*ip), BPF_HDR_START_NET))
 		return NAPT_DROPPED_TINY;
-	if (((direction == NAPT_OUT ? ip.saddr : ip.daddr) & c->mask) != c->address) {
+	if (ip->version != 4 || ip->ihl < 5)
+		return NAPT_DROPPED_TINY;
+	if (((direction == NAPT_OUT ? ip->saddr : ip->daddr) & c->mask) != c->address) {
 		if (c->flags & NAPT_ROUTER &&
-		    ((direction == NAPT_OUT ? ip.daddr : ip.saddr) & c->router_mask) == c->router)
+		    ((direction == NAPT_OUT ? ip->daddr : ip->saddr) & c->router_mask) == c->router)
 			return NAPT_PASSED_ROUTER;
 		return NAPT_DROPPED_NOT_OWN_ADDRESS;
 	}
 	struct datagram datagram = {
-		.source = ip.saddr, .destination = ip.daddr, .id = ip.id, .protocol = ip.protocol
+		.source = ip->saddr, .destination = ip->daddr, .id = ip->id, .protocol = ip->protocol
 	};
-	later = !!(ip.frag_off & bpf_htons(IPV4_OFFSET));
-	if (later) {
+	if (ip->frag_off & bpf_htons(IPV4_OFFSET)) {
 		if (direction == NAPT_OUT && c->psid_length && !bpf_map_lookup_elem(&first_fragments, &datagram))
 			return NAPT_DROPPED_LOST_FRAGMENT;
 		return NAPT_PASSED_LATER_FRAGMENT;
 	}
-	link = link_header(skb, &ip);
+	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_ICMP)
+		return c->psid_length ? NAPT_DROPPED_NO_PORT : NAPT_PASSED;
+	link = link_header(skb, ip);
 	if (link < 0)
 		return NAPT_DROPPED_FAILED;
-	l4 = link + ip.ihl * 4;
-	end = skb->len;
-	if (ip.protocol == IPPROTO_TCP)
-		needed = TCP_NEEDED;
-	else if (ip.protocol == IPPROTO_UDP || ip.protocol == IPPROTO_ICMP)
-		needed = UDP_NEEDED; /* and ICMP_NEEDED */
-	else
-		return c->psid_length ? NAPT_DROPPED_NO_PORT : NAPT_PASSED;
-	if (l4 + needed > end || bpf_skb_load_bytes(skb, l4, header, sizeof(header)))
+	l4 = link + ip->ihl * 4;
+	if (l4 + (ip->protocol == IPPROTO_TCP ? TCP_NEEDED : UPPER_NEEDED) > skb->len)
+		return NAPT_DROPPED_TINY;
+	if (ip->ihl > 5 && bpf_skb_load_bytes(skb, l4, packet.header, sizeof(packet.header)))
 		return NAPT_DROPPED_TINY;
 	if (!c->psid_length) {
-		own = direction == NAPT_OUT ? header[0] | header[1] : header[2] | header[3];
-		return own || ip.protocol == IPPROTO_ICMP ? NAPT_PASSED : NAPT_DROPPED_NOT_OWN_PORT;
+		__u32 first = direction == NAPT_OUT ? 0 : 2;
+
+		return packet.header[first] | packet.header[first + 1] || ip->protocol == IPPROTO_ICMP
+			       ? NAPT_PASSED
+			       : NAPT_DROPPED_NOT_OWN_PORT;
 	}
-	error = ip.protocol == IPPROTO_ICMP && is_icmp_error(header[0]);
-	if (error) {
-		reason = find_quoted(skb, c, l4, end, header[ICMP_LENGTH], direction, &place);
+	if (ip->protocol == IPPROTO_ICMP && is_icmp_error(packet.header[0])) {
+		reason = find_quoted(skb, c, l4, skb->len, packet.header[ICMP_LENGTH], direction, &place);
 		if (reason)
 			return reason;
-	} else if (!find_place(&place, ip.protocol, header[0], l4, direction == NAPT_IN)) {
+	} else if (!find_place(&place, ip->protocol, packet.header, l4, direction == NAPT_IN)) {
 		return NAPT_DROPPED_NO_PORT;
 	}
-	if (bpf_skb_load_bytes(skb, place.port, &old, sizeof(old)))
-		return NAPT_DROPPED_TINY;
-	own = direction == NAPT_OUT ? port_of(c, bpf_ntohs(old)) : index_of(c, bpf_ntohs(old));
+	own = direction == NAPT_OUT ? port_of(c, bpf_ntohs(place.old)) : index_of(c, bpf_ntohs(place.old));
 	if (!own)
 		return NAPT_DROPPED_NOT_OWN_PORT;
 	new = bpf_htons(own);
-	if (new != old && exchange(skb, &place, old, new))
+	if (new != place.old && exchange(skb, &place, new))
 		return NAPT_DROPPED_FAILED;
-	if (direction == NAPT_OUT && ip.frag_off & bpf_htons(IPV4_MF) &&
+	if (direction == NAPT_OUT && ip->frag_off & bpf_htons(IPV4_MF) &&
 	    bpf_map_update_elem(&first_fragments, &datagram, &mark, BPF_ANY))
 		return NAPT_DROPPED_FAILED;
 	return NAPT_PASSED;
