@@ -83,7 +83,7 @@ role:
   returned: success
   sample: ce
 softwire:
-  description: What carries the softwire, V(ip6_tunnel), V(bpf), V(jool_siit) or V(jool_mapt).
+  description: What carries the softwire, V(ip6_tunnel), V(ip6_tunnel_mesh), V(bpf), V(jool_siit) or V(jool_mapt).
   type: str
   returned: success
   sample: jool_siit

@@ -99,7 +99,7 @@ def programs_of(relay: BorderRelay, carrier: str) -> dict[str, Any]:
         programs.attachment(device, hook, preference, programs.pinned(relay.instance, name, program), comment)
         for device, hook, preference, program, comment in hooks(relay, carrier)]
     comment = "The rules are all that the programs know of the customer edges."
-    loaded = programs.loaded(name, comment, list(bpf_rule.COUNTERS.values()), map_entries(relay, carrier))
+    loaded = programs.loaded(name, comment, bpf_rule.COUNTERS, map_entries(relay, carrier))
     return programs.described(relay.instance, "main", [loaded], attached)
 
 

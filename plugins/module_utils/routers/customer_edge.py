@@ -11,7 +11,7 @@ from typing import Any
 
 from . import bpf_rule, jool, programs, render
 from .ce_variables import CustomerEdge
-from .instance import BPF, IPV4_HEADER, IPV6_FRAGMENT_HEADER, IPV6_HEADER, JOOL, TCP_HEADER, settings
+from .instance import BPF, IPV4_HEADER, IPV6_FRAGMENT_HEADER, IPV6_HEADER, JOOL, MESH, TCP_HEADER, settings
 from .routing import routing
 
 TEMPLATES = str(render.TEMPLATES / "map_ce")
@@ -46,11 +46,11 @@ def generation(edge: dict[str, Any]) -> dict[str, Any]:
         plan[f"{namespace}/sysctl"] = "napt.sysctl.j2" if namespace == namespaces["napt"] else "forwarding.sysctl.j2"
     if edge["translator"]:
         plan.update({f"{namespaces['softwire']}/{name}": template for name, template in TRANSLATOR_FILES.items()})
-    if edge["bpf"]:
-        plan.update(programs.plan(edge["bpf"]))
+    elif edge["tunnel"] and edge["network_backend"] == "service":
+        plan["main/ip-late"] = "late_ip.j2"
+    plan.update(programs.plan(edge["bpf"]))
     files = render.generation(TEMPLATES, plan, edge, machine(edge))
-    if edge["bpf"]:
-        files.update(programs.object_files(edge["bpf"]))
+    files.update(programs.object_files(edge["bpf"]))
     if edge["softwire"] in JOOL:
         files[f"{namespaces['softwire']}/jool.json"] = render.as_json(jool_configuration(edge))
     return files
@@ -75,10 +75,10 @@ def machine(edge: dict[str, Any]) -> dict[str, Any]:
         if moved_to in own:
             addresses = [entry["address"] for entry in edge["lan"]["addresses"] if entry["interface"] == name]
             interfaces[name].update(move=moved_to, addresses=addresses)
-    commands = ["ip", "nft", "conntrack", "sysctl"] + (["tc", "bpftool"] if edge["bpf"] else [])
+    commands = ["ip", "nft", "conntrack", "sysctl", "tc", "bpftool"]
     networkd = {"wan": wan["interface"], "address": edge["ce"]["map_address"], "device": edge["tunnel"]}
     return settings(
-        "ce", edge["instance"], edge["softwire"], interfaces, commands, "5.10", namespaces=own, bpf=edge["bpf"] is not None,
+        "ce", edge["instance"], edge["softwire"], interfaces, commands, "5.19" if edge["softwire"] == MESH else "5.10", namespaces=own, bpf=True,
         border_relay=edge["ce"]["br_address"], networkd=networkd if edge["network_backend"] == "networkd" else None)
 
 
@@ -92,6 +92,8 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
     ipv4_mtu = edge.wan_mtu - growth(transport, carrier)
     # Where the main namespace, or the one with both the NAPT and the softwire, has the softwire.
     device = tunnel or (translator["device"] if translator else veth["main"]["device"])
+    br_addresses = edge.br_addresses if carrier == MESH else edge.br_addresses[:1]
+    fmr_prefixes = [rule["ipv6_prefix"] for rule in ce["fmrs"]]
     routed = {entry["network"] for entry in edge.lan_addresses if entry["version"] == 6} - {"fe80::/64", "fe80::/10"}
     made = {
         "role": "ce",
@@ -111,7 +113,11 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
         "veth": veth,
         "tunnel": tunnel,
         "translator": translator,
-        "bpf": programs_of(edge, layout, translator) if translator else None,
+        "sends_directly": edge.sends_directly,
+        # IPv6: of those whose packets may come, and where MAP-E's packets go.
+        "br_addresses": br_addresses,
+        "fmr_prefixes": merged(fmr_prefixes) if carrier in (BPF, MESH, "jool_mapt") else [],
+        "domain_prefixes": merged([*br_addresses, ce["rule"]["ipv6_prefix"], *fmr_prefixes]),
         # Where packets of the internet enter the main namespace.
         "softwire_device": veth["main"]["device"] if translator and layout["napt_elsewhere"] else device,
         "route_table": edge.route_table,
@@ -135,7 +141,7 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
             "index": edge.index,
         },
     }
-    return dict(made, routing=routing(made))
+    return dict(made, bpf=programs_of(made, edge.wan_mtu), routing=routing(made))
 
 
 def growth(transport: str, carrier: str) -> int:
@@ -155,19 +161,69 @@ def translator_of(edge: CustomerEdge) -> dict[str, str]:
     }
 
 
-def programs_of(edge: CustomerEdge, layout: dict[str, Any], translator: dict[str, str]) -> dict[str, Any]:
-    """The programs, as programs.described() has them."""
-    mesh = {"transport": "map-t", "interface_id": edge.ce["interface_id"], "rules": edge.ce["fmrs"]}
-    config = bpf_rule.translator_config(edge.ce["dmr"], edge.wan_mtu, edge.ce)
-    translate = programs.loaded("translate", "The translator of MAP-T.", list(bpf_rule.COUNTERS.values()), [
-        programs.entry("config", programs.ONLY, config, "What is this customer edge's own."),
-        *programs.entries("rules", [bpf_rule.rule_entry(rule, mesh) for rule in edge.ce["fmrs"]]),
+def merged(prefixes: list[str]) -> list[str]:
+    """IPv6 prefixes without those inside others: an nftables set refuses elements that overlap."""
+    return [str(network) for network in ipaddress.collapse_addresses(map(ipaddress.IPv6Network, prefixes))]
+
+
+def programs_of(made: dict[str, Any], wan_mtu: int) -> dict[str, Any]:
+    """The programs, as programs.described() has them. made: the parameters without them; wan_mtu: bytes."""
+    instance, ce, translator = made["instance"], made["ce"], made["translator"]
+    # The NAPT may be elsewhere than the tunnel, but its end is the tunnel.
+    namespace = "main" if made["tunnel"] else made["layout"]["namespaces"]["napt"]
+    device = made["tunnel"] or made["napt"]["device"]
+    loaded = [napt_of(ce, made["napt"]["index"], None if made["tunnel"] else next(iter(made["napt"]["router_networks"]), None))]
+    filters = [
+        (device, "egress", programs.NAPT_OUT, "napt", "napt_out", "Index to port; nothing leaves but from our own address and ports."),
+        (device, "ingress", programs.NAPT_IN, "napt", "napt_in", "Port to index; nothing comes in but for them."),
+    ]
+    if translator:
+        loaded.append(translate_of(ce, wan_mtu))
+        filters[1:1] = [
+            (device, "egress", programs.SOFTWIRE, "translate", "ce_out",
+             "What is routed here is translated when it leaves, and comes back in: IPv4 to IPv6,"),
+            (device, "egress", programs.SOFTWIRE + 1, "translate", "ce_in", "and IPv6 to IPv4."),
+        ]
+    if made["softwire"] == MESH:
+        loaded.append(mape_of(ce, made["br_addresses"], made["sends_directly"]))
+        filters[1:1] = [
+            (device, "egress", programs.SOFTWIRE, "mape", "mesh_out",
+             "To the customer edge that a rule gives, or to the border relay." if made["sends_directly"] else "To the border relay."),
+            (device, "ingress", programs.SOFTWIRE, "mape", "mesh_in",
+             "From the border relay anything, from another customer edge what a rule's arithmetic gives it."),
+        ]
+    return programs.described(instance, namespace, loaded, [
+        programs.attachment(where, hook, preference, programs.pinned(instance, name, program), comment)
+        for where, hook, preference, name, program, comment in filters])
+
+
+def napt_of(ce: dict[str, Any], index: dict[str, Any], router_network: str | None) -> dict[str, Any]:
+    """The object of the NAPT's end; the arguments are those of bpf_rule.napt_config."""
+    return programs.loaded("napt", "The end of the NAPT: our address, and the arithmetic of our ports.", bpf_rule.NAPT_COUNTERS, [
+        # The exceptions first: the config says whether there are any.
+        *(programs.entry(name, **each) for name, each in bpf_rule.napt_exceptions(ce, index)),
+        programs.entry("config", programs.ONLY, bpf_rule.napt_config(ce, index, router_network), "Our address, how ports and indexes go together."),
     ])
-    attached = [
-        programs.attachment(translator["device"], "egress", programs.SOFTWIRE + index, programs.pinned(edge.instance, "translate", program), comment)
-        for index, (program, comment) in enumerate((
-            ("ce_out", "What is routed here is translated when it leaves, and comes back in: IPv4 to IPv6,"), ("ce_in", "and IPv6 to IPv4.")))]
-    return programs.described(edge.instance, layout["namespaces"]["softwire"], [translate], attached)
+
+
+def mape_of(ce: dict[str, Any], br_addresses: list[str], sends_directly: bool) -> dict[str, Any]:
+    """The object of a MAP-E mesh. br_addresses: of the domain; sends_directly: whether packets are sent to other customer edges."""
+    mesh = {"transport": "map-e", "interface_id": ce["interface_id"], "br_address": br_addresses, "rules": ce["fmrs"]}
+    config = bpf_rule.mesh_config(ce, br_addresses[0], sends_directly)
+    return programs.loaded("mape", "What the tunnel device asks for the outer addresses of each packet.", bpf_rule.COUNTERS, [
+        programs.entry("config", programs.ONLY, config, "What is this customer edge's own."),
+        *programs.entries("rules", [bpf_rule.rule_entry(rule, mesh) for rule in ce["fmrs"]]),
+        *programs.entries("br_aliases", bpf_rule.br_alias_entries(mesh)),
+    ])
+
+
+def translate_of(ce: dict[str, Any], wan_mtu: int) -> dict[str, Any]:
+    """The object of the collection's translator."""
+    mesh = {"transport": "map-t", "interface_id": ce["interface_id"], "rules": ce["fmrs"]}
+    return programs.loaded("translate", "The translator of MAP-T.", bpf_rule.COUNTERS, [
+        programs.entry("config", programs.ONLY, bpf_rule.translator_config(ce["dmr"], wan_mtu, ce), "What is this customer edge's own."),
+        *programs.entries("rules", [bpf_rule.rule_entry(rule, mesh) for rule in ce["fmrs"]]),
+    ])
 
 
 def layout_of(napt: str, translator: str, carrier: str) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import Any
 
 from . import bpf_object
 
-# Preferences of tc filters. What carries the softwire lies between the NAPT's way out and its way in.
-SOFTWIRE = 7599
+# Preferences of tc filters. On the way out the NAPT comes before what carries the softwire, on the way in after it.
+NAPT_OUT, SOFTWIRE, NAPT_IN = 7590, 7599, 7610
 # Templates of files in the namespace where the programs are.
 FILES = {"bpftool": "bpftool.j2", "tc": "tc.j2"}
 ONLY = "00 00 00 00"  # the key of a map with one entry

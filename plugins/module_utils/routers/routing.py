@@ -30,6 +30,8 @@ def routing(edge: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         late = to_programs(edge)
         # Until there is a way into the softwire, the rules would let the LAN go by another default route.
         late += [] if layout["napt_elsewhere"] else by_lan(edge)
+    if edge["tunnel"]:
+        late = [route("Everything goes into the tunnel.", "default", dev=edge["tunnel"], table=edge["softwire_table"])]
     return {
         "softwire": to_napt(edge) if layout["napt_elsewhere"] else from_lan(edge),
         "wan": wan(edge),
@@ -54,9 +56,7 @@ def to_napt(edge: dict[str, Any]) -> list[dict[str, Any]]:
         *(route("Native IPv6 of the LAN.", network, via=there["ipv6"], dev=here) for network in edge["lan"]["ipv6_networks"]),
     ]
     if edge["tunnel"]:
-        why = "What the NAPT sends goes into the tunnel."
-        entries += [route(why, "default", dev=edge["tunnel"], table=edge["softwire_table"]),
-                    rule(why, LAN_SOFTWIRE, here, lookup=edge["softwire_table"])]
+        entries += [no_other_way(edge), rule("What the NAPT sends goes into the tunnel.", LAN_SOFTWIRE, here, lookup=edge["softwire_table"])]
     return entries
 
 
@@ -66,7 +66,7 @@ def from_lan(edge: dict[str, Any]) -> list[dict[str, Any]]:
     if edge["translator"]:
         return unsolicited(edge)
     if edge["tunnel"]:
-        default = route("Everything goes into the tunnel.", "default", dev=edge["tunnel"], table=table)
+        default = no_other_way(edge)
     else:
         default = route(mtu_of(edge), "default", via=veth["other"]["ipv4"], dev=veth["main"]["device"], mtu=edge["ipv4_mtu"], table=table)
     entries = [*unsolicited(edge), default, *by_lan(edge)]
@@ -74,6 +74,12 @@ def from_lan(edge: dict[str, Any]) -> list[dict[str, Any]]:
         entries.append(route("What comes for the MAP address goes to the translator.", edge["map_prefix"],
                              via=veth["other"]["ipv6"], dev=veth["main"]["device"]))
     return entries
+
+
+def no_other_way(edge: dict[str, Any]) -> dict[str, Any]:
+    """Main namespace, with a tunnel: where there is no way into it."""
+    return route("Nothing takes another way before the tunnel is up, or once it is gone.",
+                 "default", type="unreachable", table=edge["softwire_table"], metric=LAST_METRIC)
 
 
 def by_lan(edge: dict[str, Any]) -> list[dict[str, Any]]:

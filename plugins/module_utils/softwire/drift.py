@@ -19,7 +19,7 @@ from pathlib import Path
 from .commands import StepError, finished, in_namespace, query, run, succeeds
 from .files import lines_of, tables
 
-BPF_MAPS = ("rules", "br_aliases", "config")
+BPF_MAPS = ("rules", "br_aliases", "config", "index_to_port", "port_to_index")
 NAMESPACES = Path("/run/netns")
 PROGRAM_NAME_LENGTH = 15  # BPF_OBJ_NAME_LEN of Linux, less the zero at the end
 # Selectors of "ip route show" and "ip rule show"

@@ -105,8 +105,8 @@ def tunnel(device):
     }}
 
 
-def programs(bpf):
-    """The packets that the programs have counted, by what happened to them, or None without programs."""
+def programs(bpf, run=run):
+    """The packets that the programs have counted, by what happened to them, or None without programs. run: runs the tool."""
     if not bpf:
         return None
     found = {}

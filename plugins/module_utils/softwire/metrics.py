@@ -21,7 +21,7 @@ def families(info):
     for unit in ("packets", "bytes"):
         yield "rule_%s_total" % unit, "counter", "What the rules of the guard and the NAPT have counted, by reason.", [
             ({key: rule[key] for key in ("namespace", "rules", "name")}, rule[unit]) for rule in info["rules"]]
-    yield "program_packets_total", "counter", "What the border relay's programs did with packets; in: from the customer edges.", [
+    yield "program_packets_total", "counter", "What the programs did with packets; in: out of the softwire.", [
         ({"direction": name.split("_", 1)[0], "result": name.split("_", 1)[1]}, value)
         for name, value in (info["programs"] or {}).items()]
     yield "translator_total", "counter", "The translator's own counters.", [

@@ -37,7 +37,7 @@ from .steps import deletions
 
 # The step for some of the lines of a file; a reload takes those of some files one by one.
 STEPS = {"ip": steps.run_ip, "bpftool": steps.run_bpftool, "tc": steps.run_tc, "ip-late": steps.run_ip}
-RELOADED = ("ip", "bpftool", "ip-late")
+ROUTES, MAPS = ("ip", "ip-late"), ("bpftool",)
 
 
 class Generation:
@@ -65,9 +65,9 @@ class Generation:
             wait_until(Path("/sys/class/net", interface).exists, "network interface %s did not appear" % interface)
         for namespace in self.settings["namespaces"]:
             self.journal.run(["ip", "netns", "add", namespace], {"run": ["ip", "netns", "delete", namespace]})
-        # Rules first: no packet may pass a link that they do not guard yet.
-        for step in (steps.remember_flows, steps.load_rules, steps.make_links, steps.hand_over_links, steps.set_sysctls,
-                     steps.load_programs, steps.attach_programs, steps.add_routes, steps.load_translator):
+        # Rules and programs first: no packet may pass a link that they do not guard yet.
+        for step in (steps.remember_flows, steps.load_rules, steps.make_links, steps.hand_over_device, steps.set_sysctls,
+                     steps.load_programs, steps.attach_programs, steps.hand_over_links, steps.add_routes, steps.load_translator):
             self._everywhere(step)
         self._record_up()
 
@@ -92,12 +92,11 @@ class Generation:
         if not reload_suffices(old, new):
             return False
         applied.unlink()  # whatever interrupts this leaves a mixture, which only a restart puts right
-        dropped, added = self._changed_lines(old, new)
+        dropped, added = self._changed_lines(old, new, ROUTES)
         # Drop routes before the rules that guard them; add new ones after.
         if not self._undo(dropped) or not self._replace_rules(old, new):
             return False
-        for step, namespace, lines in added:
-            self._in(namespace, step, lines)
+        self._run_lines(added)
         self._everywhere(steps.load_translator)
         if not self._put_back(old == new):
             return False
@@ -132,10 +131,10 @@ class Generation:
             report(fault)
         return not faults
 
-    def _changed_lines(self, old, new):
-        """Compares two sets of files; returns (journal entries that drop the lines that are gone, [(step, namespace, new lines)])."""
+    def _changed_lines(self, old, new, names):
+        """Compares files of two sets; returns (journal entries that drop the lines that are gone, [(step, namespace, new lines)])."""
         dropped, added = [], []
-        for name in RELOADED:
+        for name in names:
             for namespace in self.namespaces:
                 path = "%s/%s" % (namespace, name)
                 gone, lines = changed_lines(old.get(path, b""), new.get(path, b""))
@@ -144,7 +143,7 @@ class Generation:
         return dropped, added
 
     def _replace_rules(self, old, new):
-        """Loads the rules of another set of files, and moves or forgets the flows that they mean otherwise; False where that fails."""
+        """Loads rules and maps of another set of files, and moves or forgets the flows that they mean otherwise; False where that fails."""
         changes = {
             namespace: flows.Changes(old.get(namespace + "/flows", b""), new.get(namespace + "/flows", b"")) for namespace in self.namespaces}
         held = []
@@ -153,13 +152,22 @@ class Generation:
             if rules:
                 held += deletions(namespace, rules.encode())
                 self.journal.run(in_namespace(namespace, ["nft", "-f", "-"]), held[-1], text=rules)
+        dropped, added = self._changed_lines(old, new, MAPS)
+        if not self._undo(dropped):
+            return False
         self._everywhere(steps.load_rules)
+        self._run_lines(added)
         left = [entry for namespace in self.namespaces for entry in surplus(namespace, rules_of(old, namespace), rules_of(new, namespace))]
         if not self._undo(left):
             return False
         for namespace in self.namespaces:
             changes[namespace].apply(namespace)
         return self._undo(held)
+
+    def _run_lines(self, added):
+        """Runs the new lines that _changed_lines() has found."""
+        for step, namespace, lines in added:
+            self._in(namespace, step, lines)
 
     def _undo(self, entries):
         """Undoes journal entries; False where the machine is not as the applied generation left it."""

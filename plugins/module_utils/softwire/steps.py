@@ -92,10 +92,10 @@ def move(journal, interface, namespace):
     journal.run(["ip", "link", "set", "dev", interface, "netns", namespace], *[{"run": argv} for argv in reversed(back)])
 
 
-def hand_over_links(journal, directory, settings):
-    """Lets systemd-networkd make the links that its files here describe."""
+def hand_over_device(journal, directory, settings):
+    """Lets systemd-networkd make the device that its files here describe."""
     if (directory / "networkd").exists():
-        networkd.hand_over(directory / "networkd", settings["instance"], settings["networkd"], journal)
+        networkd.make_device(directory / "networkd", settings["networkd"], journal)
 
 
 def set_sysctls(journal, directory, settings):
@@ -171,6 +171,12 @@ def run_tc(journal, directory, settings, lines):
 
 def has_clsact(interface):
     return any(qdisc["kind"] == "clsact" for qdisc in json.loads(run(["tc", "-j", "qdisc", "show", "dev", interface])))
+
+
+def hand_over_links(journal, directory, settings):
+    """Lets systemd-networkd configure the links that its files here describe."""
+    if (directory / "networkd").exists():
+        networkd.configure(directory / "networkd", settings["instance"], settings["networkd"], journal)
 
 
 def load_translator(journal, directory, settings):

@@ -71,6 +71,8 @@ def mapt_br(*rules, translator="auto"):
     return {"domains": [{"transport": "map-t", "dmr": "64:ff9b::/96", "rules": list(rules)}], "translator": translator}
 
 
+MORE_RULES = copy.deepcopy(MAPE["domain"])
+MORE_RULES["rules"].append(MAPT_RULES[1])
 # What is changed into what; both ways are tried.
 CUSTOMER_EDGES = {
     "a forward": ({}, {"port_forwards": [WEB]}),
@@ -80,6 +82,7 @@ CUSTOMER_EDGES = {
     "a limit of clients": ({}, {"max_ports_per_client": 100}),
     "time-outs": ({}, {"conntrack_timeouts": {"dns": 20, "tcp_established": 8000}}),
     "another gateway": ({}, {"wan_gateway": "2001:db8:6::9"}),
+    "a rule of a mesh": ({"mesh": True}, {"mesh": True, "domain": MORE_RULES}),
 }
 BORDER_RELAYS = {
     "a rule of MAP-T": (mapt_br(MAPT_RULES[0]), mapt_br(*MAPT_RULES)),
@@ -189,7 +192,7 @@ def test_a_border_relay_reloaded_is_one_restarted(change, router):
         comes_and_goes(router, first[name], second[name])
 
 
-@pytest.mark.parametrize("change", [{"wan_gateway": ""}, {"wan_mtu": 1492}, {"end_user_prefix": "2001:db8:13:3500::/56"}])
+@pytest.mark.parametrize("change", [{"wan_gateway": ""}, {"wan_mtu": 1492}, {"end_user_prefix": "2001:db8:13:3500::/56"}, {"mesh": True}])
 @pytest.mark.parametrize("napt_namespace", ["napt", ""])
 def test_a_change_of_topology_restarts(change, napt_namespace, router):
     before = settled(router)

@@ -20,6 +20,8 @@ from ansible_collections.softwire.map.plugins.module_utils.softwire import comma
 EDGES = {
     **{f"mapt_{layout}": {"napt_namespace": napt, "translator": "jool_siit"} for layout, napt in role_variables.LAYOUTS.items()},
     **{f"mape_{layout}": {"napt_namespace": napt, **role_variables.MAPE_CASES["shared"]} for layout, napt in role_variables.MAPE_LAYOUTS.items()},
+    **{f"mape_mesh_{layout}": {"napt_namespace": napt, "mesh": True, **role_variables.MAPE_CASES["shared"]}
+       for layout, napt in role_variables.MAPE_LAYOUTS.items()},
 }
 MAPT_EDGES = [edge for edge in EDGES if edge.startswith("mapt")]
 MAPE_EDGES = [edge for edge in EDGES if edge.startswith("mape")]
@@ -29,6 +31,8 @@ KINDS = {
     "mapt_translator_namespace": ("link_local_gateway", "ipv4_prefix", "two_lans"),
     "mape_napt_namespace": ("no_gateway", "ipv4_prefix", "two_lans"),
     "mape_main": ("no_gateway", "ipv4_prefix", "two_lans"),
+    "mape_mesh_napt_namespace": ("no_gateway", "ipv4_prefix", "two_lans"),
+    "mape_mesh_main": ("no_gateway", "ipv4_prefix", "two_lans"),
 }
 
 

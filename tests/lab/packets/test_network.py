@@ -12,7 +12,7 @@ import pytest
 
 from nodes import (CLIENTS, EDGE_OF, JOOL, RELAYS, SERVER, SERVER_NODE, address, background, captures, gateway, lines_of, mac, python, udp_to)
 
-IPV4_MTU = {"bpf": 1472, "jool_siit": 1480, "jool_mapt": 1480, "ip6_tunnel": 1460}  # on a WAN of 1500
+IPV4_MTU = {"bpf": 1472, "jool_siit": 1480, "jool_mapt": 1480, "ip6_tunnel": 1460, "ip6_tunnel_mesh": 1460}  # on a WAN of 1500
 SERVER_IN_DMR = "64:ff9b::cb00:7138"
 
 

@@ -42,7 +42,7 @@ class Router:
             has_command=lambda name: name not in self.missing, has_module=lambda name: name not in self.missing,
             has_bpf=lambda: "bpf" not in self.missing,
             has_namespace=lambda name: name in self.namespaces, secure_boot=lambda: False, headers_installed=lambda: True)
-        self.missing, self.namespaces = {"bpf", "jool_mapt"}, set()
+        self.missing, self.namespaces = set(), set()
         self.active = self.nft_refuses = self.timer = False
         self.unwritable = False  # the metrics
         self.kept = self.stale = self.unwritable_wants = False  # the keeper runs; units were not read again; nothing can be enabled
@@ -161,8 +161,9 @@ def link():
     return {"mtu": 1500, "flags": ["UP"], "addr_info": []}
 
 
-def offered(**changes):
-    return [{"name": name, "files": generations.encoded(files)} for name, files in role_variables.ce_generations(**changes).items()]
+def offered(translator="jool_siit", **changes):
+    made = role_variables.ce_generations(translator=translator, **changes)
+    return [{"name": name, "files": generations.encoded(files)} for name, files in made.items()]
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_the_first_time(router):
     result = router.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["alternative"]) == (False, True, "start", "jool_siit")
     assert router.instance.running() == result["generation"] and result["generation"].startswith("0001-")
-    assert router.instance.files() == {path: text.encode() for path, text in role_variables.ce_generations()["jool_siit"].items()}
+    assert router.instance.files() == generations.decoded(offered()[0]["files"])
     assert {path.name: path.read_text() for path in router.units.glob("softwire*")} == UNITS
     assert router.unit.stat().st_mode & 0o777 == 0o644
     assert router.actions() == ["daemon-reload", "reset-failed", "start", "enable"]
@@ -366,18 +367,20 @@ def test_old_generations_go(running):
 
 
 def test_the_preferred_alternative_where_the_machine_has_it(router):
-    router.missing = {"bpf"}
-    assert router.run(alternatives=offered())["alternative"] == "jool_mapt"
-    router.missing = set()
-    result = router.run(alternatives=offered())
-    assert (result["alternative"], result["applied"]) == ("bpf", "restart")
+    mesh = role_variables.mape("2001:db8:12:3400::/56", rule={"ea_length": 16, "fmr": True})
+    router.machine.kernel = "5.10.0"
+    assert router.run(alternatives=offered(**mesh))["alternative"] == "ip6_tunnel"
+    router.machine.kernel = "6.1.0"
+    result = router.run(alternatives=offered(**mesh))
+    assert (result["alternative"], result["applied"]) == ("ip6_tunnel_mesh", "restart")
 
 
 def test_the_preferred_alternative_where_the_distribution_has_it(router):
-    """What another one would need is no reason for it, even where that is there."""
+    """A package that is missing is no reason for another one."""
     router.missing = {"bpftool", "jool_mapt"}
-    assert router.run(alternatives=offered())["missing_packages"] == ["bpftool"]
-    assert router.run(alternatives=offered(), install_packages=False)["alternative"] == "jool_siit"
+    result = router.run(alternatives=offered(translator="auto"))
+    assert (result["alternative"], result["missing_packages"]) == ("bpf", ["bpftool"])
+    assert router.run(alternatives=offered(translator="jool_mapt"))["failed"]
 
 
 def test_missing_packages_are_named_and_nothing_is_done(router):

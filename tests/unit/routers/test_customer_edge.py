@@ -240,7 +240,8 @@ def test_every_file_is_made(files, layout):
     other, napt, translator = ("napt", "napt", "main") if layout == "napt_namespace" else ("xlat", "main", "xlat")
     assert set(files) == {
         "instance.json", "parameters.json", *role_variables.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft",
-        f"{other}/ip", f"{other}/sysctl", f"{napt}/napt.nft", f"{napt}/flows", f"{translator}/jool.json"}
+        f"{other}/ip", f"{other}/sysctl", f"{napt}/napt.nft", f"{napt}/flows", f"{translator}/jool.json",
+        f"{napt}/bpftool", f"{napt}/tc", f"{napt}/napt.bpf.o"}
 
 
 def test_translators_share_all_but_what_is_theirs(case, generations):
@@ -387,7 +388,7 @@ def test_time_outs(layout):
 
 def test_only_jool_mapt_lets_fmrs_in():
     generations = role_variables.ce_generations(**role_variables.CE_CASES["with_fmr"])
-    accept = 'ip6 saddr 2001:db8:ce::/51 counter name "from_rule" accept'
+    accept = 'ip6 saddr { 2001:db8:ce::/51 } counter name "from_rule" accept'
     assert accept in generations["jool_mapt"]["main/guard.nft"]
     assert accept not in generations["jool_siit"]["main/guard.nft"]
     fmrt = json.loads(generations["jool_mapt"]["main/jool.json"])["fmrt"]
