@@ -487,6 +487,17 @@ def test_idle_connections_keep_their_port_as_long_as_configured(lab, case, sink)
             assert seconds_left(lab, "tcp", "--state", "CLOSE_WAIT") in about(TIMEOUTS["tcp_transitory"])
     drain(lab.outside, 0.05)
     assert seconds_left(lab, "tcp", "--state", "TIME_WAIT") in about(TIMEOUTS["tcp_time_wait"])
+    with lab.listen("net", (SERVER, 81)) as listener, lab.connect("client", (SERVER, 81)) as client:
+        server, _peer = listener.accept()
+        lab.run("net", "nft", "table ip mute { chain out { type filter hook output priority 0; ip protocol tcp drop; }; }")
+        client.send(b"x")
+        drain(lab.outside, 1)  # it is sent again a few times
+        assert seconds_left(lab, "tcp", "--state", "ESTABLISHED") in about(TIMEOUTS["tcp_established"])
+        lab.run("net", "nft", "delete table ip mute")
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.close()  # a RST
+        drain(lab.outside, 0.3)
+        assert seconds_left(lab, "tcp", "--state", "CLOSE") in about(TIMEOUTS["tcp_transitory"])
     lab.send("client", syn_packet(HOST, 1234, "198.51.100.77", 80))
     drain(lab.outside, 0.05)
     assert seconds_left(lab, "tcp", "--state", "SYN_SENT") in about(TIMEOUTS["tcp_transitory"])

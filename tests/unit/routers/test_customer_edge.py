@@ -373,10 +373,10 @@ def test_time_outs(layout):
         return policies, files[f"{home}/sysctl"], files["main/sysctl"]
 
     policies, sysctl, main = made()
-    # RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-2; TIME_WAIT and well-known UDP ports are left to us.
-    transitory = {state: "240" for state in ("syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack")}
+    # RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-2, RFC 7857 section 2.2; TIME_WAIT and well-known UDP ports are left to us.
+    transitory = {state: "240" for state in ("syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack", "close")}
     assert policies == {
-        "tcp": {**transitory, "established": "7440", "time_wait": "30"},
+        "tcp": {**transitory, **dict.fromkeys(("established", "unack", "retrans"), "7440"), "time_wait": "30"},
         "udp": {"unreplied": "120", "replied": "120"}, "dns": {"unreplied": "10", "replied": "10"}}
     assert "nf_conntrack_icmp_timeout = 60\n" in sysctl and "nf_conntrack_max" not in main
 
