@@ -26,7 +26,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UNIT = Path(__file__).resolve().parents[2] / "plugins" / "module_utils" / "routers" / "units" / "softwire@.service"
 STEPS = ("ip", "nft", "tc", "bpftool", "mount", "sysctl", "jool_siit", "networkctl")
 FAKE = """#!/bin/sh
-case "$*" in *" display --csv") exit ;; esac
+case "$*" in *" display" | *" display --csv") exit ;; esac
 echo "$(readlink /proc/self/ns/net) ${0##*/} $*" >> DIRECTORY/calls
 """
 FAKE_TUNNEL = """#!/bin/sh

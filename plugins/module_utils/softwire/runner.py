@@ -32,7 +32,7 @@ from . import drift, flows, steps
 from .commands import StepError, in_namespace, report, run, wait_until
 from .files import changed_lines, inverse, lines_of, objects, read, reload_suffices, table_of
 from .journal import Journal
-from .paths import Paths, write
+from .paths import FORMAT, Paths, write
 from .steps import deletions
 
 # The step for some of the lines of a file; a reload takes those of some files one by one.
@@ -185,7 +185,7 @@ class Generation:
 
     def _record_up(self):
         write(self.paths.applied, str(self.directory))
-        write(self.paths.loaded, json.dumps(drift.digests(self)))
+        write(self.paths.loaded, json.dumps({"format": FORMAT, "digests": drift.digests(self)}))
 
 
 def command(namespace, name, line):

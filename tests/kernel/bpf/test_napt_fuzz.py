@@ -65,23 +65,22 @@ class Set:
 
     def __init__(self, dice):
         self.dice = dice
-        self.is_shared = dice.randrange(6) > 0
-        a = k = 0
-        if self.is_shared:
-            a = dice.choice((0, 0, 1, 4, 6, dice.randrange(11)))
-            k = dice.randrange(1, min(12, 16 - a) + 1)
-        psid = dice.choice((0, 2 ** k - 1, dice.randrange(2 ** k)))
-        mine = [port for port, text in enumerate(BITS) if not k or (text[a:a + k] == format(psid, f"0{k}b") and (not a or "1" in text[:a]))]
+        usable = []
+        while not usable:
+            self.is_shared = dice.randrange(6) > 0
+            a = k = 0
+            if self.is_shared:
+                a = dice.choice((0, 0, 1, 4, 6, dice.randrange(11)))
+                k = dice.randrange(1, min(12, 16 - a) + 1)
+            psid = dice.choice((0, 2 ** k - 1, dice.randrange(2 ** k)))
+            mine = [port for port, text in enumerate(BITS) if not k or (text[a:a + k] == format(psid, f"0{k}b") and (not a or "1" in text[:a]))]
+            usable = [port for port in mine if port]
         ranges = []
         for port in mine:
             if ranges and port == ranges[-1][1] + 1:
                 ranges[-1][1] = port
             else:
                 ranges.append([port, port])
-        usable = [port for port in mine if port]
-        if not usable:
-            self.__init__(dice)
-            return
         static = dice.sample(usable, min(dice.choice((0, 0, 1, 3)), len(usable) - 1)) if self.is_shared else []
         try:
             self.index = port_index(ranges, static)

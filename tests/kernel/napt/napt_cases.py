@@ -70,7 +70,7 @@ class Case:
 
     def programs(self, instance, device="ce-main"):
         """The end of its NAPT on a device of the instance's namespace, as the generation of a customer edge describes it."""
-        made = {"instance": instance, "ce": self.ce, "translator": None, "tunnel": None, "layout": {"namespaces": {"napt": instance}},
+        made = {"instance": instance, "softwire": "jool_siit", "ce": self.ce, "translator": None, "tunnel": None, "layout": {"namespaces": {"napt": instance}},
                 "napt": {"device": device, "index": self.index, "router_networks": self.router_networks}}
         return customer_edge.programs_of(made, 1500)
 

@@ -304,7 +304,7 @@ def test_whether_the_router_runs_what_the_generation_says(router):
      "route add default dev ce-tun table 7598 (namespace main): missing"),
     ("ip rule del pref 31001", "ip rule add pref 31001 iif lan lookup 7598", "rule add pref 31001 iif lan lookup 7598 (namespace main): missing"),
     ("sysctl -qw net.ipv4.conf.ce-tun.rp_filter=1", "sysctl -qw net.ipv4.conf.ce-tun.rp_filter=2",
-     "sysctl net/ipv4/conf/ce-tun/rp_filter: 1, not 2"),
+     "sysctl net/ipv4/conf/ce-tun/rp_filter (namespace main): 1, not 2"),
 ])
 def test_what_somebody_changed_since_is_named(change, undo, fault, router):
     generation = up(router, napt_namespace="")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import ipaddress
 import os
 import struct
 import time
@@ -32,10 +33,13 @@ TAKEN_AWAY = {
 
 def is_ours(case, packet):
     """Whether a packet may leave."""
-    if packet.src != case.address and not (case.prefix and packet.src.startswith("192.0.2.")):
+    def is_own(address):
+        return ipaddress.ip_address(address) in ipaddress.ip_network(case.prefix or case.address)
+
+    if not is_own(packet.src):
         return False
     if packet.quoted:
-        return packet.quoted.dst == case.address and case.owns(packet.quoted.dport)
+        return is_own(packet.quoted.dst) and case.owns(packet.quoted.dport)
     return packet.later or case.full or case.owns(packet.sport)
 
 
