@@ -40,7 +40,10 @@ def run(arguments):
     if arguments.command == "metrics":
         return write(arguments.file, metrics.text(info.collect(GENERATION)))
     if arguments.command == "ready":
-        return int(bool(drift.absent_interfaces(runner.Generation(GENERATION))))
+        absent = drift.absent_interfaces(runner.Generation(GENERATION))
+        for interface in absent:
+            report("waits for the network interface %s" % interface)
+        return int(bool(absent))
     instance = GENERATION.parents[1]
     if arguments.command == "keep":
         return keeper.keep(Paths(instance.name, instance.parent), GENERATION)

@@ -25,7 +25,7 @@ WHOLE = 900  # seconds between two whole comparisons where nothing is told
 BUSY = 2  # seconds until the next look while a deployment is at work
 HOLDS = 60  # seconds after which a repair has held
 PAUSES = (0, 2, 4, 8, 16, 32, 64, 128, 300)  # seconds between two repairs, by how many before did not hold
-SHARE = 20  # a comparison takes at most one part of this many of the time, however much the kernel tells
+SHARE = 10  # a comparison takes at most one part of this many of the time, however much the kernel tells
 
 
 class Keeper:

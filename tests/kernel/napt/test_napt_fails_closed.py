@@ -11,6 +11,7 @@ import fcntl
 import ipaddress
 import os
 import struct
+import subprocess
 import time
 
 import packets
@@ -72,6 +73,26 @@ def test_nothing_foreign_leaves_whatever_happens_to_the_rules(lab, case, ruleset
     finally:
         lab.run("napt", "nft", "flush", "ruleset")
         lab.load(ruleset)
+    assert [(packet.src, packet.protocol, packet.sport) for packet in left if packet.dst == SERVER and not is_ours(case, packet)] == []
+
+
+FLUSHES = 1000
+
+
+@pytest.mark.parametrize("case", ["ocn_a6_k6", "a0", "prefix"], indirect=True, scope="module")
+def test_nothing_foreign_leaves_in_a_thousand_flushes(lab, case, ruleset):
+    """The rules go and come again under traffic, as where somebody flushes and the router puts right: the programs stay."""
+    again = f"for i in $(seq {FLUSHES}); do nft flush ruleset && nft -f {ruleset} || exit 1; done"
+    left = []
+    dropped = lab.counters()["out_napt_dropped_not_own_address"]
+    with subprocess.Popen(["ip", "netns", "exec", lab.names["napt"], "sh", "-c", again]) as flushing:
+        while flushing.poll() is None:
+            traffic(lab, case, 1)
+            left += drain(lab.outside)
+    left += drain(lab.outside, 0.05)
+    assert flushing.returncode == 0
+    assert len([packet for packet in left if is_ours(case, packet)]) > FLUSHES
+    assert lab.counters()["out_napt_dropped_not_own_address"] > dropped, "the rules were always there"
     assert [(packet.src, packet.protocol, packet.sport) for packet in left if packet.dst == SERVER and not is_ours(case, packet)] == []
 
 
