@@ -90,7 +90,8 @@ def router(sandbox):
 def kept(router, generation):
     """The keeper at work."""
     path = f"{router.directory}/fakes:/usr/sbin:/usr/bin:/sbin:/bin"
-    command = ["nsenter", "-t", router.process, "-n", "-m", "-p", "env", "-C", str(generation.resolve()), f"PATH={path}", "python3", "-B", "-m", "softwire", "keep"]
+    command = ["nsenter", "-t", router.process, "-n", "-m", "-p",
+               "env", "-C", str(generation.resolve()), f"PATH={path}", "python3", "-B", "-m", "softwire", "keep"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
