@@ -41,7 +41,8 @@ class Router:
             release={"ID": "debian", "VERSION_ID": "12"}, kernel="6.1.0", links={"isp": link(), "lan": link(), "inet": link()},
             has_command=lambda name: name not in self.missing, has_module=lambda name: name not in self.missing,
             has_bpf=lambda: "bpf" not in self.missing,
-            has_namespace=lambda name: name in self.namespaces, secure_boot=lambda: False, headers_installed=lambda: True)
+            has_namespace=lambda name: name in self.namespaces, secure_boot=lambda: False, headers_installed=lambda: True,
+            headers_of_next=lambda: [])
         self.missing, self.namespaces = set(), set()
         self.active = self.nft_refuses = self.timer = False
         self.unwritable = False  # the metrics
