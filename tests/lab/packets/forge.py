@@ -465,8 +465,12 @@ class MapT(Forger):
 
         right, neighbour = UDP(sport=9, dport=a.port) / tag(), a.mate["map_address"]
         takes_fmrs = a.edge_carrier == "jool_mapt" and a.edge["fmrs"]
+        meshes = a.edge_carrier == "bpf" and a.edge["fmrs"]
         # jool_mapt does not check whether the port belongs to the neighbour; what nobody has asked for ends at the NAPT.
-        yield sent("from the neighbour, from a foreign port", "unsolicited" if takes_fmrs else "outside_domain", right, neighbour)
+        yield sent("from the neighbour, from a foreign port",
+                   "unsolicited" if takes_fmrs else "in_dropped_spoofed" if meshes else "outside_domain", right, neighbour)
+        if meshes:
+            yield from self.to_the_edge_of_a_mesh(sent)
         yield sent("from a native address", "outside_domain", right, a.server_ipv6)
         yield sent("from the address between the namespaces", "inner_address", right, self.embedded("192.0.0.2"))
         foreign = "in_dropped_not_own_port" if a.edge_carrier == "bpf" else "in_napt_dropped_not_own_port"
@@ -484,6 +488,28 @@ class MapT(Forger):
                     ("the client's native address", a.client_ipv6))):
                 yield sent(f"from {name}, to {place}", "beside_map_address", right, source, to)
         yield Kind("to the edge: IPv4 on the wire", NEIGHBOUR, (self.down(right),), "edge untranslated")
+
+    def to_the_edge_of_a_mesh(self, sent):
+        """What the neighbour, which has the same IPv4 address, may not send past the relay."""
+        a, neighbour = self.a, self.a.mate["map_address"]
+
+        def from_neighbour(name, counter, upper, source=neighbour):
+            return sent(f"from the neighbour, {name}", f"in_dropped_{counter}", upper, source)
+
+        right = UDP(sport=a.foreign_port, dport=a.port) / tag()
+        for name, source, counter in (
+            ("another PSID in the identifier", flipped(neighbour, 0), "spoofed"),
+            ("another IPv4 address in the identifier", flipped(neighbour, 17), "spoofed"),
+            ("a bit before the IPv4 address", flipped(neighbour, 48), "spoofed"),
+            ("our identifier", joined(neighbour, self.map), "spoofed"),
+            ("interface identifier zero", joined(neighbour, "::"), "outside_domain"),
+        ):
+            yield from_neighbour(name, counter, right, source)
+        yield from_neighbour("from a port of ours", "spoofed", UDP(sport=a.port, dport=a.port) / tag())
+        yield from_neighbour("TCP from a port of ours", "spoofed", TCP(sport=a.port, dport=a.port) / tag())
+        yield from_neighbour("an echo by its own identifier", "not_own_port", ICMPv6EchoRequest(id=a.foreign_port, data=bytes(tag())))
+        yield from_neighbour("for a port of its own", "not_own_port", UDP(sport=a.foreign_port, dport=a.foreign_port) / tag())
+        yield Kind("to the edge: from the neighbour, GRE", NEIGHBOUR, (self.raw(GRE, source=neighbour, to=self.map),), "edge in_dropped_no_port")
 
     def from_a_client(self):
         a = self.a

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nodes import CLIENTS, EDGE_OF, RELAYS, SERVER, address, python
+from nodes import CLIENTS, EDGE_OF, RELAYS, SERVER, address, captures, lines_of, python
 
 # Which address and port a socket with this port of its own has outside; the NAPT keeps both for the same socket.
 SEEN_AS = """
@@ -48,15 +48,18 @@ def test_customer_edges_reach_each_other(lab, edges, carriers, fails_where, addr
         other = next(client for client in edges.shared if edges.network(client) != edges.network(one))
     ends = {carriers[EDGE_OF[client]] for client in (one, other)}
     fails_where(addresses == 1 and "jool_siit" in ends, "two CEs that share an IPv4 address")
-    directly = ends == {"jool_mapt"} and edges[one]["fmrs"]
+    directly = ends in ({"bpf"}, {"jool_mapt"}) and bool(edges[one]["fmrs"])
     fails_where(size == 3000 and "jool_mapt" in {carriers[relay] for relay in RELAYS} and not directly,
                 "a datagram in fragments from one CE to another, at the BR")
     own = 40000 + size + addresses
     with ThreadPoolExecutor(2) as pool:
         seen_as = dict(zip((one, other), pool.map(lambda client: python(lab, client, SEEN_AS, own, SERVER), (one, other))))
         ways = [(one, seen_as[other]), (other, seen_as[one])]
-        came = list(pool.map(lambda way: python(lab, way[0], EXCHANGE, own, size, *way[1]), ways))
+        with captures(lab, {(EDGE_OF[one], "isp"): "ip6"}) as seen:
+            came = list(pool.map(lambda way: python(lab, way[0], EXCHANGE, own, size, *way[1]), ways))
     assert came == [3, 3]
+    between = [line for line in lines_of(seen) if all(edges[client]["map_address"] in line for client in (one, other))]
+    assert bool(between) == directly
 
 
 @pytest.mark.parametrize("client", CLIENTS)
