@@ -164,19 +164,6 @@ static __always_inline enum counter packet_port(struct __sk_buff *skb, const str
 	return port_in(header, p->ip.protocol, p->ce_is_source, port);
 }
 
-/* Completes a CE of which the rule of its IPv4 address and the PSID are known. */
-static __always_inline enum counter find_address(struct ce *ce)
-{
-	if (ce->rule->psid_length)
-		ce->rule = rule_of_psid(ce->rule, ce->ipv4, ce->psid);
-	else
-		ce->psid = 0;
-	if (!ce->rule)
-		return MAP_DROPPED_OTHER_PSID;
-	map_address(ce->rule, ce->ipv4, ce->psid, ce->address);
-	return MAP_PASSED;
-}
-
 /*
  * Finds the CE that an IPv4 address and the port of a packet belong to. `later_psid` is what is known of a later
  * fragment, which has no port.
@@ -187,15 +174,12 @@ static __always_inline enum counter find_ce(struct __sk_buff *skb, const struct 
 	enum counter reason;
 	__u16 port = 0;
 
-	ce->psid = later_psid;
 	if (ce->rule->psid_length && !p->later) {
 		reason = packet_port(skb, p, &port);
-		if (!reason)
-			reason = psid_of(ce->rule, port, &ce->psid);
 		if (reason)
 			return reason;
 	}
-	return find_address(ce);
+	return find_map_address(&ce->rule, ce->ipv4, 1, port, p->later, later_psid, &ce->psid, ce->address);
 }
 
 /* The name of a fragmented datagram. */
@@ -488,9 +472,7 @@ static __always_inline int find_ce_fast(struct __sk_buff *skb, const struct pack
 	if ((void *)(ports + 2) > (void *)(long)skb->data_end ||
 	    bpf_ntohs(p->ip.tot_len) < sizeof(p->ip) + l4_needed(&p->ip))
 		return -1;
-	if (ce->rule->psid_length && psid_of(ce->rule, bpf_ntohs(ports[1]), &ce->psid))
-		return -1;
-	return find_address(ce);
+	return find_map_address(&ce->rule, ce->ipv4, 1, bpf_ntohs(ports[1]), 0, 0, &ce->psid, ce->address);
 }
 
 /* Whether the IPv4 stack would forward a packet into the tunnel, unfragmented. */
