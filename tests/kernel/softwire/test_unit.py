@@ -37,7 +37,8 @@ def analyze(*arguments, unit=UNIT):
     return subprocess.run(["systemd-analyze", *arguments, str(unit)], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("unit, most", [(UNIT, 4.0), (KEEPER, 4.0), (UNIT.with_name("softwire-metrics@.service"), 2.5)], ids=lambda value: getattr(value, "name", None))
+@pytest.mark.parametrize("unit, most", [(UNIT, 4.0), (KEEPER, 4.0), (UNIT.with_name("softwire-metrics@.service"), 2.5)],
+                         ids=lambda value: getattr(value, "name", None))
 def test_exposure_is_at_most(unit, most):
     judged = analyze("security", "--offline=true", f"--threshold={10 * most:.0f}", "--no-pager", unit=unit)
     assert judged.returncode == 0, judged.stdout.splitlines()[-1] + judged.stderr
@@ -60,7 +61,7 @@ def test_only_modules_are_loaded_with_full_privileges(settings):
     assert [value for _name, value in commands if value.startswith("+")] == [
         "+/usr/bin/python3 -B -m softwire modules"]
     actions = [re.search(r"-m softwire (\w+)", value)[1] for _name, value in commands]
-    assert actions == ["boot", "modules", "up", "reload", "down"]
+    assert actions == ["ready", "boot", "modules", "up", "reload", "down"]
 
 
 def test_what_is_open_has_been_thought_about():
