@@ -14,6 +14,8 @@ import pytest
 from test_reload import MAPE, MAPT_RULES, mape_br, mapt_br, settled, state
 from test_repair import faults
 
+from ansible_collections.softwire.map.plugins.module_utils.softwire import files, instances
+
 PATIENCE = 10  # seconds that the kernel may need to notice carriers
 FIRST = {"instance": "one", "lan_interfaces": ["lan"], "lan_addresses": ["192.168.0.1/24"], "wan_gateway": "", "napt_namespace": ""}
 SECOND = {**FIRST, "instance": "two", "lan_interfaces": ["guest"], "lan_addresses": ["192.168.1.1/24"], "route_table": 7700,
@@ -63,8 +65,8 @@ PAIRS = {
 }
 
 
-def with_preference(preference, files):
-    return {**files, "main/tc": files["main/tc"].replace("pref 7599", f"pref {preference}")}
+def with_preference(preference, made):
+    return {**made, "main/tc": made["main/tc"].replace("pref 7599", f"pref {preference}")}
 
 
 class Router:
@@ -72,7 +74,10 @@ class Router:
 
     def __init__(self, sandbox, first, second):
         self.sandbox = sandbox
-        self.generations = {name: sandbox.install(files, name) for name, files in (("one", first), ("two", second))}
+        self.generations = {name: sandbox.install(made, name) for name, made in (("one", first), ("two", second))}
+
+    def files(self, name):
+        return files.read(self.generations[name])
 
     def does(self, name, action, fault=None, at=0):
         done = self.sandbox.softwire(self.generations[name], action, check=not at, fault=fault, at=at)
@@ -99,6 +104,7 @@ class Router:
 def test_one_instance_comes_and_goes_and_fails_beside_another(pair, router):
     before = state(router)
     both = Router(router, *PAIRS[pair]())
+    assert instances.conflicts(both.files("one"), {"two": both.files("two")}) == []
     both.does("two", "up")
     second_alone = settled(router)
     steps = both.steps("one", "up")
