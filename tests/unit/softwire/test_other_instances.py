@@ -71,7 +71,6 @@ def test_what_cannot_be_shared_is_refused(first, second, said):
     assert conflicts(second, {"one": first}) == [said]
 
 
-
 def test_an_address_is_of_one_instance():
     assert conflicts(tunnel_relay(instance="two", rule=OTHER_RULE), {"one": tunnel_relay()})[0] == (
         f"main/ip: addr add 2001:db8:ffff::2/128 dev lo: {SAME_ROUTER} has addr add 2001:db8:ffff::2/128 dev lo; an address belongs to one of them")
