@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import role_variables
 import pytest
@@ -15,6 +17,8 @@ from test_reload import MAPE, MAPT_RULES, mape_br, mapt_br, settled, state
 from test_repair import faults
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire import files, instances
+from ansible_collections.softwire.map.plugins.module_utils.softwire.generations import Instance
+from ansible_collections.softwire.map.plugins.module_utils.softwire.rollback import Transaction
 
 PATIENCE = 10  # seconds that the kernel may need to notice carriers
 FIRST = {"instance": "one", "lan_interfaces": ["lan"], "lan_addresses": ["192.168.0.1/24"], "wan_gateway": "", "napt_namespace": ""}
@@ -124,4 +128,45 @@ def test_one_instance_comes_and_goes_and_fails_beside_another(pair, router):
     both.does("two", "down")
     both.is_whole("one")
     both.does("one", "down")
+    both.becomes(before, "both are down")
+
+
+def test_a_change_of_one_and_its_way_back_leave_what_both_had(router):
+    before = state(router)
+    both = Router(router, *PAIRS["two edges with tunnels"]())
+    both.does("one", "up")
+    both.does("two", "up")
+    whole, old = settled(router), os.readlink(both.generations["one"])
+    router.install(tunnel_edge(**FIRST), "one")
+    both.does("one", "reload")
+    both.is_whole("one", "two")
+    Transaction(Instance("one", router.directory)).switch(os.path.basename(old))
+    both.does("one", "reload")
+    both.becomes(whole, "the first is what it was")
+    both.does("one", "down")
+    both.does("two", "down")
+    both.becomes(before, "both are down")
+
+
+def test_it_does_not_matter_who_puts_right_what_both_found_as_it_is(router):
+    router.sh("echo 1 > /proc/sys/net/ipv4/conf/all/forwarding; tc qdisc add dev isp clsact")
+    both = Router(router, *PAIRS["relays with programs on one interface"]())
+    both.does("one", "up")
+    both.does("two", "up")
+    router.sh("echo 0 > /proc/sys/net/ipv4/conf/all/forwarding; tc qdisc del dev isp clsact")
+    both.does("one", "reload")
+    both.does("two", "reload")
+    both.does("one", "down")
+    both.is_whole("two")
+
+
+def test_both_come_and_go_at_once(router):
+    """As at a boot: systemd starts them side by side."""
+    before = state(router)
+    both = Router(router, *PAIRS["edges of both transports"]())
+    for action in ("up", "down"):
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(both.does, ("one", "two"), (action, action)))
+        if action == "up":
+            both.is_whole("one", "two")
     both.becomes(before, "both are down")

@@ -43,12 +43,12 @@ def timeouts(icmp):
 @pytest.mark.parametrize("first, second, said", [
     (edge(), edge(**{**OTHER, "lan_interfaces": ["lan"]}), f"map_ce_lan_interfaces[0]: lan: {SAME_ROUTER} has this interface in namespace napt; "
      "give each of them its own"),
-    (edge(), edge(**{**OTHER, "napt_namespace": "", "wan_interface": "lan", "wan_gateway": ""}), f"map_ce_wan_interface: lan: {SAME_ROUTER} has this interface in "
-     "namespace napt; give each of them its own"),
-    (edge(napt_namespace=""), edge(**{**OTHER, "lan_interfaces": ["isp", "guest"], "wan_interface": "wan", "wan_gateway": ""}), f"map_ce_lan_interfaces[0]: isp: {SAME_ROUTER} "
-     "has this interface; give each of them its own"),
-    (edge(napt_namespace=""), edge(**{**OTHER, "napt_namespace": "", "lan_interfaces": ["lan"]}), f"map_ce_lan_interfaces[0]: lan: {SAME_ROUTER} has this "
-     "interface; give each of them its own"),
+    (edge(), edge(**{**OTHER, "napt_namespace": "", "wan_interface": "lan", "wan_gateway": ""}),
+     f"map_ce_wan_interface: lan: {SAME_ROUTER} has this interface in namespace napt; give each of them its own"),
+    (edge(napt_namespace=""), edge(**{**OTHER, "lan_interfaces": ["isp"], "wan_interface": "wan", "wan_gateway": ""}),
+     f"map_ce_lan_interfaces[0]: isp: {SAME_ROUTER} has this interface; give each of them its own"),
+    (edge(napt_namespace=""), edge(**{**OTHER, "napt_namespace": "", "lan_interfaces": ["lan"]}),
+     f"map_ce_lan_interfaces[0]: lan: {SAME_ROUTER} has this interface; give each of them its own"),
     (edge(), edge(**{**OTHER, "napt_namespace": "napt"}), f"map_ce_napt_namespace: napt: {SAME_ROUTER} has a network namespace of this name; choose another"),
     (edge(**timeouts(60)), edge(**{**OTHER, **timeouts(70)}), f"main/sysctl: net/netfilter/nf_conntrack_icmp_timeout = 70: {SAME_ROUTER} needs 60; "
      "give both the same value"),
