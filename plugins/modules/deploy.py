@@ -166,7 +166,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import drift, generations, metrics_timer, paths, preflight, rollback
+from ansible_collections.softwire.map.plugins.module_utils.softwire import (
+    drift, generations, instances, metrics_timer, paths, preflight, rollback)
 from ansible_collections.softwire.map.plugins.module_utils.softwire.commands import StepError
 from ansible_collections.softwire.map.plugins.module_utils.softwire.files import reload_suffices
 from ansible_collections.softwire.map.plugins.module_utils.softwire.runner import Generation
@@ -292,14 +293,22 @@ class Deployment:
         alternative, settings, packages, faults = next((entry for entry in considered if not entry[-1]), considered[0])
         # A journal means that something of this instance is up, be it what a killed run left.
         up = self.instance.journal.exists()
-        ours = json.loads(self.instance.files().get("instance.json", b"{}")).get("namespaces", []) if up else []
-        faults += preflight.interface_faults(machine, settings, ours) + preflight.namespace_faults(machine, settings, ours)
+        ours = namespaces_of(self.instance.files()) if up else []
+        others = self.others()
+        # What is in the namespaces of other instances is a conflict with those.
+        known = ours + [namespace for files in others.values() for namespace in namespaces_of(files)]
+        faults += instances.conflicts(generations.decoded(alternative["files"]), others)
+        faults += preflight.interface_faults(machine, settings, known) + preflight.namespace_faults(machine, settings, known)
         faults += preflight.networkd_faults(settings)
         if self.module.params["metrics"]:
             faults += preflight.metrics_faults(settings["role"], self.module.params["metrics_directory"])
         if faults:
             self.fail("nothing was changed: " + "; ".join(faults), faults=faults)
         return alternative, packages
+
+    def others(self):
+        """{name: files of its generation} of the other instances on this router."""
+        return {name: generations.Instance(name).files() for name in paths.instances() if name != self.name}
 
     def consider(self, machine, alternative):
         """(alternative, its settings, packages that it lacks, why this machine cannot run it)"""
@@ -408,6 +417,9 @@ class Deployment:
             self.fail("there is no generation %s to return to, nothing was changed; there are: %s" % (
                 name or "before the running one", ", ".join(known) or "none"))
         before, files = self.instance.files(), self.instance.files(name)
+        faults = instances.conflicts(files, self.others())
+        if faults:
+            self.fail("nothing was changed: " + "; ".join(faults), faults=faults)
         changed = name != running or not self.is_up()
         self.diff = generations.differences(before, files, self.instance.current)
         result = {"changed": changed, "generation": name, "applied": "nothing", "diff": self.diff}
@@ -451,6 +463,11 @@ class Deployment:
         for directory in (self.instance.bpf, self.instance.run_dir, paths.RUN, paths.CONFIGURATION):
             if directory.is_dir() and not any(directory.iterdir()):
                 directory.rmdir()
+
+
+def namespaces_of(files):
+    """The network namespaces of a generation's own; none where there is no generation."""
+    return json.loads(files.get("instance.json", b"{}")).get("namespaces", [])
 
 
 def unit_files():

@@ -121,6 +121,9 @@ class Generation:
             if any(line[:2] == ["link", "add"] for _name, line in lines):
                 return False  # what hung on the link has gone with it
             self._in(namespace, steps.set_sysctls)
+            # A clsact that is there may be another instance's, and from now on needed by this one as well.
+            qdiscs = [("tc", line) for line in lines_of(self.directory / namespace / "tc") if line[0] == "qdisc"]
+            lines = qdiscs + [line for line in lines if line not in qdiscs]
             for name in STEPS:
                 self._in(namespace, STEPS[name], [line for file, line in lines if file == name])
             if same:

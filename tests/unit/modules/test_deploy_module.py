@@ -408,6 +408,22 @@ def test_what_the_preflight_finds(change, said, router):
     assert router.tree() == before and router.actions() == []
 
 
+def test_what_another_instance_has_is_refused_for_a_new_generation_and_for_an_older_one(running):
+    assert not running.run(alternatives=offered(**MOVED))["failed"]
+    other = generations.Instance("other")
+    files = generations.decoded(offered(
+        instance="other", end_user_prefix="2001:db8:ce:11b::/64", route_table=7700, lan_interfaces=["inet"], napt_namespace="")[0]["files"])
+    name = other.next_name(files)
+    other.finish(other.stage(files, name), name)
+    deploy.rollback.Transaction(other).switch(name)
+    before = running.tree()
+    for parameters in ({"alternatives": offered()}, {"state": "rollback"}):
+        result = running.run(**parameters)
+        assert result["failed"] and result["msg"] == (
+            "instance ce: nothing was changed: map_ce_veth_network: 192.0.0.0/29: overlaps 192.0.0.0/29 of instance other of this router; choose another")
+        assert running.tree() == before and running.actions() == []
+
+
 def test_another_distribution_may_have_what_is_needed(router):
     router.machine.release = {"ID": "arch"}
     assert not router.run(alternatives=offered())["failed"]
