@@ -1,0 +1,72 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Sums up a batch of a roll-out: records what changed, ends the roll-out over the limit, shows what became of every router."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.softwire.map.plugins.plugin_utils.roll_out import BAD, BEGUN, DEPLOYED, outcome, record_text, table
+
+EXTENSIONS = (".yml", ".yaml")  # by which Ansible knows the record as an inventory
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller only; no connection is made."""
+
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        _unused, args = self.validate_argument_spec(argument_spec={
+            "step": {"type": "str", "choices": ["begin", "judge", "end"], "required": True},
+            "max_fail_percentage": {"type": "float", "default": 0},
+            "earlier": {"type": "list", "elements": "str", "default": []},
+            "record": {"type": "path"},
+        })
+        hostvars, play = task_vars["hostvars"], task_vars["ansible_play_hosts_all"]
+        record = args["record"] if not self._task.check_mode else None
+        if args["step"] == "begin":
+            self._write(record, {})
+            return dict(result, changed=False, batch=task_vars["ansible_play_batch"])
+        batch = task_vars[BEGUN]["batch"]
+        outcomes = [outcome(host, hostvars[host]) for host in batch]
+        self._write(record, {row.host: hostvars[row.host][DEPLOYED] for row in outcomes if row.state in ("changed", "unhealthy")})
+        bad = [row for row in outcomes if row.state in BAD]
+        ends = len(bad) > args["max_fail_percentage"] / 100 * len(batch)
+        if ends or args["step"] == "end" and play[-1] in batch:
+            earlier = [row for row in (outcome(host, hostvars[host]) for host in args["earlier"]) if row.state != "untouched"]
+            everyone = earlier + [outcome(host, hostvars[host]) for host in play]
+            counts = Counter(row.state for row in everyone)
+            result["summary"] = ", ".join(f"{number} {state}" for state, number in counts.items())
+            if self._task.check_mode:
+                everyone = [row._replace(now="as before") for row in everyone]
+            if set(counts) - {"changed", "ok"}:
+                result["table"] = table(everyone)
+            result["_ansible_verbose_always"] = True
+        if ends:
+            result.update(failed=True, msg=f"The roll-out ends here: of the {len(batch)} routers of this batch {len(bad)} failed, were lost or are "
+                                           f"not healthy, which is more than {args['max_fail_percentage']:g} %")
+        return dict(result, changed=False)
+
+    def _write(self, path, deployed):
+        """Adds to the record, in one atomic step; without a path there is none."""
+        if not path:
+            return
+        target = Path(path).absolute()
+        try:
+            if target.suffix not in EXTENSIONS:
+                raise ValueError(f"must end in {' or '.join(EXTENSIONS)}, since it is an inventory")
+            text = record_text(target.read_text() if target.exists() else "", deployed)
+            temporary = target.with_name(f".{target.name}.new")
+            temporary.write_text(text)
+            os.replace(temporary, target)
+        except (OSError, ValueError) as exc:
+            raise AnsibleActionFail(f"map_rollout_record: {path}: cannot hold the record: {exc}") from None
