@@ -15,7 +15,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.softwire.map.plugins.plugin_utils.roll_out import BAD, BEGUN, DEPLOYED, outcome, record_text, table
 
-EXTENSIONS = (".yml", ".yaml")  # by which Ansible knows the record as an inventory
+EXTENSIONS = (".yml", ".yaml", ".json")  # of inventories in YAML
 
 
 class ActionModule(ActionBase):
@@ -63,7 +63,7 @@ class ActionModule(ActionBase):
         target = Path(path).absolute()
         try:
             if target.suffix not in EXTENSIONS:
-                raise ValueError(f"must end in {' or '.join(EXTENSIONS)}, since it is an inventory")
+                raise ValueError(f"its name must end in {', '.join(EXTENSIONS)}, by which Ansible takes it as an inventory")
             text = record_text(target.read_text() if target.exists() else "", deployed)
             temporary = target.with_name(f".{target.name}.new")
             temporary.write_text(text)

@@ -35,7 +35,7 @@ options:
     default: []
   record:
     description:
-      - File on the controller, its name ends in C(.yml) or C(.yaml). An inventory of the group C(map_rolled_out), which
+      - File on the controller, its name ends in C(.yml), C(.yaml) or C(.json). An inventory of the group C(map_rolled_out), which
         the playbook C(softwire.map.rollback) takes. Each host in it has C(map_generation), the generation that ran before.
       - A file that exists is added to, and a host that is in it already stays as it is. Routers without a generation before are left out.
     type: path
@@ -54,7 +54,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-# A part of each result stands below its task.
+# A part of the result stands below the task. The rest of a batch is in the playbook site.yml.
 - name: Begin a batch
   softwire.map.roll_out:
     step: begin
@@ -62,14 +62,7 @@ EXAMPLES = r"""
   register: _map_batch
   # Result:
   # changed: false
-
-- name: End it
-  softwire.map.roll_out:
-    step: end
-    max_fail_percentage: 100
-  run_once: true
-  # Result:
-  # summary: 1 failed
+  # batch: [ce1]
 """
 
 RETURN = r"""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 import yaml
@@ -84,4 +85,5 @@ def record_text(text, deployed):
         previous = result.get("previous")
         if previous and not result.get("failed") and previous != result["generation"]:
             hosts.setdefault(host, {"map_generation": previous})
-    return yaml.safe_dump({GROUP: {"hosts": hosts}}, sort_keys=False)
+    # JSON is YAML, and takes the strings with tags that Ansible's variables hold.
+    return json.dumps({GROUP: {"hosts": hosts}}, indent=2) + "\n"
