@@ -13,7 +13,7 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.softwire.map.plugins.plugin_utils.roll_out import BAD, BEGUN, DEPLOYED, outcome, record_text, table
+from ansible_collections.softwire.map.plugins.plugin_utils.roll_out import BAD, BATCH, DEPLOYED, outcome, record_text, table
 
 EXTENSIONS = (".yml", ".yaml", ".json")  # of inventories in YAML
 
@@ -27,23 +27,24 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         _unused, args = self.validate_argument_spec(argument_spec={
             "step": {"type": "str", "choices": ["begin", "judge", "end"], "required": True},
+            "role": {"type": "str", "choices": ["ce", "br"], "default": "ce"},
             "max_fail_percentage": {"type": "float", "default": 0},
             "earlier": {"type": "list", "elements": "str", "default": []},
             "record": {"type": "path"},
         })
-        hostvars, play = task_vars["hostvars"], task_vars["ansible_play_hosts_all"]
+        hostvars, play, role = task_vars["hostvars"], task_vars["ansible_play_hosts_all"], args["role"]
         record = args["record"] if not self._task.check_mode else None
         if args["step"] == "begin":
             self._write(record, {})
             return dict(result, changed=False, batch=task_vars["ansible_play_batch"])
-        batch = task_vars[BEGUN]["batch"]
-        outcomes = [outcome(host, hostvars[host]) for host in batch]
-        self._write(record, {row.host: hostvars[row.host][DEPLOYED] for row in outcomes if row.state in ("changed", "unhealthy")})
+        batch = task_vars[BATCH.format(role)]["batch"]
+        outcomes = [outcome(host, hostvars[host], role) for host in batch]
+        self._write(record, {row.host: hostvars[row.host][DEPLOYED.format(role)] for row in outcomes if row.state in ("changed", "unhealthy")})
         bad = [row for row in outcomes if row.state in BAD]
         ends = len(bad) > args["max_fail_percentage"] / 100 * len(batch)
         if ends or args["step"] == "end" and play[-1] in batch:
-            earlier = [row for row in (outcome(host, hostvars[host]) for host in args["earlier"]) if row.state != "untouched"]
-            everyone = earlier + [outcome(host, hostvars[host]) for host in play]
+            earlier = [row for row in (outcome(host, hostvars[host], "br") for host in args["earlier"]) if row.state != "untouched"]
+            everyone = earlier + [outcome(host, hostvars[host], role) for host in play]
             counts = Counter(row.state for row in everyone)
             result["summary"] = ", ".join(f"{number} {state}" for state, number in counts.items())
             if self._task.check_mode:

@@ -19,17 +19,22 @@ description:
 options:
   step:
     description:
-      - V(begin) at the beginning of a batch, registered as C(_map_batch), V(judge) after the deployment and V(end) after the last task
+      - V(begin) at the beginning of a batch, registered as C(_map_ce_batch) or C(_map_br_batch), V(judge) after the deployment and V(end) after the last task
         of the batch, which also sums up where the batch is the last one of the play.
     type: str
     choices: [begin, judge, end]
     required: true
+  role:
+    description: What the routers of the batch are, customer edges or border relays.
+    type: str
+    choices: [ce, br]
+    default: ce
   max_fail_percentage:
     description: How much of the batch may have failed, be lost or not healthy, in per cent. With more of it the task fails.
     type: float
     default: 0
   earlier:
-    description: Hosts of an earlier play, to be summed up with those of this one where they took part.
+    description: Border relays of an earlier play, to be summed up with those of this one where they took part.
     type: list
     elements: str
     default: []
@@ -59,7 +64,7 @@ EXAMPLES = r"""
   softwire.map.roll_out:
     step: begin
   run_once: true
-  register: _map_batch
+  register: _map_ce_batch
   # Result:
   # changed: false
   # batch: [ce1]

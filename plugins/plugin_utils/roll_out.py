@@ -13,8 +13,8 @@ import yaml
 GROUP = "map_rolled_out"
 # What stops a roll-out where there is more of it than the limit. A router that was off is not among them.
 BAD = ("failed", "lost", "unhealthy")
-# The variables that the roles and playbooks (site.yml and its parts) register for each host.
-BEGUN, DEPLOYED, HEALTH, PROBE = "_map_batch", "_map_deployed", "_map_health", "_map_probe"
+# The variables that the roles and site.yml register for each host; of a role, ce or br, where a place is left for it.
+BATCH, DEPLOYED, HEALTH, PROBE = "_map_{}_batch", "_map_{}_deployed", "_map_health", "_map_probe"
 
 
 class Outcome(NamedTuple):
@@ -26,13 +26,13 @@ class Outcome(NamedTuple):
     now: str
 
 
-def outcome(host, variables):
-    """The Outcome of a host by its variables, a mapping."""
+def outcome(host, variables, role):
+    """The Outcome of a host by its variables, a mapping; role: ce or br."""
     def registered(name):
         return variables[name] if name in variables else {}
 
-    deployed = registered(DEPLOYED)
-    if not registered(BEGUN):
+    deployed = registered(DEPLOYED.format(role))
+    if not registered(BATCH.format(role)):
         return Outcome(host, "untouched", "its batch has not begun", "as before")
     if not deployed:
         return Outcome(host, "failed", "see the task that failed before it was deployed", "as before")
@@ -52,7 +52,7 @@ def fault(health, probe, generation):
     """(why a router is not healthy, what runs), empty where it is, or was not asked; health, probe: results of map_info and probe."""
     if health.get("failed") or health.get("unreachable"):
         if "state" not in health:
-            return "; ".join(filter(None, ["asked again", health.get("msg")])), f"not known, generation {generation} was confirmed"
+            return f"cannot be asked again: {health.get('msg', 'no result')}", f"not known, generation {generation} was confirmed"
         runs = health["state"]["applied"]
         now = f"generation {runs} runs" if runs else "no generation runs as a whole"
         if health["generation"] != generation:
@@ -77,7 +77,7 @@ def record_text(text, deployed):
     Left out are routers that had no generation before. Raises ValueError where the text is no such inventory.
     """
     try:
-        hosts = (yaml.safe_load(text) or {GROUP: {}})[GROUP].get("hosts") or {}
+        hosts = yaml.safe_load(text)[GROUP]["hosts"] if text else {}
         hosts = {host: {"map_generation": variables["map_generation"]} for host, variables in hosts.items()}
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         raise ValueError(f"is no record of a roll-out, an inventory of the group {GROUP}") from None
