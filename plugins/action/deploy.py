@@ -104,7 +104,7 @@ class ActionModule(ActionBase):
         if answer.get("failed"):
             raise AnsibleActionFail(
                 f"the change was rolled back, it was not confirmed in time: {answer.get('msg')}",
-                result={"now": f"generation {result['previous']} runs again" if result["previous"] else "nothing runs, as before"})
+                result={"now": answer.get("now", "not known")})
         return dict(result, unconfirmed=False)
 
     def _with_packages(self, call, wanted, task_vars):

@@ -405,7 +405,9 @@ class Deployment:
 
     def confirm(self, name):
         if not self.transaction.confirm(name):
-            self.fail("generation %s is not waiting for a confirmation; %s runs" % (name, self.instance.running() or "nothing"))
+            now = self.instance.running()
+            self.fail("generation %s is not waiting for a confirmation; %s runs" % (name, now or "nothing"),
+                      now="generation %s runs" % now if now else "nothing runs")
         self.instance.prune(self.module.params["keep_generations"], self.transaction.confirmed())
         self.module.exit_json(changed=False, generation=name)
 

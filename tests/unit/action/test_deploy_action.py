@@ -141,7 +141,8 @@ def test_a_router_that_does_not_answer_returns_by_itself(monkeypatch):
 
 
 def test_a_confirmation_that_comes_too_late():
-    result, _calls = run(CE, CHANGED, {"failed": True, "msg": "generation 0002-bb is not waiting"})
+    result, _calls = run(CE, CHANGED, {"failed": True, "msg": "generation 0002-bb is not waiting", "now": "nothing runs"})
+    assert result.result["now"] == "nothing runs"
     assert str(result) == "the change was rolled back, it was not confirmed in time: generation 0002-bb is not waiting"
 
 
