@@ -153,6 +153,15 @@ unconfirmed:
   description: Whether the router waits for the confirmation and returns to RV(previous) without it.
   type: bool
   returned: when something changed
+lost:
+  description: That the router could not be reached any more once the deployment had begun. One that is off before that is unreachable.
+  type: bool
+  returned: failure, when the connection broke
+now:
+  description: What runs on the router now, or what it returns to by itself.
+  type: str
+  returned: failure, once something may have changed
+  sample: generation 0001-3f2a9c01de runs again
 missing_packages:
   description: Packages that have to be installed first; nothing was changed.
   type: list
@@ -393,7 +402,7 @@ class Deployment:
     def fail_back(self, how, reason):
         """Rolls back where that is due, and fails with what runs now."""
         now = self.roll_back() if self.transaction.record() else "the running configuration was not touched"
-        self.fail("the new generation does not %s; %s: %s" % (how, now, reason), diff=self.diff)
+        self.fail("the new generation does not %s; %s: %s" % (how, now, reason), now=now, diff=self.diff)
 
     def roll_back(self):
         try:
@@ -405,7 +414,9 @@ class Deployment:
 
     def confirm(self, name):
         if not self.transaction.confirm(name):
-            self.fail("generation %s is not waiting for a confirmation; %s runs" % (name, self.instance.running() or "nothing"))
+            now = self.instance.running()
+            self.fail("generation %s is not waiting for a confirmation; %s runs" % (name, now or "nothing"),
+                      now="generation %s runs" % now if now else "nothing runs")
         self.instance.prune(self.module.params["keep_generations"], self.transaction.confirmed())
         self.module.exit_json(changed=False, generation=name)
 
