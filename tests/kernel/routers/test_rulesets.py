@@ -9,11 +9,14 @@ from __future__ import annotations
 import role_variables
 import pytest
 
+FIREWALL = {"ipv6_firewall": "stateful", "ipv6_forwards": [{"address": "2001:db8:ce:11a::4", "port": 443, "protocol": protocol}
+                                                           for protocol in ("tcp", "udp", "tcp_udp")]}
+
 
 def rulesets():
     """Every ruleset, once: {text: where it comes from}."""
     found = {}
-    cases = [(f"{case}, {layout}", {"napt_namespace": napt, **variables})
+    cases = [(f"{case}, {layout}", {"napt_namespace": napt, **FIREWALL, **variables})
              for all_cases, layouts in ((role_variables.CE_CASES, role_variables.LAYOUTS), (role_variables.MAPE_CASES, role_variables.MAPE_LAYOUTS))
              for case, variables in all_cases.items() for layout, napt in layouts.items()]
     for case, variables in cases:
