@@ -416,7 +416,7 @@ def test_the_firewall_of_the_lan_s_ipv6(case, own, layout):
         rules = files["main/ipv6_firewall.nft"]
         forward = re.search(r"chain forward \{\n(.*?)\n    \}", rules, re.DOTALL)[1].splitlines()
         assert [line.strip() for line in forward if "#" not in line] == [
-            "type filter hook forward priority filter; policy accept;", f"ip6 daddr {own} accept", f"ip6 saddr {own} accept",
+            "type filter hook forward priority filter; policy accept;", f"ip6 daddr {own} accept",
             'iifname "isp" goto inbound', 'oifname "isp" goto outbound']
         assert '        ip6 daddr 2001:db8:ce:11a::10 meta l4proto udp th dport 443 counter name "let_in" accept\n' in rules
         assert "policy = { unreplied : 300, replied : 300 }" in rules
