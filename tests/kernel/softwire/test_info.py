@@ -331,7 +331,7 @@ def test_the_firewall_of_the_lan_s_ipv6_counts_and_is_watched(router):
     found = info(router, generation)
     assert counted(found)["ipv6_firewall", "unsolicited"] == 0 and found["state"]["faults"] == []
     labels = {"softwire": "ce", "namespace": "main", "rules": "ipv6_firewall", "name": "unsolicited"}
-    assert metrics(router, generation)["softwire_rule_packets_total", *sorted(labels.items())] == 0
+    assert metrics(router, generation)[("softwire_rule_packets_total", *sorted(labels.items()))] == 0
     router.sh("nft delete element ip6 softwire_ce_ipv6_firewall settling { tcp }")  # as it goes by itself
     assert info(router, generation)["state"]["faults"] == []
     router.sh("nft flush chain ip6 softwire_ce_ipv6_firewall inbound")
