@@ -21,6 +21,8 @@ from .files import lines_of, tables
 from .paths import check_format
 
 BPF_MAPS = ("rules", "br_aliases", "config", "index_to_port", "port_to_index")
+# Of nftables, whose elements come and go by themselves: the clients counted at the moment, what lasts some seconds after a load.
+CHANGING_SETS = ("clients", "settling")
 NAMESPACES = Path("/run/netns")
 PROGRAM_NAME_LENGTH = 15  # BPF_OBJ_NAME_LEN of Linux, less the zero at the end
 # Selectors of "ip route show" and "ip rule show"
@@ -192,11 +194,11 @@ def digest(commands, read=str):
 
 
 def without_counts(printed):
-    """nftables' JSON without what packets and the order of loading change: handles, the values of counters, the clients counted at the moment."""
+    """nftables' JSON without what packets, time and the order of loading change: handles, the values of counters, some sets' elements."""
     entries = []
     for entry in json.loads(printed)["nftables"]:
         (kind, value), = entry.items()
-        changing = ("handle",) + {"counter": ("packets", "bytes"), "set": ("elem",) if value.get("name") == "clients" else ()}.get(kind, ())
+        changing = ("handle",) + {"counter": ("packets", "bytes"), "set": ("elem",) if value.get("name") in CHANGING_SETS else ()}.get(kind, ())
         entries.append({kind: {key: value[key] for key in value if key not in changing}})
     return json.dumps(entries)
 
