@@ -22,7 +22,8 @@ MODULE = "softwire.map.deploy"
 APT_CACHE_SECONDS = 3600
 CONFIRM_PAUSE = 2  # seconds between two attempts to confirm
 # Of the deployment, as it takes them. The directory is no path, which would be made one of the controller.
-SETTINGS = {"confirm_timeout": "int", "keep_generations": "int", "install_packages": "bool", "metrics": "bool", "metrics_directory": "str"}
+SETTINGS = {"confirm_timeout": "int", "health_target": "str", "keep_generations": "int", "install_packages": "bool",
+            "metrics": "bool", "metrics_directory": "str"}
 HINTS = {
     "linux-headers-": "DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for",
     "jool-dkms": "what DKMS said is in /var/lib/dkms/jool*/*/build/make.log on the router",

@@ -27,7 +27,7 @@ from ansible_collections.softwire.map.plugins.module_utils.softwire import gener
 REPOSITORY = Path(__file__).resolve().parents[3]
 CE = {"instance": "ce", "customer_edge": role_variables.ce()}
 CONNECTION = mock.Mock()
-DEFAULTS = {"generation": "", "confirm_timeout": 60, "keep_generations": 5, "install_packages": True,
+DEFAULTS = {"generation": "", "confirm_timeout": 60, "health_target": "", "keep_generations": 5, "install_packages": True,
             "metrics": False, "metrics_directory": "/var/lib/prometheus/node-exporter"}
 DEPLOYED = {"changed": True, "generation": "0001-aa"}
 INSTALLED = {"changed": True}
