@@ -25,7 +25,7 @@ WHOLE = 900  # seconds between two whole comparisons where nothing is told
 BUSY = 2  # seconds until the next look while a deployment is at work
 HOLDS = 60  # seconds after which a repair has held
 PAUSES = (0, 2, 4, 8, 16, 32, 64, 128, 300)  # seconds between two repairs, by how many before did not hold
-SHARE = 10  # a comparison takes at most one part of this many of the time, however much the kernel tells
+SHARE = 10  # comparisons take at most one part of this many of a processor, however much the kernel tells
 
 
 class Keeper:
@@ -60,6 +60,7 @@ class Keeper:
         if state != "active":
             return self._repair("start", "every interface is there")
         whole = told or self.compared is None or now - self.compared >= WHOLE
+        before = spent()
         faults = drift.differences(generation) if whole else drift.untold_differences(generation)
         if faults:
             self.compared = None
@@ -69,7 +70,7 @@ class Keeper:
             self._record(in_a_row=0)
         if whole:
             self.compared = now
-            self.rest = now + (time.monotonic() - now) * SHARE
+            self.rest = time.monotonic() + (spent() - before) * SHARE
         return LOOK
 
     def _repair(self, action, why):
@@ -89,6 +90,11 @@ class Keeper:
         """Writes down what map_info and the metrics tell."""
         self.instance.repairs.parent.mkdir(parents=True, exist_ok=True)
         paths.write(self.instance.repairs, json.dumps({**repairs(self.instance), **changes, "format": paths.FORMAT}))
+
+
+def spent():
+    """The processor's seconds that this process and those that it has waited for have had. Not the clock's: a busy machine is no reason to rest."""
+    return sum(os.times()[:4])
 
 
 def repairs(instance):

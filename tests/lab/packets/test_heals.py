@@ -43,7 +43,7 @@ with open("/run/heals.prom") as file:
     equal = any(line.startswith("softwire_state_equal") and line.endswith(" 1\\n") for line in file)
 print(json.dumps({"repairs": repairs() - before, "seconds": round(took, 1), "equal": equal}))
 """
-PATIENCE = 120  # seconds, of an emulated CPU that all routers share
+PATIENCE = 200  # seconds, of an emulated CPU that all routers share
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
