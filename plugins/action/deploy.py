@@ -62,6 +62,10 @@ class ActionModule(ActionBase):
         if result.get("missing_packages") and not result.get("failed"):
             result = self._with_packages(call, result, task_vars)
         if result.get("unconfirmed") and not result.get("failed"):
+            if self._connection.transport == "local" and not result.get("works"):
+                option = "map_br_health_target" if args["border_relay"] else "map_ce_health_target"
+                warn(f"{option}: {call['health_target'] or 'not set'}: the router deploys itself, and nothing was seen to work through it, so "
+                     "a change that breaks IPv4 would not be noticed: name a host that answers ping, TCP or DNS on port 53")
             result = self._confirmed(call, result, task_vars)
         return result
 

@@ -13,8 +13,9 @@ from .commands import StepError, succeeds
 from .probing import ProbeError, probed
 
 ATTEMPTS, PAUSE = 4, 2  # how often, and with how many seconds in between, what worked before is looked for again
-SAMPLE = 1  # seconds in which the counters of a border relay with traffic move
-MOVING = {"in_passed": "packets from the customer edges", "out_passed": "packets to the customer edges"}
+SAMPLE = 1  # seconds in which the counters of a border relay are looked at
+NOISE = 20  # packets dropped in that time that prove nothing: scans, and customers' mistakes
+DIRECTIONS = {"in": "forwarding from the customer edges", "out": "forwarding to the customer edges"}
 
 
 def working(instance, target=""):
@@ -22,7 +23,7 @@ def working(instance, target=""):
 
     instance: its paths.Paths; target: IPv4 address or name of a host on the internet, or "". A customer edge asks its border relay
     (MAP-E) and, through the NAPT, the target for ping, TCP and UDP, whose source has to be its own; a border relay asks
-    the target itself, and sees whether its programs pass packets.
+    the target itself, and sees whether its programs drop everything.
     """
     settings, parameters = (json.loads((instance.current / name).read_text()) for name in ("instance.json", "parameters.json"))
     relay, found = settings["border_relay"], set()
@@ -31,7 +32,7 @@ def working(instance, target=""):
     if parameters["role"] == "br":
         if target and succeeds(["ping", "-4", "-c", "1", "-W", "2", target]):
             found.add("a ping of %s" % target)
-        return found | moving(parameters["bpf"])
+        return found | forwarding(parameters["bpf"])
     return found | (through_the_napt(instance, target) if target else set())
 
 
@@ -44,15 +45,20 @@ def through_the_napt(instance, target):
         return set()
 
 
-def moving(bpf):
-    """The directions in which the programs of a border relay pass packets at the moment."""
+def forwarding(bpf):
+    """The directions in which the programs of a border relay pass packets at the moment, or nothing comes that could tell."""
     try:
         before = info.programs(bpf)
         time.sleep(SAMPLE)
         after = info.programs(bpf)
     except (StepError, OSError):
         return set()
-    return {text for name, text in MOVING.items() if after[name] > before[name]}
+    moved = {name: after[name] - before[name] for name in after}
+
+    def sum_of(direction, what):
+        return sum(count for name, count in moved.items() if name.startswith("%s_%s" % (direction, what)))
+
+    return {text for direction, text in DIRECTIONS.items() if sum_of(direction, "passed") or sum_of(direction, "dropped") < NOISE}
 
 
 def lost(before, instance, target=""):
