@@ -22,7 +22,8 @@ MODULE = "softwire.map.deploy"
 APT_CACHE_SECONDS = 3600
 CONFIRM_PAUSE = 2  # seconds between two attempts to confirm
 # Of the deployment, as it takes them. The directory is no path, which would be made one of the controller.
-SETTINGS = {"confirm_timeout": "int", "keep_generations": "int", "install_packages": "bool", "metrics": "bool", "metrics_directory": "str"}
+SETTINGS = {"confirm_timeout": "int", "health_target": "str", "keep_generations": "int", "install_packages": "bool",
+            "metrics": "bool", "metrics_directory": "str"}
 HINTS = {
     "linux-headers-": "DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for",
     "jool-dkms": "what DKMS said is in /var/lib/dkms/jool*/*/build/make.log on the router",
@@ -64,6 +65,10 @@ class ActionModule(ActionBase):
         if result.get("missing_packages") and not result.get("failed"):
             result = self._with_packages(call, result, task_vars)
         if result.get("unconfirmed") and not result.get("failed"):
+            if self._connection.transport == "local" and not result.get("works"):
+                option = "map_br_health_target" if args["border_relay"] else "map_ce_health_target"
+                warn(f"{option}: {call['health_target'] or 'not set'}: the router deploys itself, and nothing was seen to work through it, so "
+                     "a change that breaks IPv4 would not be noticed: name a host that answers ping, TCP or DNS on port 53")
             result = self._confirmed(call, result, task_vars)
         if not self._task.diff:
             result.pop("diff", None)  # all files twice, which the roles register for every router

@@ -44,6 +44,14 @@ options:
       - Seconds within which a change has to be confirmed, 10 to 3600.
     type: int
     default: 60
+  health_target:
+    description:
+      - IPv4 address or name of a host on the internet that answers ping, TCP or a DNS query on port 53, your resolver for one.
+      - What of it works before a change, through the NAPT and with a source of this customer edge, has to work after it,
+        or the router returns to what ran before. Without one only a border relay of MAP-E is asked, by a ping.
+      - On a border relay the router itself asks, for a ping only.
+    type: str
+    default: ""
   keep_generations:
     description:
       - How many generations stay on the router's disk, the running one among them, 2 to 100. One that was never confirmed goes with
@@ -144,6 +152,12 @@ drift:
   elements: str
   returned: when O(state=present)
   sample: ["nftables table ip softwire_ce_napt (namespace napt): missing"]
+works:
+  description: What was seen to work after the change, O(health_target).
+  type: list
+  elements: str
+  returned: when something was reloaded, restarted or started
+  sample: ["TCP to 192.0.2.53", "UDP to 192.0.2.53", "ping to 192.0.2.53"]
 previous:
   description: Name of the generation that ran before; empty where there was none.
   type: str
@@ -176,7 +190,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire import (
-    drift, generations, instances, metrics_timer, paths, preflight, rollback)
+    drift, generations, health, instances, metrics_timer, paths, preflight, rollback)
 from ansible_collections.softwire.map.plugins.module_utils.softwire.commands import StepError
 from ansible_collections.softwire.map.plugins.module_utils.softwire.files import reload_suffices
 from ansible_collections.softwire.map.plugins.module_utils.softwire.runner import Generation
@@ -369,8 +383,8 @@ class Deployment:
             how = "nothing" if right else "reload" if reload_suffices(before, files) else "restart"
         result.update(applied=how, previous=previous or "", unconfirmed=how != "nothing")
         if how != "nothing":
-            relay = json.loads(files["instance.json"])["border_relay"]
-            reached = was_active and self.reaches(relay)
+            target = self.module.params["health_target"]
+            worked = health.working(self.instance, target) if was_active else set()
             try:
                 self.transaction.begin(name, previous, was_active, self.module.params["confirm_timeout"])
                 self.transaction.switch(name)
@@ -381,10 +395,11 @@ class Deployment:
                 faults = drift.missing(Generation(self.instance.current))
                 if self.instance.applied_name() != name:
                     faults.append("generation %s is not up as a whole" % name)
-                if reached and not self.reaches(relay, 3):
-                    faults.append("the border relay %s answered before, and does not now" % relay)
+                if not faults:
+                    faults = ["%s worked before, and does not now" % what for what in health.lost(worked, self.instance, target)]
                 if faults:
                     self.fail_back(how, "; ".join(faults))
+                result["works"] = sorted(worked or health.working(self.instance, target))
                 self.transaction.extend(self.module.params["confirm_timeout"])
             except (OSError, ValueError, StepError) as exc:
                 self.fail_back(how, "%s" % exc)
@@ -393,11 +408,6 @@ class Deployment:
         code, out, err = self.systemctl("--quiet", "enable", self.unit)
         if code or not self.enabled():
             self.fail_back("start at the next boot", (err or out).strip() or "systemctl enable has not done it")
-
-    def reaches(self, address, attempts=1):
-        """Whether an IPv6 address answers a ping; no, where there is none to ask."""
-        return bool(address) and any(
-            self.module.run_command(["ping", "-6", "-c", "1", "-W", "2", address])[0] == 0 for _attempt in range(attempts))
 
     def fail_back(self, how, reason):
         """Rolls back where that is due, and fails with what runs now."""
@@ -493,6 +503,7 @@ def main():
             "state": {"type": "str", "choices": ["present", "absent", "rollback"], "default": "present"},
             "generation": {"type": "str", "default": ""},
             "confirm_timeout": {"type": "int", "default": 60},
+            "health_target": {"type": "str", "default": ""},
             "keep_generations": {"type": "int", "default": 5},
             "customer_edge": {"type": "dict"},
             "border_relay": {"type": "dict"},

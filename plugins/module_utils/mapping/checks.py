@@ -23,6 +23,7 @@ Interface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
 NUMBER = re.compile(r"[0-9]{1,15}")
 INSTANCE = re.compile(r"[a-z][a-z0-9_]{0,9}")
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+HOST = re.compile(r"|[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 PATH = re.compile(r"/[^\x00-\x1f]+")
 # No quotes, comments, wildcards and options of the tools that read the generation.
 INTERFACE = re.compile(r"(?!-)[^\s/:\"'#*\\@]{1,15}")
@@ -91,6 +92,11 @@ def namespace(value: Any, path: str) -> str:
     if value == "main":
         raise MapError(path, value, "stands for the machine's own namespace; choose another name")
     return text(value, path, NAMESPACE, "the name of a network namespace: letters, digits, _ . and -")
+
+
+def host(value: Any, path: str) -> str:
+    """The IPv4 address or name of a host (RFC 1123 section 2.1), or "" for none."""
+    return text(value, path, HOST, "the IPv4 address or name of a host")
 
 
 def absolute_path(value: Any, path: str) -> str:

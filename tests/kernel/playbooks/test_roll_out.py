@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -51,6 +54,37 @@ def roll_out(fleet, good, bad=(), lost=(), off=(), relays=None, **extra):
     plays = re.split(r"^PLAY \[Customer edges\].*$", said.partition("PLAY RECAP")[0], flags=re.MULTILINE)[1:]
     batches = [sorted(set(re.findall(r"^(?:changed|fatal): \[(\w+)\]", play, re.MULTILINE))) for play in plays]
     return code, batches, said
+
+
+# The parts of a stand-in router in place of this machine's.
+ON_THE_ROUTER = """
+mount --make-rprivate /; mkdir etc; mount -t tmpfs tmpfs etc; cp -a /etc/. etc; mkdir -p etc/softwire etc/systemd/system; mount --bind etc /etc
+printf 'ID=debian\\nVERSION_ID="12"\\n' > new; rm /etc/os-release; mv new /etc/os-release
+mount --bind TOOLS /usr/local/sbin
+mount --bind router/softwire /etc/softwire; mount --bind router/system /etc/systemd/system
+mount --bind router/sysctl /proc/sys/net; mount --bind router/run /run
+PATH=/usr/local/sbin:$PATH exec "$@"
+"""
+
+
+def test_ansible_on_the_router_itself(tmp_path):
+    for path in ("softwire", "system", "run/systemd/system", "run/netns", "sysctl"):
+        (tmp_path / "router" / path).mkdir(parents=True)
+    variables = {**CE, "ansible_connection": "local", "map_ce_end_user_prefix": "2001:db8:0:100::/56", "map_ce_translator": "jool_siit"}
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump({"map_ce": {"hosts": {"router": variables}}}))
+    script = ON_THE_ROUTER.replace("TOOLS", str(doc_samples.REPOSITORY / "tests/bench/fleet/tools"))
+    for changed in (1, 0):
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-ec", script, "sh", sys.executable, "-m", "ansible", "playbook", "softwire.map.site", "-i", "inventory.yml"],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(doc_samples.REPOSITORY / "collections"), "ANSIBLE_HOME": str(tmp_path),
+                 "ANSIBLE_NOCOLOR": "1", "ANSIBLE_REMOTE_TMP": str(tmp_path / "tmp")})
+        said = done.stdout + done.stderr
+        assert done.returncode == 0 and re.search(rf"^router .* changed={changed} .* failed=0", said, re.MULTILINE), said
+        assert ("map_ce_health_target: not set" in said) == bool(changed)
+    instance = tmp_path / "router/softwire/ce"
+    assert (instance / "confirmed").read_text().split() == [(instance / "current").readlink().name]
+    assert not (instance / "unconfirmed").exists()
 
 
 def test_a_small_network_is_one_batch(fleet):

@@ -26,8 +26,8 @@ from ansible_collections.softwire.map.plugins.module_utils.softwire import gener
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CE = {"instance": "ce", "customer_edge": role_variables.ce()}
-CONNECTION = mock.Mock()
-DEFAULTS = {"generation": "", "confirm_timeout": 60, "keep_generations": 5, "install_packages": True,
+CONNECTION = mock.Mock(transport="ssh")
+DEFAULTS = {"generation": "", "confirm_timeout": 60, "health_target": "", "keep_generations": 5, "install_packages": True,
             "metrics": False, "metrics_directory": "/var/lib/prometheus/node-exporter"}
 DEPLOYED = {"changed": True, "generation": "0001-aa"}
 INSTALLED = {"changed": True}
@@ -172,6 +172,16 @@ def test_a_confirmation_that_comes_too_late():
 def test_errors_on_the_controller_touch_no_router(arguments, said):
     result, calls = run(arguments)
     assert said in str(result) and calls == []
+
+
+@pytest.mark.parametrize("transport, works, warned", [("local", [], True), ("local", ["ping to 192.0.2.53"], False), ("ssh", [], False)])
+def test_a_router_that_deploys_itself_should_see_something_work(transport, works, warned, monkeypatch):
+    said = []
+    monkeypatch.setattr(deploy, "warn", said.append)
+    monkeypatch.setattr(CONNECTION, "transport", transport)
+    result, calls = run(CE, {**DEPLOYED, "previous": "", "unconfirmed": True, "works": works}, {"changed": False})
+    assert len(calls) == 2 and result["unconfirmed"] is False
+    assert [text.startswith("map_ce_health_target: not set: ") for text in said] == [True] * warned
 
 
 GONE = AnsibleConnectionFailure("gone")

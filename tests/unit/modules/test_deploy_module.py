@@ -13,7 +13,7 @@ import role_variables
 import loose_files
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import commands, generations, paths
+from ansible_collections.softwire.map.plugins.module_utils.softwire import commands, generations, health, paths
 from ansible_collections.softwire.map.plugins.modules import deploy
 
 
@@ -48,7 +48,8 @@ class Router:
         self.unwritable = False  # the metrics
         self.kept = self.stale = self.unwritable_wants = False  # the keeper runs; units were not read again; nothing can be enabled
         self.watched = False  # whether the service runs that rolls back what is not confirmed
-        self.reachable = True  # the border relay
+        self.works = [set()]  # what is seen to work, each time that somebody looks; the last one stays
+        self.asked = []  # the targets of those looks
         self.half = False  # whether systemd says that it is done, and the generation is not up
         self.faults = []  # what the check of the running state finds
         self.drift = []  # what somebody has changed; a start and a reload put it right
@@ -108,8 +109,6 @@ class Router:
                 (self.wants / argv[-1]).unlink(missing_ok=True)
                 for name in ("journal", "applied"):
                     (self.run_directory / "ce" / name).unlink(missing_ok=True)
-        elif argv[0] == "ping":
-            good = self.reachable
         elif argv[0] == "nft":
             good = not self.nft_refuses
         elif argv[0] == "journalctl":
@@ -119,6 +118,10 @@ class Router:
     def start_service(self, unit, argv, directory):
         self.calls.append(["systemd-run", unit, str(directory), *argv])
         self.watched = True
+
+    def working(self, _instance, target=""):
+        self.asked.append(target)
+        return self.works.pop(0) if len(self.works) > 1 else self.works[0]
 
     def run(self, check=False, confirm=True, **parameters):
         """A run of the action plugin: the module, and its second call where that is due."""
@@ -140,7 +143,7 @@ class Router:
 
         module = SimpleNamespace(
             params={"instance": "ce", "state": "present", "install_packages": True, "_from_controller": sent, "generation": "",
-                    "confirm_timeout": 60, "keep_generations": 5, "metrics": False, "metrics_directory": str(self.exporter), **parameters},
+                    "confirm_timeout": 60, "health_target": "", "keep_generations": 5, "metrics": False, "metrics_directory": str(self.exporter), **parameters},
             check_mode=check, tmpdir=str(self.root / "tmp"), run_command=self.command,
             atomic_move=lambda old, new: deploy.Path(old).rename(new),
             exit_json=lambda **values: end(failed=False, **values), fail_json=lambda **values: end(failed=True, **values))
@@ -177,6 +180,8 @@ def router(tmp_path, monkeypatch):
     monkeypatch.setattr(deploy.preflight, "connection_address", lambda: None)
     monkeypatch.setattr(commands, "systemctl", lambda *words: made.command(["systemctl", *words])[0] == 0)
     monkeypatch.setattr(deploy.rollback, "start_service", made.start_service)
+    monkeypatch.setattr(health, "working", made.working)
+    monkeypatch.setattr(health, "PAUSE", 0)
     monkeypatch.setattr(deploy.drift, "missing", lambda generation: made.faults)
     monkeypatch.setattr(deploy.drift, "changed", lambda generation: made.drift)
     return made
@@ -518,23 +523,29 @@ def test_a_state_that_is_not_as_it_should_be_is_rolled_back(running):
     assert running.instance.running() == first and not (running.instance.directory / "unconfirmed").exists()
 
 
-@pytest.mark.parametrize("before, after, failed", [(True, False, True), (False, False, False), (True, True, False)])
-def test_the_border_relay_has_to_answer_as_before(before, after, failed, router, monkeypatch):
-    mape = {**role_variables.MAPE_CASES["shared"]}
-    assert not router.run(alternatives=offered(**mape))["failed"]
-    router.reachable = before
-    pings = []
+RELAY, PING = "a ping of the border relay 2001:db8:ffff::1", "ping to 192.0.2.53"
 
-    def command(argv):
-        if argv[0] == "ping":
-            pings.append(argv)
-            router.reachable = before if len(pings) == 1 else after
-        return Router.command(router, argv)
 
-    monkeypatch.setattr(router, "command", command)
-    result = router.run(alternatives=offered(**{**mape, **MOVED}))
-    assert result["failed"] is failed
-    assert ("the border relay 2001:db8:ffff::1 answered before, and does not now" in result.get("msg", "")) is failed
+@pytest.mark.parametrize("before, after, lost", [
+    ({RELAY, PING}, {RELAY}, [PING]), ({RELAY}, set(), [RELAY]), (set(), set(), []), (set(), {PING}, []), ({PING}, {RELAY, PING}, []),
+])
+def test_what_worked_before_has_to_work_after(before, after, lost, router):
+    first = router.run(alternatives=offered())
+    assert not first["failed"] and first["works"] == []
+    router.works = [before, after]
+    result = router.run(alternatives=offered(**MOVED), health_target="192.0.2.53")
+    assert result["failed"] is bool(lost)
+    if lost:
+        assert [f"{what} worked before, and does not now" in result["msg"] for what in lost] == [True], result["msg"]
+        assert router.instance.running() == first["generation"] and router.asked[1:] == ["192.0.2.53"] * (1 + health.ATTEMPTS)
+    else:
+        assert result["works"] == sorted(before or after)
+
+
+def test_what_takes_a_moment_to_work_again_is_waited_for(router):
+    assert not router.run(alternatives=offered())["failed"]
+    router.works = [{PING}, set(), set(), {PING}]
+    assert not router.run(alternatives=offered(**MOVED), health_target="192.0.2.53")["failed"]
 
 
 def test_rollback_returns_to_an_earlier_generation(running):
