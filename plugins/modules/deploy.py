@@ -160,6 +160,7 @@ missing_packages:
   returned: when packages are missing
 """
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -336,10 +337,7 @@ class Deployment:
 
     def write_units(self, units):
         for name, content in units.items():
-            temporary = Path(self.module.tmpdir, name)
-            temporary.write_bytes(content)
-            temporary.chmod(0o644)
-            self.module.atomic_move(str(temporary), str(paths.UNITS / name))
+            paths.write(paths.UNITS / name, content.decode())
         self.systemctl("daemon-reload")
 
     def exchange(self, name, before, files, result, drifted=()):
@@ -375,6 +373,7 @@ class Deployment:
         code, out, err = self.systemctl("--quiet", "enable", self.unit)
         if code or not self.enabled():
             self.fail_back("start at the next boot", (err or out).strip() or "systemctl enable has not done it")
+        paths.sync_units()
 
     def reaches(self, address, attempts=1):
         """Whether an IPv6 address answers a ping; no, where there is none to ask."""
@@ -435,22 +434,26 @@ class Deployment:
             code, out, err = self.systemctl("disable", "--now", "--quiet", self.unit) if units else (0, "", "")
             if code:
                 self.fail("cannot be stopped, nothing was removed: %s" % (err or out).strip())
+            paths.sync_units()
             self.metrics.switch(None)
             if exists:
                 self.instance.remove()
             if self.instance.repairs.exists():
                 self.instance.repairs.unlink()
             for path in last_units:
-                path.unlink()
+                paths.drop(path)
             if last_units:
                 self.systemctl("daemon-reload")
             self.remove_empty()
         self.module.exit_json(changed=changed, diff=self.diff)
 
     def remove_empty(self):
+        """Removes the directories in which nothing is left; one that cannot go, such as a mount point, stays, which does no harm."""
         for directory in (self.instance.bpf, self.instance.run_dir, paths.RUN, paths.CONFIGURATION):
-            if directory.is_dir() and not any(directory.iterdir()):
-                directory.rmdir()
+            with contextlib.suppress(OSError):
+                if not any(directory.iterdir()):
+                    directory.rmdir()
+                    paths.sync(directory.parent)
 
 
 def unit_files():

@@ -73,8 +73,25 @@ def write(path, text):
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.rename(str(partial), str(path))
+    move(partial, path)
+
+
+def move(old, new):
+    """Gives a file, a link or a directory another name, also after a power cut; raises OSError."""
+    os.rename(str(old), str(new))
+    sync(new.parent)
+
+
+def drop(path):
+    """Takes a file or a link away, also after a power cut; raises OSError."""
+    path.unlink()
     sync(path.parent)
+
+
+def sync_units():
+    """Lets what systemd was told to enable or disable outlast a power cut; raises OSError."""
+    for directory in [UNITS, *UNITS.glob("*.wants")]:
+        sync(directory)
 
 
 def sync(directory):

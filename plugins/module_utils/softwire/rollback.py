@@ -122,7 +122,7 @@ class Transaction:
 
     def end(self):
         """Nothing waits for a confirmation any more; the service sees that by itself, too."""
-        self.instance.unconfirmed.unlink()
+        paths.drop(self.instance.unconfirmed)
 
     def roll_back(self):
         """Returns to how things were, and says what is now, for a person. The caller holds the lock.
@@ -151,15 +151,14 @@ class Transaction:
         return now
 
     def switch(self, generation):
-        """Lets "current" point at a generation, in one atomic step; None takes the link away."""
+        """Lets "current" point at a generation, in one atomic step that a power cut does not undo; None takes the link away."""
         current = self.instance.current
         link = current.with_name(".current")
         with contextlib.suppress(FileNotFoundError):
-            (current if generation is None else link).unlink()
+            paths.drop(current if generation is None else link)
         if generation is not None:
             link.symlink_to(os.path.join("generations", generation))
-            os.rename(str(link), str(current))
-            paths.sync(current.parent)
+            paths.move(link, current)
 
     def _write(self, record):
         paths.write(self.instance.unconfirmed, json.dumps(dict(record, format=paths.FORMAT)))

@@ -142,7 +142,6 @@ class Router:
             params={"instance": "ce", "state": "present", "install_packages": True, "_from_controller": sent, "generation": "",
                     "confirm_timeout": 60, "keep_generations": 5, "metrics": False, "metrics_directory": str(self.exporter), **parameters},
             check_mode=check, tmpdir=str(self.root / "tmp"), run_command=self.command,
-            atomic_move=lambda old, new: deploy.Path(old).rename(new),
             exit_json=lambda **values: end(failed=False, **values), fail_json=lambda **values: end(failed=True, **values))
         with pytest.raises(Ended):
             deploy.Deployment(module).run()

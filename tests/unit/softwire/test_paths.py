@@ -65,6 +65,25 @@ def test_the_file_is_on_the_disk_before_its_name_and_the_name_before_the_end(tmp
     assert events == [(partial, "old"), (partial, str(path)), (str(tmp_path), "new")]
 
 
+def test_a_name_that_goes_or_changes_does_so_for_good(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append((os.readlink(f"/proc/self/fd/{number}"), sorted(os.listdir(tmp_path)))))
+    (tmp_path / "old").touch()
+    paths.move(tmp_path / "old", tmp_path / "new")
+    paths.drop(tmp_path / "new")
+    assert synced == [(str(tmp_path), ["new"]), (str(tmp_path), [])]
+
+
+def test_what_systemd_enables_is_synced(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(paths, "UNITS", tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{number}"))))
+    for name in ("multi-user.target.wants", "timers.target.wants", "nftables.service.d"):
+        (tmp_path / name).mkdir()
+    paths.sync_units()
+    assert sorted(synced) == sorted([tmp_path.name, "multi-user.target.wants", "timers.target.wants"])
+
+
 def test_a_disk_that_is_full_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     paths.write(path, "old")
