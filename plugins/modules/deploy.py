@@ -484,7 +484,7 @@ def main():
     deployment = Deployment(module)
     try:
         deployment.run()
-    except (OSError, StepError, paths.FormatError) as exc:
+    except (OSError, StepError, ValueError) as exc:
         deployment.fail("%s" % exc)
 
 

@@ -73,10 +73,6 @@ def number_of(path):
 class Instance(paths.Paths):
     """The generations of one instance."""
 
-    def running(self):
-        """The name of the generation that "current" points at, or None."""
-        return os.path.basename(os.readlink(str(self.current))) if self.current.is_symlink() else None
-
     def files(self, name=None):
         """The files of a generation, by default of the running one; {} where there is none."""
         name = name or self.running()

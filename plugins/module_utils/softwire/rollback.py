@@ -71,14 +71,17 @@ class Transaction:
         self.watcher = "softwire-rollback-%s.service" % instance.name
 
     def record(self):
-        """{"generation", "previous" (or None), "active", "deadline" (of the monotonic clock)}, or None. Raises paths.FormatError."""
-        path = self.instance.unconfirmed
-        try:
-            record = json.loads(path.read_text())
-        except FileNotFoundError:
-            return None
-        paths.check_format(path, record.pop("format", 0))
-        return record
+        """{"generation", "previous" (or None), "active", "deadline" (of the monotonic clock)}, or None. Raises paths.FormatError.
+
+        Where what was written is lost, "lost" is a text for a person, and the deadline is over.
+        """
+        record = paths.read_record(self.instance.unconfirmed)
+        if record is None or {"generation", "previous", "active", "deadline"} <= set(record):
+            return record
+        good = [name for name in self.confirmed() if (self.instance.generations / name).is_dir()]
+        previous = good[-1] if good else None
+        lost = "%s: is empty or torn; the last confirmed generation counts as the one before, %s" % (self.instance.unconfirmed, previous or "none")
+        return {"generation": self.instance.running(), "previous": previous, "active": True, "deadline": 0.0, "lost": lost}
 
     def begin(self, generation, previous, active, timeout):
         """Writes the record, and starts the service that rolls back without a confirmation; raises OSError.
@@ -118,7 +121,7 @@ class Transaction:
     def confirmed(self):
         """The names of the generations that somebody has confirmed; to another one nobody wants to return."""
         path = self.instance.confirmed
-        return path.read_text().split() if path.exists() else []
+        return path.read_text(errors="replace").split() if path.exists() else []
 
     def end(self):
         """Nothing waits for a confirmation any more; the service sees that by itself, too."""
@@ -173,7 +176,7 @@ def watch(transaction):
                 return 0
             left = record["deadline"] - time.monotonic()
             if left <= 0:
-                sys.stderr.write("generation %s was not confirmed in time\n" % record["generation"])
+                sys.stderr.write("%s\n" % record.get("lost", "generation %s was not confirmed in time" % record["generation"]))
                 sys.stderr.write("%s\n" % transaction.roll_back())
                 return 0
         time.sleep(min(left, POLL))
@@ -184,8 +187,8 @@ def boot(transaction):
     record = transaction.record()
     # Not by the kernel's boot_id: a container that starts again has the same one. The service lives no longer than a boot.
     if record is not None and not transaction.is_watched():
-        sys.stderr.write("generation %s was not confirmed before the reboot: back to %s\n" % (
-            record["generation"], record["previous"] or "nothing"))
+        sys.stderr.write("%s\n" % record.get("lost", "generation %s was not confirmed before the reboot: back to %s" % (
+            record["generation"], record["previous"] or "nothing")))
         transaction.switch(record["previous"])
         transaction.end()
     return 0

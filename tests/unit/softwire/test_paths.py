@@ -43,6 +43,31 @@ def test_the_applied_generation():
     assert instance.applied_name() == "0001-aa"
 
 
+@pytest.mark.parametrize("text", ["", "/", "/etc/softwire/ce", "/etc/softwire/ce/generations/", "/etc/softwire/ce/genera", "\0\0"])
+def test_an_applied_generation_that_is_torn_is_none(text):
+    instance = paths.Paths("ce")
+    instance.run_dir.mkdir(parents=True)
+    instance.applied.write_text(text)
+    assert instance.applied_name() is None and instance.applied_directory() is None
+
+
+def test_a_record_is_read_without_its_format(tmp_path):
+    path = tmp_path / "record"
+    assert paths.read_record(path) is None
+    path.write_text('{"format": 1, "a": 2}')
+    assert paths.read_record(path) == {"a": 2}
+    path.write_text('{"format": 2}')
+    with pytest.raises(paths.FormatError):
+        paths.read_record(path)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"format": 1, "a', b"7", b"\0\0\0", b"\xff"])
+def test_a_record_that_is_torn_says_nothing(torn, tmp_path):
+    path = tmp_path / "record"
+    path.write_bytes(torn)
+    assert paths.read_record(path) == {}
+
+
 def test_a_file_is_written_whatever_the_umask(tmp_path):
     path = tmp_path / "file"
     before = os.umask(0o077)

@@ -194,6 +194,29 @@ def test_a_power_cut_before_the_confirmation_goes_back(transaction, systemd):
     assert rollback.boot(transaction) == 0
 
 
+@pytest.mark.parametrize("torn", ["", '{"format": 1, "gen', "{}", '{"generation": "0002-bb"}'])
+@pytest.mark.parametrize("confirmed, previous", [("0001-aa\n0003-cc\n", "0001-aa"), ("0001", None), (None, None)])
+def test_a_record_that_a_power_cut_tore_leads_to_the_last_confirmed_generation(confirmed, previous, torn, transaction, systemd, capfd):
+    begun(transaction)
+    instance = transaction.instance
+    instance.unconfirmed.write_text(torn)
+    if confirmed:
+        instance.confirmed.write_text(confirmed)
+    systemd.fails.add("is-active")
+    assert rollback.boot(transaction) == 0
+    assert current(transaction) == previous and transaction.record() is None
+    assert capfd.readouterr().err == (
+        f"{instance.unconfirmed}: is empty or torn; the last confirmed generation counts as the one before, {previous or 'none'}\n")
+
+
+def test_the_watch_does_not_wait_for_a_record_that_is_lost(transaction, capfd):
+    begun(transaction)
+    transaction.instance.confirmed.write_text("0001-aa\n")
+    transaction.instance.unconfirmed.write_text("")
+    assert rollback.watch(transaction) == 0
+    assert current(transaction) == "0001-aa" and "is empty or torn" in capfd.readouterr().err
+
+
 def test_a_power_cut_during_the_first_deployment(transaction, systemd):
     begun(transaction, previous=None)
     systemd.fails.add("is-active")
