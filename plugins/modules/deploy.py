@@ -357,7 +357,7 @@ class Deployment:
                 # systemd goes on with a restart even when this connection breaks in the middle of it.
                 self.systemctl("reset-failed", self.unit)
                 if self.systemctl(how, self.unit)[0]:
-                    self.fail_back(how, self.journal())
+                    self.fail_back(how, self.journal(self.unit))
                 faults = drift.missing(Generation(self.instance.current))
                 if self.instance.applied_name() != name:
                     faults.append("generation %s is not up as a whole" % name)
@@ -366,6 +366,8 @@ class Deployment:
                 if faults:
                     self.fail_back(how, "; ".join(faults))
                 self.transaction.extend(self.module.params["confirm_timeout"])
+            except rollback.UnwatchedError as exc:
+                self.fail("nothing was switched: %s: %s" % (exc, self.journal(self.transaction.watcher)))
             except (OSError, ValueError, StepError) as exc:
                 self.fail_back(how, "%s" % exc)
         if not self.kept():
@@ -415,9 +417,9 @@ class Deployment:
         self.exchange(name, before, files, result)
         self.module.exit_json(**result)
 
-    def journal(self):
-        """What the runner said when it failed last."""
-        code, out, err = self.module.run_command(["journalctl", "-u", self.unit, "-n", "20", "-o", "cat", "--no-pager"])
+    def journal(self, unit):
+        """What the runner said in a unit when it failed last."""
+        code, out, err = self.module.run_command(["journalctl", "-u", unit, "-n", "20", "-o", "cat", "--no-pager"])
         said = [line for line in out.splitlines() if line.startswith("softwire: ")]
         return said[-1] if said else (out or err).strip()
 

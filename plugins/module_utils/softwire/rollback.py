@@ -20,6 +20,7 @@ import time
 from . import commands, paths
 
 POLL = 0.5  # seconds
+PYTHON = ["/usr/bin/python3", "-B"]
 # The service writes below /etc/softwire and talks to systemd, no more.
 CONFINED = """
     ProtectSystem=strict ReadWritePaths=/etc/softwire ProtectHome=yes PrivateTmp=yes PrivateDevices=yes PrivateNetwork=yes
@@ -31,6 +32,10 @@ CONFINED = """
 
 class RollbackError(commands.StepError):
     """The generation before does not start again; the text is for a person."""
+
+
+class UnwatchedError(commands.StepError):
+    """The service that rolls back does not start; the text is for a person."""
 
 
 @contextlib.contextmanager
@@ -53,10 +58,17 @@ def locked(patience=None):
         os.close(handle)
 
 
-def start_service(unit, argv, directory):
-    """Starts a command in a directory as a service of its own, which outlives us; raises OSError."""
-    properties = ["--property=" + setting for setting in ["Restart=on-failure", "WorkingDirectory=%s" % directory] + CONFINED]
-    done = commands.finished(["systemd-run", "--quiet", "--collect", "--unit=" + unit] + properties + argv)
+def start_service(unit, program, arguments, directory):
+    """Starts a program of Python in a directory as a service of its own, which outlives us; raises OSError or StepError.
+
+    program: its module. arguments: those by which Python runs it.
+    """
+    # systemd-run does not wait so long that it would notice.
+    commands.run(PYTHON + ["-c", "import " + program], cwd=str(directory))
+    # exec: it fails where Python cannot be run, confined as it is.
+    settings = ["Type=exec", "Restart=on-failure", "WorkingDirectory=%s" % directory] + CONFINED
+    properties = ["--property=" + setting for setting in settings]
+    done = commands.finished(["systemd-run", "--quiet", "--collect", "--unit=" + unit] + properties + PYTHON + arguments)
     if done.returncode:
         raise OSError("systemd-run %s: %s" % (unit, done.stderr.strip()))
 
@@ -84,21 +96,28 @@ class Transaction:
         return {"generation": self.instance.running(), "previous": previous, "active": True, "deadline": 0.0, "lost": lost}
 
     def begin(self, generation, previous, active, timeout):
-        """Writes the record, and starts the service that rolls back without a confirmation; raises OSError.
+        """Writes the record, and starts the service that rolls back without a confirmation.
 
-        active: whether the unit runs. timeout: seconds.
+        active: whether the unit runs. timeout: seconds. Raises OSError or UnwatchedError; nothing waits then.
         """
         self._write({"generation": generation, "previous": previous, "active": active, "deadline": time.monotonic() + timeout})
         commands.systemctl("stop", "--quiet", self.watcher)
         # Not a timer: the service reads the deadline again, which moves while a slow switch goes on.
         directory = self.instance.generations / generation
-        start_service(self.watcher, ["/usr/bin/python3", "-B"] + self._watch(directory), directory)
+        try:
+            start_service(self.watcher, *self._watch(directory), directory=directory)
+            if not self.is_watched():
+                raise OSError("%s has ended at once" % self.watcher)
+        except (OSError, commands.StepError) as exc:
+            commands.systemctl("stop", "--quiet", self.watcher)
+            self.end()
+            raise UnwatchedError("nobody would watch over generation %s: %s" % (generation, exc)) from exc
 
     def _watch(self, directory):
-        """The arguments by which Python watches with the program in a generation's directory."""
+        """The module of the program in a generation's directory that watches, and the arguments by which Python runs it."""
         if (directory / "softwire_rollback.py").exists():  # a generation of before the program was a package
-            return ["softwire_rollback.py", "watch", str(self.instance.directory)]
-        return ["-m", "softwire", "watch"]
+            return "softwire_rollback", ["softwire_rollback.py", "watch", str(self.instance.directory)]
+        return "softwire.__main__", ["-m", "softwire", "watch"]
 
     def extend(self, timeout):
         """Lets the time for the confirmation begin now."""

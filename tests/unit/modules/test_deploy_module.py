@@ -48,6 +48,7 @@ class Router:
         self.unwritable = False  # the metrics
         self.kept = self.stale = self.unwritable_wants = False  # the keeper runs; units were not read again; nothing can be enabled
         self.watched = False  # whether the service runs that rolls back what is not confirmed
+        self.watches = True  # whether it does once it is started
         self.reachable = True  # the border relay
         self.half = False  # whether systemd says that it is done, and the generation is not up
         self.faults = []  # what the check of the running state finds
@@ -116,9 +117,9 @@ class Router:
             return 0, "Starting\nsoftwire: first\nsoftwire: nft says no\nFailed\n", ""
         return (0, "", "") if good else (1, "", "what went wrong")
 
-    def start_service(self, unit, argv, directory):
-        self.calls.append(["systemd-run", unit, str(directory), *argv])
-        self.watched = True
+    def start_service(self, unit, program, arguments, directory):
+        self.calls.append(["systemd-run", unit, str(directory), *arguments])
+        self.watched = self.watches
 
     def run(self, check=False, confirm=True, **parameters):
         """A run of the action plugin: the module, and its second call where that is due."""
@@ -493,6 +494,16 @@ def test_a_change_waits_for_its_confirmation(running):
     assert running.call(False, confirm=result["generation"])["failed"]
 
 
+def test_nothing_is_switched_where_nobody_would_watch_over_it(running):
+    first = running.instance.running()
+    running.watches = False
+    result = running.run(alternatives=offered(**MOVED))
+    assert result["msg"].startswith("instance ce: nothing was switched: nobody would watch over generation 0002-")
+    assert result["msg"].endswith(": softwire-rollback-ce.service has ended at once: softwire: nft says no")  # what the journal said
+    assert running.instance.running() == first and not running.instance.unconfirmed.exists()
+    assert running.actions() == []
+
+
 def test_a_state_that_is_not_as_it_should_be_is_rolled_back(running):
     first = running.instance.running()
     running.faults = ["link ce-veth (namespace main): missing"]
@@ -568,8 +579,7 @@ def test_a_router_of_before_the_package_is_upgraded_and_rolled_back(router):
     result = router.run(state="rollback", confirm=False)
     assert (result["failed"], result["generation"], result["unconfirmed"]) == (False, first, True), result
     watcher, = (call for call in router.calls if call[0] == "systemd-run")
-    assert watcher[2:] == [str(router.instance.generations / first), "/usr/bin/python3", "-B", "softwire_rollback.py", "watch",
-                           str(router.instance.directory)]
+    assert watcher[2:] == [str(router.instance.generations / first), "softwire_rollback.py", "watch", str(router.instance.directory)]
     assert not router.call(False, confirm=first)["failed"] and router.instance.running() == first
 
 

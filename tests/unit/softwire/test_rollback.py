@@ -30,8 +30,8 @@ class Systemd:
             self.applied.write_text(os.readlink(self.current))
         return not self.fails & set(words)
 
-    def start_service(self, unit, argv, directory):
-        self.calls.append(("start_service", unit, argv, directory))
+    def start_service(self, unit, program, arguments, directory):
+        self.calls.append(("start_service", unit, program, arguments, directory))
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def begun(transaction, previous="0001-aa", active=True, timeout=60):
 
 def test_the_service_runs_the_new_generations_own_program(transaction, systemd):
     begun(transaction)
-    assert systemd.calls[-1] == (
-        "start_service", "softwire-rollback-ce.service", ["/usr/bin/python3", "-B", "-m", "softwire", "watch"],
+    assert systemd.calls[-2] == (
+        "start_service", "softwire-rollback-ce.service", "softwire.__main__", ["-m", "softwire", "watch"],
         transaction.instance.generations / "0002-bb")
 
 
@@ -76,9 +76,37 @@ def test_a_generation_of_loose_files_watches_with_its_own_program(transaction, s
     directory = transaction.instance.generations / "0002-bb"
     (directory / "softwire_rollback.py").touch()
     begun(transaction)
-    assert systemd.calls[-1] == (
-        "start_service", "softwire-rollback-ce.service",
-        ["/usr/bin/python3", "-B", "softwire_rollback.py", "watch", str(transaction.instance.directory)], directory)
+    assert systemd.calls[-2] == (
+        "start_service", "softwire-rollback-ce.service", "softwire_rollback",
+        ["softwire_rollback.py", "watch", str(transaction.instance.directory)], directory)
+
+
+@pytest.mark.parametrize("fault", ["systemd-run", "is-active"])
+def test_a_watch_that_does_not_start_leaves_nothing_waiting(fault, transaction, systemd, monkeypatch):
+    def refused(*_arguments, **_named):
+        raise OSError("systemd-run says no")
+
+    if fault == "systemd-run":
+        monkeypatch.setattr(rollback, "start_service", refused)
+    systemd.fails.add("is-active")
+    with pytest.raises(rollback.UnwatchedError, match="nobody would watch over generation 0002-bb: " + (
+            "systemd-run says no" if fault == "systemd-run" else "softwire-rollback-ce.service has ended at once")):
+        begun(transaction)
+    assert transaction.record() is None and current(transaction) == "0001-aa"
+    assert systemd.calls[-1] == ("stop", "--quiet", "softwire-rollback-ce.service")
+
+
+def test_a_program_that_does_not_start_is_noticed(tmp_path, monkeypatch):
+    started, run = [], commands.finished
+    monkeypatch.setattr(commands, "finished", lambda argv, *rest, **named: run(
+        argv if "systemd-run" not in argv else started.append(argv) or ["true"], *rest, **named))
+    (tmp_path / "program.py").write_text("import nonsense\n")
+    with pytest.raises(commands.StepError, match="No module named 'nonsense'"):
+        rollback.start_service("a.service", "program", ["-m", "program", "watch"], tmp_path)
+    assert not started
+    (tmp_path / "program.py").write_text("")
+    rollback.start_service("a.service", "program", ["-m", "program", "watch"], tmp_path)
+    assert started[0][-5:] == ["/usr/bin/python3", "-B", "-m", "program", "watch"] and "--property=Type=exec" in started[0]
 
 
 def test_the_record_says_its_format(transaction):
