@@ -173,7 +173,7 @@ from ansible_collections.softwire.map.plugins.module_utils.softwire.files import
 from ansible_collections.softwire.map.plugins.module_utils.softwire.runner import Generation
 
 UNIT_NAMES = ("softwire@.service", "softwire-keep@.service", "softwire-metrics@.service", "softwire-metrics@.timer")
-PATIENCE = 300  # seconds to wait for another deployment on the same router
+PATIENCE = 300  # seconds to wait for another deployment on the same router, beyond the time that its confirmation has
 
 
 class Deployment:
@@ -188,6 +188,8 @@ class Deployment:
         self.unit = self.transaction.unit
         self.keeper = "softwire-keep@%s.service" % self.name
         self.metrics = metrics_timer.Metrics(self.instance)
+        self.base = None  # the generation that a change starts from
+        self.returns = None  # in check mode: the record of the deployment that a real run would first roll back
         self.diff = []
 
     def fail(self, message, **result):
@@ -201,13 +203,15 @@ class Deployment:
 
     def is_up(self):
         """Whether the generation that is meant to run is the one that does, as a whole."""
-        return self.active() and self.instance.applied_name() == self.instance.running()
+        if self.returns:
+            return self.returns["active"]
+        return self.active() and self.instance.applied_name() == self.base
 
     def drifted(self):
         """What somebody has changed of the generation that is up, texts for a person, which become part of the difference, too."""
-        found = drift.differences(Generation(self.instance.current)) if self.is_up() else []
+        found = drift.differences(Generation(self.instance.current)) if self.is_up() and not self.returns else []
         if found:
-            self.diff.append({"before_header": "the router", "after_header": "generation %s" % self.instance.running(),
+            self.diff.append({"before_header": "the router", "after_header": "generation %s" % self.base,
                               "before": "".join(text + "\n" for text in found), "after": ""})
         return found
 
@@ -229,23 +233,46 @@ class Deployment:
                 self.confirm(self.sent["confirm"])
         state = getattr(self, self.module.params["state"])
         if self.module.check_mode:
+            self.base = self.foreseen()
             state()
-        deadline = time.monotonic() + PATIENCE
+        deadline, waiting = time.monotonic() + PATIENCE, None
         while time.monotonic() < deadline:
             with rollback.locked(PATIENCE):
-                if self.is_free():
+                waiting = self.waiting()
+                if waiting is None:
+                    self.base = self.instance.running()
                     state()
+            deadline = max(deadline, waiting["deadline"] + PATIENCE)
             time.sleep(rollback.POLL)
-        self.fail("nothing was changed: another deployment of this router does not come to its end")
+        self.fail("nothing was changed: generation %s waits for its confirmation, and is not rolled back in time; journalctl -u %s says why" % (
+            waiting["generation"], self.transaction.watcher))
 
-    def is_free(self):
-        """Whether no earlier deployment waits for its confirmation; one that nobody watches over is rolled back."""
+    def waiting(self):
+        """The record of an earlier deployment that waits for its confirmation, or None; one that nobody watches over is rolled back."""
         record = self.transaction.record()
-        if record and self.transaction.is_watched():
-            return False
-        if record:
-            self.roll_back()
-        return True
+        if record is None or self.transaction.is_watched():
+            return record
+        if "lost" in record:
+            self.module.warn(record["lost"])
+        self.roll_back()
+        return None
+
+    def foreseen(self):
+        """The generation that a real run would start from, once it has waited for an earlier deployment, or rolled that back: a warning says it."""
+        record = self.transaction.record()
+        if record is None:
+            return self.instance.running()
+        if self.transaction.is_watched():
+            self.module.warn("instance %s: generation %s waits for its confirmation; a real run waits for that, and what it would change "
+                             "then is what this one shows" % (self.name, record["generation"]))
+            return self.instance.running()
+        self.module.warn("instance %s: generation %s was not confirmed, and nobody watches over it; a real run first returns to %s" % (
+            self.name, record["generation"], record["previous"] or "nothing"))
+        self.returns = record
+        return record["previous"]
+
+    def base_files(self):
+        return self.instance.files(self.base) if self.base else {}
 
     # present
 
@@ -255,7 +282,7 @@ class Deployment:
         machine = preflight.Machine()
         alternative, packages = self.choose(machine)
         files = generations.decoded(alternative["files"])
-        before = self.instance.files()
+        before = self.base_files()
         units = {name: text.encode() for name, text in self.sent["units"].items()}
         units_before = {path.name: path.read_bytes() for path in unit_files()}
         directory = self.module.params["metrics_directory"] if self.module.params["metrics"] else None
@@ -265,7 +292,7 @@ class Deployment:
         new_units = units_before != units or self.stale_units()
         drifted = self.drifted() if not new_files else []
         changed = new_files or new_units or new_metrics or bool(drifted) or not (self.enabled() and self.is_up() and self.kept())
-        name = self.instance.next_name(files) if new_files else self.instance.running()
+        name = self.instance.next_name(files) if new_files else self.base
         result = {"changed": changed, "generation": name, "alternative": alternative["name"],
                   "applied": "nothing", "drift": drifted, "diff": self.diff}
         if packages:
@@ -402,13 +429,13 @@ class Deployment:
         self.module.exit_json(changed=False, generation=name)
 
     def rollback(self):
-        running, known = self.instance.running(), self.instance.names()
+        running, known = self.base, self.instance.names()
         older = [name for name in known if running and known.index(name) < known.index(running)]
         name = self.module.params["generation"] or (older[-1] if older else None)
         if name not in known:
             self.fail("there is no generation %s to return to, nothing was changed; there are: %s" % (
                 name or "before the running one", ", ".join(known) or "none"))
-        before, files = self.instance.files(), self.instance.files(name)
+        before, files = self.base_files(), self.instance.files(name)
         changed = name != running or not self.is_up()
         self.diff = generations.differences(before, files, self.instance.current)
         result = {"changed": changed, "generation": name, "applied": "nothing", "diff": self.diff}
@@ -431,7 +458,7 @@ class Deployment:
         units = unit_files()
         last_units = [] if others else units
         changed = bool(exists or last_units or self.enabled())
-        self.diff = generations.differences(self.instance.files(), {}, self.instance.current) + self.metrics.difference(None)
+        self.diff = generations.differences(self.base_files(), {}, self.instance.current) + self.metrics.difference(None)
         if changed and not self.module.check_mode:
             code, out, err = self.systemctl("disable", "--now", "--quiet", self.unit) if units else (0, "", "")
             if code:

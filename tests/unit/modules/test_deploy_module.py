@@ -54,7 +54,7 @@ class Router:
         self.faults = []  # what the check of the running state finds
         self.drift = []  # what somebody has changed; a start and a reload put it right
         self.refuses = set()  # generations that do not start
-        self.calls = []
+        self.calls, self.warnings = [], []
 
     @property
     def instance(self):
@@ -123,7 +123,7 @@ class Router:
 
     def run(self, check=False, confirm=True, **parameters):
         """A run of the action plugin: the module, and its second call where that is due."""
-        self.calls = []
+        self.calls, self.warnings = [], []
         result = self.call(check, **parameters)
         if confirm and result.get("unconfirmed") and not result["failed"]:
             confirmed = self.call(False, confirm=result["generation"])
@@ -142,7 +142,7 @@ class Router:
         module = SimpleNamespace(
             params={"instance": "ce", "state": "present", "install_packages": True, "_from_controller": sent, "generation": "",
                     "confirm_timeout": 60, "keep_generations": 5, "metrics": False, "metrics_directory": str(self.exporter), **parameters},
-            check_mode=check, tmpdir=str(self.root / "tmp"), run_command=self.command,
+            check_mode=check, warn=self.warnings.append, tmpdir=str(self.root / "tmp"), run_command=self.command,
             exit_json=lambda **values: end(failed=False, **values), fail_json=lambda **values: end(failed=True, **values))
         with pytest.raises(Ended):
             deploy.Deployment(module).run()
@@ -473,12 +473,65 @@ def test_a_run_waits_for_another_one(running, monkeypatch):
 
 
 def test_another_one_that_does_not_end(running, monkeypatch):
-    running.run(alternatives=offered(**MOVED), confirm=False)
-    monkeypatch.setattr(deploy, "PATIENCE", 0.1)
-    before = running.tree()
+    """It is waited for as long as its own confirmation may take, and a little longer."""
+    name = running.run(alternatives=offered(**MOVED), confirm=False, confirm_timeout=3600)["generation"]
+    before, clock = running.tree(), SimpleNamespace(now=deploy.time.monotonic())
+    start, pauses = clock.now, []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        clock.now += 100
+
+    monkeypatch.setattr(deploy, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=pause))
     result = running.run(alternatives=offered(reserved_ports=[53300]))
-    assert result["msg"] == "instance ce: nothing was changed: another deployment of this router does not come to its end"
-    assert running.tree() == before
+    assert result["msg"] == (f"instance ce: nothing was changed: generation {name} waits for its confirmation, and is not rolled back in time; "
+                             "journalctl -u softwire-rollback-ce.service says why")
+    assert running.tree() == before and 3600 + deploy.PATIENCE - 100 <= clock.now - start <= 3600 + deploy.PATIENCE + 100
+
+
+def test_check_mode_says_that_a_real_run_would_wait(running):
+    running.run(alternatives=offered(**MOVED), confirm=False)
+    before, name = running.tree(), running.instance.running()
+    result = running.run(check=True, alternatives=offered(**MOVED))
+    assert (result["failed"], result["changed"], result["diff"]) == (False, False, [])
+    assert running.warnings == [f"instance ce: generation {name} waits for its confirmation; a real run waits for that, and what it would "
+                                "change then is what this one shows"]
+    assert running.run(check=True, alternatives=offered())["changed"] and running.tree() == before
+
+
+@pytest.mark.parametrize("state", ["present", "absent", "rollback"])
+def test_check_mode_shows_what_a_real_run_would_change_after_it_rolled_back(state, running, monkeypatch):
+    first = running.instance.running()
+    killed_at(running, monkeypatch, "restart", **MOVED)
+    running.watched = False
+    before, waiting = running.tree(), running.instance.running()
+    result = running.run(check=True, state=state, alternatives=offered())
+    assert running.warnings == [f"instance ce: generation {waiting} was not confirmed, and nobody watches over it; a real run first returns to {first}"]
+    assert running.tree() == before and running.instance.running() == waiting != first
+    if state == "present":
+        assert (result["changed"], result["generation"], result["diff"]) == (False, first, [])
+        assert running.run(check=True, alternatives=offered(**MOVED))["diff"]
+    elif state == "absent":
+        assert result["changed"] and "192.0.0.8" not in str(result["diff"])
+    else:
+        assert result["failed"] and "no generation before the running one" in result["msg"]
+
+
+def test_check_mode_where_the_first_deployment_would_be_rolled_back(router, monkeypatch):
+    killed_at(router, monkeypatch, "start")
+    router.watched = False
+    result = router.run(check=True, alternatives=offered())
+    assert result["changed"] and "a real run first returns to nothing" in router.warnings[0]
+    assert str(router.instance.current / "main/ip") in {entry["after_header"] for entry in result["diff"]}
+
+
+def test_a_record_that_is_lost_is_said_and_rolled_back(running):
+    first = running.instance.running()
+    running.run(alternatives=offered(**MOVED), confirm=False)
+    running.instance.unconfirmed.write_text("")
+    running.watched = False
+    assert not running.run(alternatives=offered())["changed"] and running.instance.running() == first
+    assert running.warnings == [f"{running.instance.unconfirmed}: is empty or torn; the last confirmed generation counts as the one before, {first}"]
 
 
 def test_a_change_waits_for_its_confirmation(running):
