@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 from types import SimpleNamespace
 
 import role_variables
@@ -514,6 +515,51 @@ def test_absent_leaves_nothing(running):
     assert running.tree() == [] and not running.etc.exists() and not running.run_directory.exists()
     again = running.run(state="absent")
     assert (again["changed"], again["diff"], running.actions()) == (False, [], [])
+
+
+def test_absent_leaves_a_mount_point(running, monkeypatch):
+    rmdir = deploy.Path.rmdir
+
+    def busy(path):
+        if path == running.etc:
+            raise OSError(16, "Device or resource busy")
+        rmdir(path)
+
+    monkeypatch.setattr(deploy.Path, "rmdir", busy)
+    result = running.run(state="absent")
+    assert (result["failed"], result["changed"]) == (False, True) and not any(running.etc.iterdir()) and running.tree() == []
+    assert running.run(state="absent")["changed"] is False
+
+
+def test_each_name_that_changes_is_synced(router, monkeypatch):
+    """Before systemd is told anything; not every file system writes all of its names when one is synced, as ext4 does."""
+    unsynced, command = set(), router.command
+
+    def look(except_for=()):
+        assert [path for path in unsynced if path.exists() and not {path, *path.parents} & {router.run_directory, *except_for}] == []
+
+    def looked(argv):
+        look([router.wants, router.timers])  # systemd's own, while a run goes on
+        return command(argv)
+
+    def changes(real, position):
+        def done(*arguments, **named):
+            real(*arguments, **named)
+            changed = deploy.Path(arguments[position])
+            if not named and not changed.name.startswith(".staging-"):  # nobody misses what is being removed
+                unsynced.add(changed.parent)
+        return done
+
+    for name, position in {"rename": 1, "unlink": 0, "symlink": 1, "rmdir": 0}.items():
+        monkeypatch.setattr(os, name, changes(getattr(os, name), position))
+    monkeypatch.setattr(os, "fsync", lambda number: unsynced.discard(deploy.Path(os.readlink(f"/proc/self/fd/{number}"))))
+    monkeypatch.setattr(router, "command", looked)
+    router.exporter.mkdir()
+    for parameters in ({"alternatives": offered()}, {"alternatives": offered(**MOVED), "metrics": True, "keep_generations": 1},
+                       {"alternatives": offered(**MOVED)}, {"alternatives": offered()}, {"state": "rollback"}, {"state": "absent"}):
+        result = router.run(**parameters)
+        assert not result["failed"] and result["changed"], result
+        look()
 
 
 def test_absent_in_check_mode(running):
