@@ -84,7 +84,10 @@ def interface(value: Any, path: str) -> str:
         raise MapError(path, value, "is no network interface of its own; name the one that is meant")
     if isinstance(value, str) and re.fullmatch(r"[^@\s]+@[^@\s]+", value):
         raise MapError(path, value, f"is how ip shows an interface and the one below it; its name is {value.partition('@')[0]}")
-    return text(value, path, INTERFACE, "the name of a network interface, at most 15 characters")
+    name = text(value, path, INTERFACE, "the name of a network interface, at most 15 characters")
+    if len(name.encode()) > 15:
+        raise MapError(path, value, "is longer than the 15 bytes that the kernel gives the name of an interface")
+    return name
 
 
 def namespace(value: Any, path: str) -> str:

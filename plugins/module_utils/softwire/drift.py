@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .commands import StepError, finished, in_namespace, query, run, succeeds
 from .files import lines_of, tables
-from .paths import check_format
+from .paths import read_record
 
 BPF_MAPS = ("rules", "br_aliases", "config", "index_to_port", "port_to_index")
 # Of nftables, whose elements come and go by themselves: the clients counted at the moment, what lasts some seconds after a load.
@@ -98,11 +98,9 @@ def untold_differences(generation):
 
 def changed_contents(generation):
     """What of digests() is not as it was when it was loaded; nothing where a program of before took them otherwise."""
-    loaded = generation.paths.loaded
-    recorded = json.loads(loaded.read_text()) if loaded.exists() else {"digests": {}}
+    recorded = read_record(generation.paths.loaded) or {"digests": {}}
     if "digests" not in recorded:
         return []
-    check_format(loaded, recorded.get("format", 0))
     now = digests(generation)
     return [what for what in sorted(now) if recorded["digests"].get(what) != now[what]]
 

@@ -38,8 +38,13 @@ class Journal:
     def __init__(self, path):
         """Raises paths.FormatError."""
         self.path = path
-        self.lines = path.read_text().splitlines() if path.exists() else []
-        number = json.loads(self.lines[0]).get("format") if self.lines else None
+        # A last line without its end was torn while it was written, before its step was taken.
+        *self.lines, self.torn = (path.read_text(errors="replace") if path.exists() else "").split("\n")
+        try:
+            entries = [json.loads(line) for line in self.lines]
+        except ValueError as exc:
+            raise paths.FormatError("%s: cannot be read, so what is up cannot be taken down; a reboot does that: %s" % (path, exc)) from exc
+        number = entries[0].get("format") if entries else None
         if number is not None:
             paths.check_format(path, number)
             del self.lines[0]
@@ -94,6 +99,8 @@ class Journal:
         if line in self.lines:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.torn:
+            self._write(self.lines)
         with self.path.open("a") as stream:
             if not stream.tell():
                 stream.write(HEADER + "\n")
@@ -115,11 +122,11 @@ class Journal:
         return faults
 
     def _write(self, lines):
-        if lines and lines != self.lines:
+        if lines and (self.torn or lines != self.lines):
             paths.write(self.path, "".join(line + "\n" for line in [HEADER] + lines))
         if not lines and self.path.exists():
             self.path.unlink()
-        self.lines = lines
+        self.lines, self.torn = lines, ""
 
 
 def entries_of(path):

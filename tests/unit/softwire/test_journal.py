@@ -62,6 +62,40 @@ def test_one_of_a_later_format_is_refused(path):
     assert path.exists()
 
 
+@pytest.mark.parametrize("cut", [1, 10, 40])
+def test_a_torn_last_line_was_never_acted_upon(cut, path, tmp_path):
+    first, second = (write_entry(tmp_path / "file", text) for text in "ab")
+    made = journal.Journal(path)
+    made.add(**first)
+    made.add(**second)
+    path.write_bytes(path.read_bytes()[:-cut])
+    torn = journal.Journal(path)
+    torn.add(**first)  # is there
+    torn.add(run=["true"])
+    assert read(path) == [FORMAT, first, {"run": ["true"]}]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert journal.Journal(path).undo() == [] and not path.exists()
+    assert (tmp_path / "file").read_text() == "a"
+
+
+@pytest.mark.parametrize("left", ["", '{"form'])
+def test_an_empty_one_begins_anew(left, path):
+    path.parent.mkdir(parents=True)
+    path.write_text(left)
+    made = journal.Journal(path)
+    made.add(run=["true"])
+    assert read(path) == [FORMAT, {"run": ["true"]}]
+    path.write_text(left)
+    assert journal.Journal(path).undo() == [] and not path.exists()
+
+
+def test_one_that_cannot_be_read_says_so(path):
+    path.parent.mkdir(parents=True)
+    path.write_text("\0\0\n")
+    with pytest.raises(paths.FormatError, match=f"^{path}: cannot be read, so what is up cannot be taken down; a reboot does that: "):
+        journal.Journal(path)
+
+
 def test_a_step_that_fails_is_not_in_it(path, tmp_path):
     made = journal.Journal(path)
     made.run(["true"], {"try": ["one"]})
