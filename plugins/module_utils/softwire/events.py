@@ -62,7 +62,8 @@ class Events:
     def _read(self, seconds):
         """Reads what there is; tells whether something of it matters."""
         ready, _write, _exceptional = select.select(self.sockets, [], [], max(seconds, 0))
-        return any([matters(each) for each in ready])  # not a generator: every socket has to be read
+        heard = [matters(each) for each in ready]  # of every socket, or it would be told of again
+        return any(heard)
 
 
 def identities(namespaces):
