@@ -4,7 +4,7 @@ SHELL := bash
 DEMO ?= map-t
 IN_VENV = PATH="$(CURDIR)/.cache/$(1)/bin:$$PATH"
 
-.PHONY: help test unit kernel verifier lint docs sanity build install molecule faults programs bench-br demo demo-down clean
+.PHONY: help test unit kernel verifier lint docs sanity build install molecule faults programs bench-packet demo demo-down clean
 help:
 	@echo "make unit       the tests that need no root and no network"
 	@echo "make lint       linters and formatters; make sanity what Ansible asks of a collection; make build the artifact"
@@ -19,7 +19,7 @@ help:
 	@echo "make demo       a MAP-T network in containers: deployed, shown at work, left running"
 	@echo "                (DEMO=map-e: a MAP-E network with two border relays)"
 	@echo "make demo-down  stops it"
-	@echo "make bench-br   what a packet costs at a border relay, see docs/benchmarks.md"
+	@echo "make bench-packet   what a packet costs at a border relay and at a customer edge, see docs/benchmarks.md"
 
 test: .cache/tests/ready
 	@tests/bootstrap packages tests
@@ -45,9 +45,9 @@ programs:
 	@[ $$(id -u) != 0 ] || tests/bootstrap packages tests
 	@python3 tests/helpers/bpf_objects.py
 
-bench-br: .cache/tests/ready
+bench-packet: .cache/tests/ready
 	@tests/bootstrap packages tests
-	@$(call IN_VENV,tests) tests/bench/br/run
+	@$(call IN_VENV,tests) tests/bench/packet/run
 
 demo: .cache/demo/ready
 	@tests/bootstrap packages demo

@@ -14,6 +14,8 @@ description:
   - The rules are what users have collected, not what the ISPs publish, and an ISP can change them at any time.
   - An ISP can also have rules that nobody has collected yet. A prefix outside every known rule is an error, which names the nearest
     three rules, or the other service whose prefix it is.
+  - The other rules of the ISP, and whether its customer edges send to each other directly, the role P(softwire.map.map_ce#role) knows by itself
+    (O(softwire.map.map_ce#role:main:map_ce_isp)).
   - A service, or a line by its prefix, that is known to be DS-Lite or IPIP (transix, v6 Connect, xpass, SoftBank) is refused as such.
 requirements:
   - netaddr

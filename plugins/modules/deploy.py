@@ -86,7 +86,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Checks everything that can be checked without a change and returns what would change.
+    description: Checks everything that can be checked without a change, compares the router with its generation, and returns what would change.
   diff_mode:
     support: full
     description: Shows each file of the generation that differs.
@@ -135,6 +135,15 @@ applied:
   type: str
   returned: when O(state=present)
   sample: reload
+drift:
+  description:
+    - What the router had otherwise than the generation that was up on it says, because somebody or something has changed it. It was put
+      right, by a reload, which keeps connections, or a restart where that does not suffice.
+    - Empty where a new generation is deployed.
+  type: list
+  elements: str
+  returned: when O(state=present)
+  sample: ["nftables table ip softwire_ce_napt (namespace napt): missing"]
 previous:
   description: Name of the generation that ran before; empty where there was none.
   type: str
@@ -162,7 +171,7 @@ from ansible_collections.softwire.map.plugins.module_utils.softwire.commands imp
 from ansible_collections.softwire.map.plugins.module_utils.softwire.files import reload_suffices
 from ansible_collections.softwire.map.plugins.module_utils.softwire.runner import Generation
 
-UNIT_NAMES = ("softwire@.service", "softwire-metrics@.service", "softwire-metrics@.timer")
+UNIT_NAMES = ("softwire@.service", "softwire-keep@.service", "softwire-metrics@.service", "softwire-metrics@.timer")
 PATIENCE = 300  # seconds to wait for another deployment on the same router
 
 
@@ -176,6 +185,7 @@ class Deployment:
         self.instance = generations.Instance(self.name)
         self.transaction = rollback.Transaction(self.instance)
         self.unit = self.transaction.unit
+        self.keeper = "softwire-keep@%s.service" % self.name
         self.metrics = metrics_timer.Metrics(self.instance)
         self.diff = []
 
@@ -191,6 +201,22 @@ class Deployment:
     def is_up(self):
         """Whether the generation that is meant to run is the one that does, as a whole."""
         return self.active() and self.instance.applied_name() == self.instance.running()
+
+    def drifted(self):
+        """What somebody has changed of the generation that is up, texts for a person, which become part of the difference, too."""
+        found = drift.differences(Generation(self.instance.current)) if self.is_up() else []
+        if found:
+            self.diff.append({"before_header": "the router", "after_header": "generation %s" % self.instance.running(),
+                              "before": "".join(text + "\n" for text in found), "after": ""})
+        return found
+
+    def kept(self):
+        """Whether the service is at work that puts right what somebody changes."""
+        return self.systemctl("is-active", "--quiet", self.keeper)[0] == 0
+
+    def stale_units(self):
+        """Whether systemd has not read the units that are there, since a run was killed between the two."""
+        return self.systemctl("show", "--value", "--property=NeedDaemonReload", self.unit, self.keeper)[1].split().count("yes") > 0
 
     def enabled(self):
         return (paths.UNITS / "multi-user.target.wants" / self.unit).is_symlink()
@@ -234,11 +260,13 @@ class Deployment:
         directory = self.module.params["metrics_directory"] if self.module.params["metrics"] else None
         self.diff = generations.differences(before, files, self.instance.current)
         self.diff += generations.differences(units_before, units, paths.UNITS) + self.metrics.difference(directory)
-        new_files, new_units, new_metrics = before != files, units_before != units, not self.metrics.go_to(directory)
-        changed = new_files or new_units or new_metrics or not self.enabled() or not self.is_up()
+        new_files, new_metrics = before != files, not self.metrics.go_to(directory)
+        new_units = units_before != units or self.stale_units()
+        drifted = self.drifted() if not new_files else []
+        changed = new_files or new_units or new_metrics or bool(drifted) or not (self.enabled() and self.is_up() and self.kept())
         name = self.instance.next_name(files) if new_files else self.instance.running()
         result = {"changed": changed, "generation": name, "alternative": alternative["name"],
-                  "applied": "nothing", "diff": self.diff}
+                  "applied": "nothing", "drift": drifted, "diff": self.diff}
         if packages:
             self.module.exit_json(missing_packages=packages, **result)
         if self.module.check_mode or not changed:
@@ -250,7 +278,7 @@ class Deployment:
             self.instance.finish(staging, name)
         if new_units:
             self.write_units(units)
-        self.exchange(name, before, files, result)
+        self.exchange(name, before, files, result, drifted)
         if new_metrics:
             try:
                 self.metrics.switch(directory)
@@ -314,12 +342,13 @@ class Deployment:
             self.module.atomic_move(str(temporary), str(paths.UNITS / name))
         self.systemctl("daemon-reload")
 
-    def exchange(self, name, before, files, result):
-        """Switches to a generation, and returns to the one before when that fails, which ends the module."""
+    def exchange(self, name, before, files, result, drifted=()):
+        """Switches to a generation, and returns to the one before when that fails, which ends the module. drifted: what it repairs."""
         previous, was_active = self.instance.running(), self.active()
         how = "start"
         if was_active:
-            how = "nothing" if previous == name and self.is_up() else "reload" if reload_suffices(before, files) else "restart"
+            right = previous == name and self.is_up() and not drifted
+            how = "nothing" if right else "reload" if reload_suffices(before, files) else "restart"
         result.update(applied=how, previous=previous or "", unconfirmed=how != "nothing")
         if how != "nothing":
             relay = json.loads(files["instance.json"])["border_relay"]
@@ -341,7 +370,11 @@ class Deployment:
                 self.transaction.extend(self.module.params["confirm_timeout"])
             except (OSError, ValueError, StepError) as exc:
                 self.fail_back(how, "%s" % exc)
-        self.systemctl("--quiet", "enable", self.unit)
+        if not self.kept():
+            self.systemctl("start", self.keeper)
+        code, out, err = self.systemctl("--quiet", "enable", self.unit)
+        if code or not self.enabled():
+            self.fail_back("start at the next boot", (err or out).strip() or "systemctl enable has not done it")
 
     def reaches(self, address, attempts=1):
         """Whether an IPv6 address answers a ping; no, where there is none to ask."""
@@ -405,6 +438,8 @@ class Deployment:
             self.metrics.switch(None)
             if exists:
                 self.instance.remove()
+            if self.instance.repairs.exists():
+                self.instance.repairs.unlink()
             for path in last_units:
                 path.unlink()
             if last_units:

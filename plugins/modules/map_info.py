@@ -83,7 +83,7 @@ role:
   returned: success
   sample: ce
 softwire:
-  description: What carries the softwire, V(ip6_tunnel), V(bpf), V(jool_siit) or V(jool_mapt).
+  description: What carries the softwire, V(ip6_tunnel), V(ip6_tunnel_mesh), V(bpf), V(jool_siit) or V(jool_mapt).
   type: str
   returned: success
   sample: jool_siit
@@ -113,6 +113,27 @@ state:
       type: list
       elements: str
   sample: {"equal": false, "applied": "0001-3f2a9c01de", "faults": ["nftables table inet softwire_ce_guard (namespace main): missing"]}
+repairs:
+  description: What was put right without a controller since the boot.
+  type: dict
+  returned: success
+  contains:
+    repairs:
+      description: How often something was.
+      type: int
+    failures:
+      description: How often that was to no avail.
+      type: int
+    in_a_row:
+      description: How many repairs in a row did not hold for a minute. The next one waits longer, up to five minutes.
+      type: int
+    last:
+      description: What was wrong the last time, in words.
+      type: str
+    time:
+      description: When that was, in seconds since 1970, or null.
+      type: int
+  sample: {"repairs": 1, "failures": 0, "in_a_row": 0, "last": "nftables table inet softwire_ce_guard (namespace main): missing", "time": 1790000000}
 rules:
   description: The named counters of the guard and the NAPT, most of them of drops.
   type: list

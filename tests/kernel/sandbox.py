@@ -4,11 +4,12 @@
 
 """A machine of its own: main network namespace, process 1, /run and /sys. Root is needed, and no kernel module.
 
-Jool and modprobe are scripts that write down how they were called; a bridge takes the place of a tunnel, which needs a module.
+Jool and modprobe are scripts that write down how they were called; another device takes the place of a tunnel, which needs a module.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from namespaces import network_namespace
 
+from ansible_collections.softwire.map.plugins.module_utils.softwire import info
 from ansible_collections.softwire.map.plugins.module_utils.softwire.generations import Instance
 from ansible_collections.softwire.map.plugins.module_utils.softwire.rollback import Transaction
 
@@ -24,7 +26,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 UNIT = Path(__file__).resolve().parents[2] / "plugins" / "module_utils" / "routers" / "units" / "softwire@.service"
 STEPS = ("ip", "nft", "tc", "bpftool", "mount", "sysctl", "jool_siit", "networkctl")
 FAKE = """#!/bin/sh
-case "$*" in *" display --csv") exit ;; esac
+case "$*" in *" display" | *" display --csv") exit ;; esac
 echo "$(readlink /proc/self/ns/net) ${0##*/} $*" >> DIRECTORY/calls
 """
 FAKE_TUNNEL = """#!/bin/sh
@@ -32,7 +34,7 @@ case "$*" in
 *"-batch -")
     batch=$(cat)
     echo "$batch" | grep 'type ip6tnl' >> DIRECTORY/tunnels
-    echo "$batch" | sed 's/type ip6tnl.*/type bridge mcast_snooping 0/' | REAL_IP "$@" ;;
+    echo "$batch" | sed 's/type ip6tnl.*/type TUNNEL/' | REAL_IP "$@" ;;
 *) exec REAL_IP "$@" ;;
 esac
 """
@@ -53,12 +55,14 @@ reload)
     done ;;
 esac
 """
-# Counts the steps of the runner (what it looks at in the end is none), and makes step number $FAULT_AT fail, or kills the runner right after it.
+# Counts the steps of the runner (what it looks at is none), and makes step number $FAULT_AT fail, or kills the runner right after it.
 STEP = """#!/bin/sh
 name=${0##*/}
 PATH=DIRECTORY/fakes:SYSTEM_PATH
 if [ -n "$INSIDE" ]; then exec "$name" "$@"; fi
-case "$name $*" in "nft -j list table "* | *" display --csv" | "bpftool -j map dump "*) exec "$name" "$@" ;; esac
+case "$name $*" in
+"nft -j list "* | "ip -j "* | "ip -"?" "*" show "* | "tc -j "* | *" display" | *" display --csv" | "bpftool -j map dump "*) exec "$name" "$@" ;;
+esac
 echo "$name $*" >> DIRECTORY/steps
 number=$(wc -l < DIRECTORY/steps)
 if [ "$number" = "$FAULT_AT" ] && [ "$FAULT" = fail ]; then echo "broken on purpose" >&2; exit 1; fi
@@ -83,10 +87,10 @@ cd /proc/sys/net; grep . ipv[46]/conf/*/accept_r[ae]* ipv[46]/conf/*/forwarding 
 
 
 class Sandbox:
-    """Runs commands in namespaces of its own, which end with it."""
+    """Runs commands in namespaces of its own, which end with it. tunnel: what "ip link" makes in the place of an ip6tnl, and its options."""
 
-    def __init__(self, directory):
-        self.directory = directory
+    def __init__(self, directory, tunnel="bridge mcast_snooping 0"):
+        self.directory, self.tunnel = directory, tunnel
         # Process 1 waits for the end of its input: it does not outlive the tests.
         self.holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private",
@@ -100,6 +104,8 @@ class Sandbox:
         self._write_tools()
         # A duplicate address check would make the addresses change by themselves while a test looks at them.
         self.sh("cd /proc/sys/net/ipv6/conf; for key in all default; do echo 0 > $key/accept_dad; done; ip link set lo up")
+        # A tunnel has its programs in front of prerouting; so has a bridge where its own packets take no netfilter hooks.
+        self.sh("for key in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do if [ -e $key ]; then echo 0 > $key; fi; done")
 
     def close(self):
         self.holder.kill()
@@ -117,7 +123,7 @@ class Sandbox:
             (self.directory / folder).mkdir(exist_ok=True)
             for name in names:
                 script = self.directory / folder / name
-                for placeholder, value in (("DIRECTORY", str(self.directory)), ("SYSTEM_PATH", SYSTEM_PATH), ("REAL_IP", real_ip)):
+                for placeholder, value in (("DIRECTORY", str(self.directory)), ("SYSTEM_PATH", SYSTEM_PATH), ("REAL_IP", real_ip), ("TUNNEL", self.tunnel)):
                     text = text.replace(placeholder, value)
                 script.write_text(text)
                 script.chmod(0o755)
@@ -160,6 +166,11 @@ class Sandbox:
         rights = re.search("^CapabilityBoundingSet=(.*)", UNIT.read_text(encoding="utf-8"), re.MULTILINE)[1]
         confined = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+" + rights.lower().replace("cap_", "").replace(" ", ",+")]
         return self.run(*confined, "env", "-C", generation, python, "-BES", *program, action, check=check, tools=tools, **environment)
+
+    def program_counters(self, generation):
+        """{name: packets} of the programs of a generation."""
+        bpf = json.loads((generation / "parameters.json").read_text())["bpf"]
+        return info.programs(bpf, lambda command: self.run(*command).stdout)
 
     def steps(self):
         return (self.directory / "steps").read_text().splitlines()

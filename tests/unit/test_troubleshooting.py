@@ -10,7 +10,7 @@ import re
 import role_variables
 import pytest
 import doc_samples
-from ansible_collections.softwire.map.plugins.module_utils.routers.bpf_rule import COUNTERS, REASONS
+from ansible_collections.softwire.map.plugins.module_utils.routers.bpf_rule import COUNTERS, NAPT_COUNTERS, NAPT_REASONS, REASONS
 
 
 PAGE = (doc_samples.PAGES / "troubleshooting.rst").read_text()
@@ -63,23 +63,26 @@ def test_every_table_with_counters_has_a_section(tables):
     assert set(re.findall(r"table ((?:ip|ip6|inet) softwire_\w+)", PAGE)) == set(tables)
 
 
-def test_every_counter_of_the_programs_is_explained():
-    rows = re.findall(r"^   \* - (\d+), (\d+)\n     - ``(\w+)``$", section("The programs"), re.MULTILINE)
-    assert [name for _into, _out, name in rows] == list(REASONS)
+@pytest.mark.parametrize("title, counters, reasons", [
+    ("The programs", COUNTERS, list(REASONS)), ("The end of the NAPT", NAPT_COUNTERS, [f"napt_{reason}" for reason in NAPT_REASONS])])
+def test_every_counter_of_the_programs_is_explained(title, counters, reasons):
+    rows = re.findall(r"^   \* - (\d+), (\d+)\n     - ``(\w+)``$", section(title), re.MULTILINE)
+    assert [name for _into, _out, name in rows] == reasons
     for into, out, name in rows:
-        assert (COUNTERS[int(into)], COUNTERS[int(out)]) == (f"in_{name}", f"out_{name}")
+        assert (counters[int(into)], counters[int(out)]) == (f"in_{name}", f"out_{name}")
 
 
 def test_the_programs_counters_are_where_the_page_says(tables):
-    (pins,) = set(re.findall(r"pinned (/\S+)/counters", PAGE))
-    files = list(role_variables.br_generations(domains=[role_variables.MAPE_CASES["shared"]["domain"]]).values())
-    assert files and all(f"pinmaps {pins}\n" in each["main/bpftool"] for each in files)
+    relay, = role_variables.br_generations(domains=[role_variables.MAPE_CASES["shared"]["domain"]]).values()
+    edge, = role_variables.ce_generations(**role_variables.MAPE_CASES["shared"]).values()
+    named = set(re.findall(r"pinned\s+(/\S+)/counters", PAGE))
+    assert named == set(re.findall(r"pinmaps (\S+)\n", relay["main/bpftool"] + edge["main/bpftool"]))
 
 
 def test_symptoms_name_counters_that_there_are(tables):
     symptoms = PAGE.partition("What the counters mean\n---")[0]
-    named = set(re.findall(r"``((?:egress|ingress|forward|from|in_dropped|unsolicited|not_by|outside)\w*)``", symptoms))
-    assert named and named <= set().union(*tables.values(), COUNTERS.values())
+    named = set(re.findall(r"``((?:forward|from|in_dropped|in_napt|out_napt|unsolicited|not_by|outside)\w*)``", symptoms))
+    assert named and named <= set().union(*tables.values(), COUNTERS, NAPT_COUNTERS)
 
 
 def test_messages_are_of_the_program():

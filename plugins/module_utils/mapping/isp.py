@@ -5,7 +5,8 @@
 """The rules of Japanese ISPs, found by the ISP's name and the end-user prefix.
 
 isp_rules.json holds what users of these ISPs have collected, not what the ISPs publish: each rule has a
-confidence (high or medium), each ISP the evidence for the layout of its interface identifier.
+confidence (high or medium), each ISP the evidence for the layout of its interface identifier, and for what it says of
+CEs sending to each other directly (mesh).
 not_map.json holds services that people take for MAP, with the ranges of their lines (confidence medium).
 """
 
@@ -64,6 +65,15 @@ def isp_domain(isp: Any, end_user_prefix: Any, isp_path: str = "isp", path: str 
             "rules": [{key: rule[key] for key in RULE_KEYS}],
         }
     )
+
+
+def isp_mesh(isp: Any, isp_path: str = "isp") -> tuple[list[dict[str, Any]], bool]:
+    """All rules of an ISP as forwarding mapping rules, in a domain's form, and whether its CEs send to each other directly. Raises MapError.
+
+    Where they do not, as far as is known, CEs of other makers may do so all the same.
+    """
+    service = services()[_service_name(isp, isp_path)]
+    return [{**{key: rule[key] for key in RULE_KEYS}, "psid": None, "fmr": True} for rule in service["rules"]], service["mesh"]
 
 
 def _read(name: str) -> dict[str, dict[str, Any]]:

@@ -10,22 +10,21 @@ import ipaddress
 from typing import Any
 
 from ..mapping.errors import MapError
-from . import bpf_object, bpf_rule, jool, render
+from . import bpf_object, bpf_rule, jool, programs, render
 from .br_variables import BorderRelay
 from .instance import BPF, IPV4_HEADER, IPV6_FRAGMENT_HEADER, IPV6_HEADER, JOOL, TUNNEL, settings
 
 TEMPLATES = str(render.TEMPLATES / "map_br")
-# The folder of the templates, and the programs, by what carries the softwire.
+# The folder of the templates, and the object of the programs, by what carries the softwire.
 FOLDERS = {BPF: "bpf", TUNNEL: "mape", **dict.fromkeys(JOOL, "mapt")}
-PROGRAMS = {BPF: "translate", TUNNEL: "mape", **dict.fromkeys(JOOL, "mapt")}
+OBJECTS = {BPF: "translate", TUNNEL: "mape", **dict.fromkeys(JOOL, "mapt")}
 LATE = (BPF, TUNNEL)  # have routes that wait for the programs
-TC_PREFERENCE = 7599
 
 
 def generations(relay: BorderRelay) -> list[tuple[str, dict[str, Any]]]:
     """The generation of each way to run this border relay, the preferred one first: (carrier, {path: text or bytes}) each. Raises MapError."""
     return [
-        (carrier, generation(parameters(relay, carrier), bpf_object.read(f"{PROGRAMS[carrier]}.bpf.o", relay.bpf_object, "map_br_bpf_object")))
+        (carrier, generation(parameters(relay, carrier), bpf_object.read(f"{OBJECTS[carrier]}.bpf.o", relay.bpf_object, "map_br_bpf_object")))
         for carrier in relay.carriers]
 
 
@@ -39,14 +38,18 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
         "domains": relay.domains,
         "interfaces": {"ipv4": relay.ipv4_interface, "ipv6": relay.ipv6_interface},
         "ipv6_mtu": relay.ipv6_mtu,
-        "bpf": bpf_parameters(relay, carrier),
-        "tc_preference": TC_PREFERENCE,
+        "bpf": programs_of(relay, carrier),
     }
     if carrier == BPF:
         return dict(
             common,
             tunnel=None,
-            device=common["bpf"]["device"],
+            device=f"{relay.instance}-map",
+            translator={
+                "device": f"{relay.instance}-map",
+                "end": f"{relay.instance}-end",
+                "whole_length": programs.pinned(relay.instance, "translate", "whole_length"),
+            },
             dmr=relay.domains[0]["dmr"],
             # The IPv4 stack cuts packets to fit before it is known which become fragments of IPv6.
             ipv4_mtu=relay.ipv6_mtu - (IPV6_HEADER - IPV4_HEADER) - IPV6_FRAGMENT_HEADER,
@@ -60,7 +63,6 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
             ipv4_mtu=relay.ipv6_mtu - IPV6_HEADER,
             ipv4_prefixes=[{"ipv4": text} for text in ipv4_prefixes],
             br_addresses=sorted({address for domain in relay.domains for address in domain["br_address"]}, key=ipaddress.ip_address),
-            fast_path=relay.fast_path,
         )
     return dict(
         common,
@@ -70,12 +72,17 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
         internal_prefix=str(relay.internal_prefix),
         ipv4_prefixes=[{"ipv4": text, "internal": inside(relay.internal_prefix, text)} for text in ipv4_prefixes],
         # A veth pair: what the translator sends into its first end, the programs take from the second.
-        detour={
-            "enter": f"{relay.instance}-out", "enter_mac": "02:00:5e:75:97:01",
-            "leave": f"{relay.instance}-in", "leave_mac": "02:00:5e:75:97:02",
-            "enter_gateway": "fe80::99", "leave_gateway": "fe80::98",
-        },
+        detour=detour(relay),
     )
+
+
+def detour(relay: BorderRelay) -> dict[str, str]:
+    """The veth pair of a border relay with jool_siit, and its neighbours."""
+    return {
+        "enter": f"{relay.instance}-out", "enter_mac": "02:00:5e:75:97:01",
+        "leave": f"{relay.instance}-in", "leave_mac": "02:00:5e:75:97:02",
+        "enter_gateway": "fe80::99", "leave_gateway": "fe80::98",
+    }
 
 
 def inside(internal: ipaddress.IPv6Network, ipv4_prefix: str) -> str:
@@ -85,41 +92,80 @@ def inside(internal: ipaddress.IPv6Network, ipv4_prefix: str) -> str:
     return f"{address}/{96 + prefix.prefixlen}"
 
 
-def bpf_parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
-    """What the programs' maps hold. Raises MapError for a rule that the programs cannot serve."""
+def programs_of(relay: BorderRelay, carrier: str) -> dict[str, Any]:
+    """The programs, as programs.described() has them. Raises MapError for a rule that they cannot serve."""
+    name = OBJECTS[carrier]
+    attached = [
+        programs.attachment(device, hook, preference, programs.pinned(relay.instance, name, program), comment)
+        for device, hook, preference, program, comment in hooks(relay, carrier)]
+    comment = "The rules are all that the programs know of the customer edges."
+    loaded = programs.loaded(name, comment, bpf_rule.COUNTERS, map_entries(relay, carrier))
+    return programs.described(relay.instance, "main", [loaded], attached)
+
+
+def map_entries(relay: BorderRelay, carrier: str) -> list[dict[str, str]]:
+    """What the maps of the programs hold. Raises MapError."""
     internal = str(relay.internal_prefix) if carrier in JOOL else None
-    entries = []
+    rules = []
     for number, domain in enumerate(relay.domains):
         for index, rule in enumerate(domain["rules"]):
             try:
-                entries.append(bpf_rule.rule_entry(rule, domain, internal))
+                rules.append(bpf_rule.rule_entry(rule, domain, internal))
             except ValueError as exc:
                 raise MapError(f"map_br_domains[{number}].rules[{index}]", rule["ipv6_prefix"], str(exc)) from exc
-    maps = {"pins": f"/run/softwire/{relay.instance}/bpf", "rules": entries, "counters": list(bpf_rule.COUNTERS.values())}
+    made = programs.entries("rules", rules)
     if carrier == TUNNEL:
-        return dict(maps, aliases=[alias for domain in relay.domains for alias in bpf_rule.br_alias_entries(domain)])
+        return made + programs.entries("br_aliases", [alias for domain in relay.domains for alias in bpf_rule.br_alias_entries(domain)])
     dmr = relay.domains[0]["dmr"]
     if carrier == BPF:
-        config = bpf_rule.translator_config(dmr, relay.ipv6_mtu)
-        return dict(maps, config=config, device=f"{relay.instance}-map", end=f"{relay.instance}-end")
-    return dict(maps, config=bpf_rule.config_value(dmr, internal, check_only=carrier == "jool_mapt"))
+        return [programs.entry("config", programs.ONLY, bpf_rule.translator_config(dmr, relay.ipv6_mtu), f"The DMR {dmr}."), *made]
+    config = bpf_rule.config_value(dmr, internal, check_only=carrier == "jool_mapt")
+    return [programs.entry("config", programs.ONLY, config, f"The DMR {dmr}, and the internal prefix."), *made]
 
 
-def generation(relay: dict[str, Any], programs: bytes) -> dict[str, Any]:
-    """The files of a border relay with these parameters; programs: the compiled BPF object, bytes."""
+def hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, str]]:
+    """Device, hook, preference, name and comment of each program."""
+    first = programs.SOFTWIRE
+    if carrier == BPF:
+        device = f"{relay.instance}-map"
+        return [
+            (device, "egress", first, "br_out", "What is routed here is translated when it leaves, and comes back in: to the MAP address of its CE,"),
+            (device, "egress", first + 1, "br_in", "and out of the softwire, where it comes from the CE of its address and port."),
+        ]
+    if carrier == TUNNEL:
+        tunnel = f"{relay.instance}-tun"
+        made = [
+            (tunnel, "ingress", first, "mape_in", "Checks what comes from the CEs."),
+            (tunnel, "egress", first, "mape_out", "Computes the MAP address of what goes to them."),
+        ]
+        if relay.fast_path:
+            made.append((relay.ipv4_interface, "ingress", first, "mape_fast",
+                         "Encapsulates whole TCP and UDP packets where they arrive; the tunnel device takes the rest."))
+        return made
+    made = [(relay.ipv6_interface, "ingress", first, "mapt_in", "Checks what comes from the CEs before the translator sees it.")]
+    if carrier == "jool_siit":
+        links = detour(relay)
+        made += [
+            (links["leave"], "ingress", first, "mapt_out", "Computes the MAP address of what goes to the CEs."),
+            (links["enter"], "ingress", first, "mapt_in", "Errors of this router itself come back here (the route to the DMR)."),
+        ]
+    return made
+
+
+def generation(relay: dict[str, Any], compiled: bytes) -> dict[str, Any]:
+    """The files of a border relay with these parameters; compiled: the BPF object."""
     carrier = relay["softwire"]
     folder = FOLDERS[carrier]
     plan = {
         "main/ip": f"{folder}/ip.j2",
         "main/sysctl": "sysctl.j2",
         "main/guard.nft": f"{folder}/guard.nft.j2",
-        "main/bpftool": f"{folder}/bpftool.j2",
-        "main/tc": f"{folder}/tc.j2",
+        **programs.plan(relay["bpf"]),
     }
     if carrier in LATE:
         plan["main/ip-late"] = f"{folder}/late_ip.j2"
     files = render.generation(TEMPLATES, plan, relay, machine(relay))
-    files[f"main/{PROGRAMS[carrier]}.bpf.o"] = programs
+    files[f"main/{OBJECTS[carrier]}.bpf.o"] = compiled
     if carrier in JOOL:
         files["main/jool.json"] = render.as_json(jool_configuration(relay))
     return files

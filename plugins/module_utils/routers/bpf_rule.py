@@ -4,8 +4,8 @@
 
 """The map entries of the BPF programs, as bpftool takes them, and the names of their counters.
 
-The bytes are those of struct rule_key, struct rule (plugins/module_utils/routers/bpf/map.h), struct config (mapt.bpf.c,
-translate.bpf.c) and struct br_alias (mape.bpf.c), for a little-endian router.
+The bytes are those of struct rule_key, struct rule (plugins/module_utils/routers/bpf/map.h), struct config (one each in
+mapt.bpf.c, translate.bpf.c, mape.bpf.c and napt.bpf.c) and struct br_alias (mape.bpf.c), for a little-endian router.
 """
 
 from __future__ import annotations
@@ -45,13 +45,34 @@ REASONS = (
     "dropped_outside_domain",
     "dropped_untranslatable",
     "dropped_lost_length",
+    "dropped_itself",
 )
-# index in the map `counters` -> name; "in" is from the CEs, "out" to them
-COUNTERS = {
-    number * len(REASONS) + index: f"{direction}_{reason}"
-    for number, direction in enumerate(("in", "out"))
-    for index, reason in enumerate(REASONS)
-}
+# enum counter of napt.bpf.c, in its order and without the NAPT_
+NAPT_REASONS = (
+    "passed",
+    "passed_later_fragment",
+    "passed_router",
+    "dropped_not_own_address",
+    "dropped_not_own_port",
+    "dropped_no_port",
+    "dropped_tiny",
+    "dropped_wrong_quote",
+    "dropped_lost_fragment",
+    "dropped_failed",
+)
+# enum flag of napt.bpf.c
+NAPT_EXCHANGE = 1
+NAPT_STATIC = 2
+NAPT_ROUTER = 4
+
+
+def counter_names(reasons: tuple[str, ...], infix: str = "") -> list[str]:
+    """The names in a map `counters` by their index; "in" is out of the softwire, "out" into it."""
+    return [f"{direction}_{infix}{reason}" for direction in ("in", "out") for reason in reasons]
+
+
+COUNTERS = counter_names(REASONS)
+NAPT_COUNTERS = counter_names(NAPT_REASONS, "napt_")
 
 
 LONGEST_PREFIX = 64  # of an end-user prefix: the programs compute one half of an address
@@ -132,6 +153,61 @@ def translator_config(dmr: str, ipv6_mtu: int, ce: dict | None = None) -> str:
         + ipv4.netmask.packed + ipaddress.IPv4Address(DUMMY_ADDRESS).packed + struct.pack("<II", ipv6_mtu, 0)
     )
     return value.hex(" ")
+
+
+def mesh_config(ce: dict, br_address: str, sends: bool) -> str:
+    """The only entry (key 00 00 00 00) of the map `config` of mape.bpf.c, as hexadecimal bytes with spaces.
+
+    ce: the dict of the filter softwire.map.ce. br_address: the BR that it sends to. sends: whether it sends to other CEs directly.
+    """
+    flags = DRAFT03 if ce["interface_id"] == "draft03" else 0
+    own = bytes(8) + ipaddress.IPv6Address(br_address).packed
+    own += bytes(3) + struct.pack(">BBBH", ce["psid_offset"], ce["psid_length"], flags, ce["psid"] or 0)
+    ipv4 = ipaddress.IPv4Network(ce["ipv4_prefix"] or ce["ipv4_address"])
+    value = (
+        own + ipaddress.IPv6Address(ce["map_address"]).packed + ipv4.network_address.packed + ipv4.netmask.packed
+        + struct.pack("<II", sends, 0)
+    )
+    return value.hex(" ")
+
+
+def napt_config(ce: dict, index: dict, router_network: str | None) -> str:
+    """The only entry (key 00 00 00 00) of the map `config` of napt.bpf.c, as hexadecimal bytes with spaces.
+
+    ce: the dict of the filter softwire.map.ce; index: what mapping.port_index makes of its ports.
+    router_network: an IPv4 network of the router's own behind the interface of the program, or None.
+    """
+    own = ipaddress.IPv4Network(ce["ipv4_prefix"] or ce["ipv4_address"])
+    router = ipaddress.IPv4Network(router_network or "0.0.0.0/0")
+    flags = NAPT_EXCHANGE * index["rewrite"] | NAPT_STATIC * has_exceptions(index) | NAPT_ROUTER * bool(router_network)
+    return struct.pack(
+        ">4s4s4s4sHHHBBBxxx", own.network_address.packed, own.netmask.packed, router.network_address.packed, router.netmask.packed,
+        ce["psid"] or 0, *index["pool"], ce["psid_offset"], ce["psid_length"], flags).hex(" ")
+
+
+def has_exceptions(index: dict) -> bool:
+    """Whether some ports of a NAPT are not where the arithmetic would have them; index: of mapping.port_index."""
+    return index["rewrite"] and bool(index["static"])
+
+
+def napt_exceptions(ce: dict, index: dict) -> list[tuple[str, dict[str, str]]]:
+    """(map, entry) for each entry of the maps `index_to_port` and `port_to_index`: ports that are not where the arithmetic has them.
+
+    ce, index: as napt_config takes them. An entry is a dict of key, value and comment, as rule_entry returns.
+    """
+    if not has_exceptions(index):
+        return []
+    natural = [port for low, high in ce["port_ranges"] for port in range(low, high + 1) if port]
+    first = index["pool"][0]
+    moved = [
+        (number + offset, port + offset) for number, port, length in index["ranges"] for offset in range(length)
+        if natural[number - first + offset] != port + offset]
+    made = []
+    for number, port in [(port, port) for port in index["static"]] + moved:
+        comment = f"Port {port} is forwarded or reserved, and its own index." if number == port else f"Port {port} has index {number}."
+        key, value = (struct.pack(">H", each).hex(" ") for each in (number, port))
+        made += [("index_to_port", {"key": key, "value": value, "comment": comment}), ("port_to_index", {"key": value, "value": key, "comment": ""})]
+    return made
 
 
 def config_value(dmr: str, internal_prefix: str, check_only: bool) -> str:

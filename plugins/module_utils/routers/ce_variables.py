@@ -13,10 +13,10 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from ..mapping import checks
-from ..mapping.calculator import ce as ce_of
+from ..mapping.arithmetic import Domain
 from ..mapping.domain import PORTS, parse_domain
 from ..mapping.errors import MapError
-from ..mapping.isp import isp_domain
+from ..mapping.isp import isp_domain, isp_mesh
 from ..mapping.port_index import nearest_ports, port_index
 from . import bpf_rule
 from . import instance as instances
@@ -28,14 +28,20 @@ LONGEST_TIMEOUT = 432000  # seconds: five days, the kernel's own limit of an est
 ADDRESS_KEYS = ("address", "interface")
 FORWARD_KEYS = ("port", "protocol", "to_address", "to_port", "comment")
 KERNEL_TABLES = range(253, 256)
+MESH = {"auto": None, "true": True, "false": False}  # None: as the domain or the ISP has it
 
 
 @dataclass(frozen=True)
 class CustomerEdge:
-    """The checked variables of a customer edge. ce: what the filter softwire.map.ce returns; index: what port_index returns."""
+    """The checked variables of a customer edge.
+
+    ce: what the filter softwire.map.ce returns, whose fmrs are those that map_ce_mesh leaves it; index: what port_index returns.
+    """
 
     instance: str
     ce: dict[str, Any]
+    br_addresses: list[str]  # MAP-E: all of the domain
+    sends_directly: bool  # to other customer edges, by the FMRs; it takes from them in any case
     carriers: tuple[str, ...]
     wan_interface: str
     wan_gateway: str | None
@@ -63,7 +69,8 @@ def read(variables: Variables, instance: str | None, warn: Callable[[str], None]
 
     instance: its checked name. warn: gets a text for each thing that is legal but odd.
     """
-    ce = _ce(variables, warn)
+    domain, ce = _ce(variables, warn)
+    mesh, sends_directly = _mesh(variables, domain, ce)
     wan_mtu = variables.get("wan_mtu", checks.integer, 1280, 65535)
     if warn and wan_mtu == 24 * 60:
         warn("map_ce_wan_mtu: 1440: YAML also reads 24:00 as this number; if an address was meant, quote it")
@@ -90,7 +97,9 @@ def read(variables: Variables, instance: str | None, warn: Callable[[str], None]
     record = CustomerEdge(
         instance=instance,
         ce=ce,
-        carriers=_carriers(variables, ce),
+        br_addresses=(domain or {}).get("br_address") or [],
+        sends_directly=sends_directly,
+        carriers=_carriers(variables, ce, mesh),
         wan_interface=wan_interface,
         wan_gateway=str(variables.optional("wan_gateway", checks.address, 6) or "") or None,
         wan_mtu=wan_mtu,
@@ -125,23 +134,45 @@ def domain_of(domain: Any, isp: Any, end_user_prefix: Any) -> Any:
     return isp_domain(isp, end_user_prefix, isp_path="map_ce_isp", path="map_ce_end_user_prefix")
 
 
-def _ce(variables: Variables, warn: Callable[[str], None] | None) -> dict[str, Any] | None:
+def _ce(variables: Variables, warn: Callable[[str], None] | None) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The checked domain, and what it gives this customer edge."""
     domain, isp = variables.raw("domain"), variables.raw("isp")
     end_user_prefix = variables.get("end_user_prefix", checks.required)
     if end_user_prefix is None:
         if domain and not isp:
             variables.faults.check(parse_domain, domain, "map_ce_domain")
-        return None
+        return None, None
     written = variables.faults.check(domain_of, domain, isp, end_user_prefix)
-    if written is None:
-        return None
-    return variables.faults.check(ce_of, written, end_user_prefix, path="map_ce_end_user_prefix", domain_path="map_ce_domain", warn=warn)
+    parsed = variables.faults.check(parse_domain, written, "map_ce_domain", warn) if written is not None else None
+    if parsed is None:
+        return None, None
+    return parsed, variables.faults.check(Domain(parsed).ce, end_user_prefix, "map_ce_end_user_prefix")
 
 
-def _carriers(variables: Variables, ce: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _mesh(variables: Variables, domain: Mapping[str, Any] | None, ce: dict[str, Any] | None) -> tuple[bool | None, bool]:
+    """Writes the FMRs that map_ce_mesh leaves into `ce`. Returns the variable's value (None: auto), and whether packets are sent by them."""
+    written = variables.raw("mesh")
+    name = variables.faults.check(checks.choice, str(written).lower() if isinstance(written, bool) else written, "map_ce_mesh", tuple(MESH))
+    if not name or not domain or not ce:
+        return None, False
+    mesh, isp = MESH[name], variables.raw("isp")
+    if mesh is False:
+        ce["fmrs"] = []
+        return mesh, False
+    if isp:
+        ce["fmrs"], sends_directly = isp_mesh(isp, "map_ce_isp")
+        return mesh, bool(mesh) or sends_directly
+    if mesh:
+        ce["fmrs"] = domain["rules"]
+    return mesh, bool(ce["fmrs"])
+
+
+def _carriers(variables: Variables, ce: Mapping[str, Any] | None, mesh: bool | None) -> tuple[str, ...]:
     wanted = variables.get("translator", checks.choice, ("auto", *instances.TRANSLATORS))
     if not ce or not wanted:
         return ()
+    if ce["transport"] == "map-e":
+        return _tunnels(variables, ce, mesh)
     explicit = ce["rule"]["psid"] is not None
     carriers = variables.faults.check(instances.carriers, "ce", ce["transport"], wanted, explicit) or ()
     if instances.BPF not in carriers or not any(map(bpf_rule.is_too_long, ce["fmrs"])):
@@ -150,6 +181,22 @@ def _carriers(variables: Variables, ce: Mapping[str, Any] | None) -> tuple[str, 
         variables.fault("translator", wanted, "serves forwarding mapping rules (fmr: true) with end-user prefixes of at most /64, and one of the "
                                               "domain has longer ones; leave it to auto, or take fmr away from that rule", "RFC 7597 section 5.2")
     return tuple(carrier for carrier in carriers if carrier != instances.BPF)
+
+
+def _tunnels(variables: Variables, ce: Mapping[str, Any], mesh: bool | None) -> tuple[str, ...]:
+    """What carries MAP-E: where there are FMRs the programs first, and the tunnel to the border relay where those cannot be had."""
+    if not ce["fmrs"]:
+        return (instances.TUNNEL,)
+    reason, reference = None, None
+    if any(map(bpf_rule.is_too_long, ce["fmrs"])):
+        reason, reference = "needs rules with end-user prefixes of at most /64, and one of the domain has longer ones", "RFC 7597 section 5.2"
+    elif variables.raw("network_backend") == "networkd":
+        reason = "is not for map_ce_network_backend: networkd, of which not every version can make such a device; use service"
+    if not mesh:
+        return (instances.TUNNEL,) if reason else (instances.MESH, instances.TUNNEL)
+    if reason:
+        variables.fault("mesh", mesh, f"{reason}; or leave it to auto", reference)
+    return (instances.MESH,)
 
 
 def _lan_interfaces(variables: Variables, wan_interface: str | None) -> list[str]:

@@ -9,17 +9,14 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from . import bpf_object, bpf_rule, jool, render
+from . import bpf_rule, jool, programs, render
 from .ce_variables import CustomerEdge
-from .instance import BPF, IPV4_HEADER, IPV6_FRAGMENT_HEADER, IPV6_HEADER, JOOL, TCP_HEADER, settings
+from .instance import BPF, IPV4_HEADER, IPV6_FRAGMENT_HEADER, IPV6_HEADER, JOOL, MESH, TCP_HEADER, settings
 from .routing import routing
 
 TEMPLATES = str(render.TEMPLATES / "map_ce")
-TC_PREFERENCE = 7599
 # Of the collection's translator, in the namespace where it is.
-PROGRAM_FILES = {
-    "translator.nft": "translator.nft.j2", "bpftool": "bpftool.j2", "tc": "tc.j2", "ip-late": "late_ip.j2",
-}
+TRANSLATOR_FILES = {"translator.nft": "translator.nft.j2", "ip-late": "late_ip.j2"}
 
 
 def generations(edge: CustomerEdge) -> list[tuple[str, dict[str, Any]]]:
@@ -47,11 +44,13 @@ def generation(edge: dict[str, Any]) -> dict[str, Any]:
     for namespace in edge["layout"]["own"]:
         plan[f"{namespace}/ip"] = "napt.ip.j2" if namespace == namespaces["napt"] else "translator.ip.j2"
         plan[f"{namespace}/sysctl"] = "napt.sysctl.j2" if namespace == namespaces["napt"] else "forwarding.sysctl.j2"
-    if edge["bpf"]:
-        plan.update({f"{namespaces['softwire']}/{name}": template for name, template in PROGRAM_FILES.items()})
+    if edge["translator"]:
+        plan.update({f"{namespaces['softwire']}/{name}": template for name, template in TRANSLATOR_FILES.items()})
+    elif edge["tunnel"] and edge["network_backend"] == "service":
+        plan["main/ip-late"] = "late_ip.j2"
+    plan.update(programs.plan(edge["bpf"]))
     files = render.generation(TEMPLATES, plan, edge, machine(edge))
-    if edge["bpf"]:
-        files[f"{namespaces['softwire']}/translate.bpf.o"] = bpf_object.read("translate.bpf.o")
+    files.update(programs.object_files(edge["bpf"]))
     if edge["softwire"] in JOOL:
         files[f"{namespaces['softwire']}/jool.json"] = render.as_json(jool_configuration(edge))
     return files
@@ -76,10 +75,10 @@ def machine(edge: dict[str, Any]) -> dict[str, Any]:
         if moved_to in own:
             addresses = [entry["address"] for entry in edge["lan"]["addresses"] if entry["interface"] == name]
             interfaces[name].update(move=moved_to, addresses=addresses)
-    commands = ["ip", "nft", "conntrack", "sysctl"] + (["tc", "bpftool"] if edge["bpf"] else [])
+    commands = ["ip", "nft", "conntrack", "sysctl", "tc", "bpftool"]
     networkd = {"wan": wan["interface"], "address": edge["ce"]["map_address"], "device": edge["tunnel"]}
     return settings(
-        "ce", edge["instance"], edge["softwire"], interfaces, commands, "5.10", namespaces=own, bpf=edge["bpf"] is not None,
+        "ce", edge["instance"], edge["softwire"], interfaces, commands, "5.19" if edge["softwire"] == MESH else "5.10", namespaces=own, bpf=True,
         border_relay=edge["ce"]["br_address"], networkd=networkd if edge["network_backend"] == "networkd" else None)
 
 
@@ -88,11 +87,13 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
     ce, transport = edge.ce, edge.ce["transport"]
     layout = layout_of(edge.napt_namespace, edge.translator_namespace, carrier)
     tunnel = f"{edge.instance}-tun" if transport == "map-e" else None
-    programs = programs_of(edge) if carrier == BPF else None
+    translator = translator_of(edge) if carrier == BPF else None
     veth = veth_of(edge)
     ipv4_mtu = edge.wan_mtu - growth(transport, carrier)
     # Where the main namespace, or the one with both the NAPT and the softwire, has the softwire.
-    device = tunnel or (programs["device"] if programs else veth["main"]["device"])
+    device = tunnel or (translator["device"] if translator else veth["main"]["device"])
+    br_addresses = edge.br_addresses if carrier == MESH else edge.br_addresses[:1]
+    fmr_prefixes = [rule["ipv6_prefix"] for rule in ce["fmrs"]]
     routed = {entry["network"] for entry in edge.lan_addresses if entry["version"] == 6} - {"fe80::/64", "fe80::/10"}
     made = {
         "role": "ce",
@@ -108,13 +109,17 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
         },
         "layout": layout,
         "network_backend": edge.network_backend,
-        "tc_preference": TC_PREFERENCE,
         "dns_servers": edge.dns_servers,
         "veth": veth,
         "tunnel": tunnel,
-        "bpf": programs,
+        "translator": translator,
+        "sends_directly": edge.sends_directly,
+        # IPv6: of those whose packets may come, and where MAP-E's packets go.
+        "br_addresses": br_addresses,
+        "fmr_prefixes": merged(fmr_prefixes) if carrier in (BPF, MESH, "jool_mapt") else [],
+        "domain_prefixes": merged([*br_addresses, ce["rule"]["ipv6_prefix"], *fmr_prefixes]),
         # Where packets of the internet enter the main namespace.
-        "softwire_device": veth["main"]["device"] if programs and layout["napt_elsewhere"] else device,
+        "softwire_device": veth["main"]["device"] if translator and layout["napt_elsewhere"] else device,
         "route_table": edge.route_table,
         "softwire_table": edge.route_table + 1,
         "ipv4_mtu": ipv4_mtu,
@@ -122,12 +127,12 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
         # 0: what the kernel has chosen by its memory.
         "conntrack_max": edge.conntrack_max,
         "napt": {
-            "device": veth["other"]["device"] if layout["napt_elsewhere"] and not programs else device,
+            "device": veth["other"]["device"] if layout["napt_elsewhere"] and not translator else device,
             "lan_interfaces": edge.lan_interfaces,
             "sources": [*edge.nat_sources, veth["network"]],
             "routed_networks": edge.own_networks,
-            "router_networks": [veth["network"]] if layout["napt_elsewhere"] and not programs else [],
-            "router_device": veth["other"]["device"] if layout["napt_elsewhere"] and programs else None,
+            "router_networks": [veth["network"]] if layout["napt_elsewhere"] and not translator else [],
+            "router_device": veth["other"]["device"] if layout["napt_elsewhere"] and translator else None,
             "mss": ipv4_mtu - IPV4_HEADER - TCP_HEADER,
             "port_forwards": edge.port_forwards,
             "reserved_ports": edge.reserved_ports,
@@ -136,7 +141,7 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
             "index": edge.index,
         },
     }
-    return dict(made, routing=routing(made))
+    return dict(made, bpf=programs_of(made, edge.wan_mtu), routing=routing(made))
 
 
 def growth(transport: str, carrier: str) -> int:
@@ -147,17 +152,78 @@ def growth(transport: str, carrier: str) -> int:
     return IPV6_HEADER - IPV4_HEADER + (IPV6_FRAGMENT_HEADER if carrier == BPF else 0)
 
 
-def programs_of(edge: CustomerEdge) -> dict[str, Any]:
-    """The programs' device and what their maps hold."""
-    mesh = {"transport": "map-t", "interface_id": edge.ce["interface_id"], "rules": edge.ce["fmrs"]}
+def translator_of(edge: CustomerEdge) -> dict[str, str]:
+    """The device of the collection's translator and its other end; the program of the routes that lead there."""
     return {
         "device": f"{edge.instance}-map",
         "end": f"{edge.instance}-end",
-        "pins": f"/run/softwire/{edge.instance}/bpf",
-        "config": bpf_rule.translator_config(edge.ce["dmr"], edge.wan_mtu, edge.ce),
-        "rules": [bpf_rule.rule_entry(rule, mesh) for rule in edge.ce["fmrs"]],
-        "counters": list(bpf_rule.COUNTERS.values()),
+        "whole_length": programs.pinned(edge.instance, "translate", "whole_length"),
     }
+
+
+def merged(prefixes: list[str]) -> list[str]:
+    """IPv6 prefixes without those inside others: an nftables set refuses elements that overlap."""
+    return [str(network) for network in ipaddress.collapse_addresses(map(ipaddress.IPv6Network, prefixes))]
+
+
+def programs_of(made: dict[str, Any], wan_mtu: int) -> dict[str, Any]:
+    """The programs, as programs.described() has them. made: the parameters without them; wan_mtu: bytes."""
+    instance, ce, translator = made["instance"], made["ce"], made["translator"]
+    # The NAPT may be elsewhere than the tunnel, but its end is the tunnel.
+    namespace = "main" if made["tunnel"] else made["layout"]["namespaces"]["napt"]
+    device = made["tunnel"] or made["napt"]["device"]
+    loaded = [napt_of(ce, made["napt"]["index"], None if made["tunnel"] else next(iter(made["napt"]["router_networks"]), None))]
+    filters = [
+        (device, "egress", programs.NAPT_OUT, "napt", "napt_out", "Index to port; nothing leaves but from our own address and ports."),
+        (device, "ingress", programs.NAPT_IN, "napt", "napt_in", "Port to index; nothing comes in but for them."),
+    ]
+    if translator:
+        loaded.append(translate_of(ce, wan_mtu))
+        filters[1:1] = [
+            (device, "egress", programs.SOFTWIRE, "translate", "ce_out",
+             "What is routed here is translated when it leaves, and comes back in: IPv4 to IPv6,"),
+            (device, "egress", programs.SOFTWIRE + 1, "translate", "ce_in", "and IPv6 to IPv4."),
+        ]
+    if made["softwire"] == MESH:
+        loaded.append(mape_of(ce, made["br_addresses"], made["sends_directly"]))
+        filters[1:1] = [
+            (device, "egress", programs.SOFTWIRE, "mape", "mesh_out",
+             "To the customer edge that a rule gives, or to the border relay." if made["sends_directly"] else "To the border relay."),
+            (device, "ingress", programs.SOFTWIRE, "mape", "mesh_in",
+             "From the border relay anything, from another customer edge what a rule's arithmetic gives it."),
+        ]
+    return programs.described(instance, namespace, loaded, [
+        programs.attachment(where, hook, preference, programs.pinned(instance, name, program), comment)
+        for where, hook, preference, name, program, comment in filters])
+
+
+def napt_of(ce: dict[str, Any], index: dict[str, Any], router_network: str | None) -> dict[str, Any]:
+    """The object of the NAPT's end; the arguments are those of bpf_rule.napt_config."""
+    return programs.loaded("napt", "The end of the NAPT: our address, and the arithmetic of our ports.", bpf_rule.NAPT_COUNTERS, [
+        # The exceptions first: the config says whether there are any.
+        *(programs.entry(name, **each) for name, each in bpf_rule.napt_exceptions(ce, index)),
+        programs.entry("config", programs.ONLY, bpf_rule.napt_config(ce, index, router_network), "Our address, how ports and indexes go together."),
+    ])
+
+
+def mape_of(ce: dict[str, Any], br_addresses: list[str], sends_directly: bool) -> dict[str, Any]:
+    """The object of a MAP-E mesh. br_addresses: of the domain; sends_directly: whether packets are sent to other customer edges."""
+    mesh = {"transport": "map-e", "interface_id": ce["interface_id"], "br_address": br_addresses, "rules": ce["fmrs"]}
+    config = bpf_rule.mesh_config(ce, br_addresses[0], sends_directly)
+    return programs.loaded("mape", "What the tunnel device asks for the outer addresses of each packet.", bpf_rule.COUNTERS, [
+        programs.entry("config", programs.ONLY, config, "What is this customer edge's own."),
+        *programs.entries("rules", [bpf_rule.rule_entry(rule, mesh) for rule in ce["fmrs"]]),
+        *programs.entries("br_aliases", bpf_rule.br_alias_entries(mesh)),
+    ])
+
+
+def translate_of(ce: dict[str, Any], wan_mtu: int) -> dict[str, Any]:
+    """The object of the collection's translator."""
+    mesh = {"transport": "map-t", "interface_id": ce["interface_id"], "rules": ce["fmrs"]}
+    return programs.loaded("translate", "The translator of MAP-T.", bpf_rule.COUNTERS, [
+        programs.entry("config", programs.ONLY, bpf_rule.translator_config(ce["dmr"], wan_mtu, ce), "What is this customer edge's own."),
+        *programs.entries("rules", [bpf_rule.rule_entry(rule, mesh) for rule in ce["fmrs"]]),
+    ])
 
 
 def layout_of(napt: str, translator: str, carrier: str) -> dict[str, Any]:

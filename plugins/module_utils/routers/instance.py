@@ -15,6 +15,8 @@ BPF = "bpf"  # the collection's own translator
 JOOL = ("jool_mapt", "jool_siit")
 TRANSLATORS = (BPF, *JOOL)
 TUNNEL = "ip6_tunnel"
+MESH = "ip6_tunnel_mesh"  # the same module, and the collection's own programs
+MODULES = {BPF: [], MESH: [TUNNEL]}  # of a carrier that is no kernel module itself
 IPV6_HEADER, IPV6_FRAGMENT_HEADER, IPV4_HEADER, TCP_HEADER = 40, 8, 20, 20  # bytes
 
 
@@ -48,7 +50,7 @@ def settings(
     """The content of instance.json, which the preflight and the runner read.
 
     role: ce or br
-    carrier: what carries the softwire: a kernel module, of Jool the name of its tool as well; or "bpf"
+    carrier: what carries the softwire: a kernel module, of Jool the name of its tool as well; "bpf", or "ip6_tunnel_mesh"
     interfaces: {name: {variable, and where it applies mtu, mtu_variable, move, addresses}}
     commands: what the generation needs beside the carrier's tool
     minimum_kernel: such as "5.10"
@@ -64,7 +66,7 @@ def settings(
         "namespaces": sorted(namespaces or {}),
         "namespace_variables": dict(namespaces or {}),
         "interfaces": {name: dict(wanted) for name, wanted in interfaces.items()},
-        "kernel_modules": [] if carrier == BPF else [carrier],
+        "kernel_modules": MODULES.get(carrier, [carrier]),
         "commands": commands + ["modprobe"] + ([tool] if tool else []),
         "minimum_kernel": minimum_kernel,
         "bpf": bpf,

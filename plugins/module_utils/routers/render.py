@@ -25,11 +25,11 @@ UNITS = sorted((HERE / "units").iterdir())
 
 @functools.lru_cache(maxsize=None)
 def environment(templates: str) -> jinja2.Environment:
-    """templates: the directory of a role's templates; it compiles each only once, which is nearly all that rendering costs."""
+    """templates: the directory of a role's templates, beside those of both roles; it compiles each only once, nearly all that rendering costs."""
     if jinja2 is None:
         raise ImportError("the Python package jinja2 is missing: install python3-jinja2")
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
+        loader=jinja2.FileSystemLoader([templates, str(TEMPLATES / "programs")]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

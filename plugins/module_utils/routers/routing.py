@@ -26,10 +26,12 @@ def routing(edge: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     layout = edge["layout"]
     translator_elsewhere = layout["has_veth"] and not layout["napt_elsewhere"]
     late = []
-    if edge["bpf"]:
+    if edge["translator"]:
         late = to_programs(edge)
         # Until there is a way into the softwire, the rules would let the LAN go by another default route.
         late += [] if layout["napt_elsewhere"] else by_lan(edge)
+    if edge["tunnel"]:
+        late = [route("Everything goes into the tunnel.", "default", dev=edge["tunnel"], table=edge["softwire_table"])]
     return {
         "softwire": to_napt(edge) if layout["napt_elsewhere"] else from_lan(edge),
         "wan": wan(edge),
@@ -43,7 +45,7 @@ def to_napt(edge: dict[str, Any]) -> list[dict[str, Any]]:
     """Main namespace, where the NAPT has another."""
     here, there = edge["veth"]["main"]["device"], edge["veth"]["other"]
     own_traffic = "IPv4 of this router itself, where nothing else routes it. What passes through must not come here: it would go round in a loop."
-    if edge["bpf"]:
+    if edge["translator"]:
         first = route("What comes for the MAP address goes to the translator.", edge["map_prefix"], via=there["ipv6"], dev=here)
     else:
         first = route("What comes out of the softwire goes to the NAPT.", own_address(edge), via=there["ipv4"], dev=here)
@@ -54,19 +56,17 @@ def to_napt(edge: dict[str, Any]) -> list[dict[str, Any]]:
         *(route("Native IPv6 of the LAN.", network, via=there["ipv6"], dev=here) for network in edge["lan"]["ipv6_networks"]),
     ]
     if edge["tunnel"]:
-        why = "What the NAPT sends goes into the tunnel."
-        entries += [route(why, "default", dev=edge["tunnel"], table=edge["softwire_table"]),
-                    rule(why, LAN_SOFTWIRE, here, lookup=edge["softwire_table"])]
+        entries += [no_other_way(edge), rule("What the NAPT sends goes into the tunnel.", LAN_SOFTWIRE, here, lookup=edge["softwire_table"])]
     return entries
 
 
 def from_lan(edge: dict[str, Any]) -> list[dict[str, Any]]:
     """Main namespace, where the NAPT is in it."""
     table, veth = edge["softwire_table"], edge["veth"]
-    if edge["bpf"]:
+    if edge["translator"]:
         return unsolicited(edge)
     if edge["tunnel"]:
-        default = route("Everything goes into the tunnel.", "default", dev=edge["tunnel"], table=table)
+        default = no_other_way(edge)
     else:
         default = route(mtu_of(edge), "default", via=veth["other"]["ipv4"], dev=veth["main"]["device"], mtu=edge["ipv4_mtu"], table=table)
     entries = [*unsolicited(edge), default, *by_lan(edge)]
@@ -74,6 +74,12 @@ def from_lan(edge: dict[str, Any]) -> list[dict[str, Any]]:
         entries.append(route("What comes for the MAP address goes to the translator.", edge["map_prefix"],
                              via=veth["other"]["ipv6"], dev=veth["main"]["device"]))
     return entries
+
+
+def no_other_way(edge: dict[str, Any]) -> dict[str, Any]:
+    """Main namespace, with a tunnel: where there is no way into it."""
+    return route("Nothing takes another way before the tunnel is up, or once it is gone.",
+                 "default", type="unreachable", table=edge["softwire_table"], metric=LAST_METRIC)
 
 
 def by_lan(edge: dict[str, Any]) -> list[dict[str, Any]]:
@@ -88,7 +94,7 @@ def by_lan(edge: dict[str, Any]) -> list[dict[str, Any]]:
 
 def to_programs(edge: dict[str, Any]) -> list[dict[str, Any]]:
     """Where the device of the programs is: what they translate, in both directions."""
-    device, program = edge["napt"]["device"], edge["bpf"]["pins"] + "/programs/whole_length"
+    device, program = edge["napt"]["device"], edge["translator"]["whole_length"]
     table = {} if edge["layout"]["napt_elsewhere"] else {"table": edge["softwire_table"]}
     return [
         route(f"Everything goes into the softwire. A fragment of {edge['ipv4_mtu']} bytes is an IPv6 packet of {edge['wan']['mtu']} bytes on the WAN.",
@@ -108,7 +114,7 @@ def wan(edge: dict[str, Any]) -> list[dict[str, Any]]:
 def napt(edge: dict[str, Any]) -> list[dict[str, Any]]:
     """The namespace of the LAN and the NAPT."""
     here, there = edge["veth"]["other"]["device"], edge["veth"]["main"]
-    default = [] if edge["bpf"] else [route(mtu_of(edge), "default", via=there["ipv4"], dev=here, mtu=edge["ipv4_mtu"])]
+    default = [] if edge["translator"] else [route(mtu_of(edge), "default", via=there["ipv4"], dev=here, mtu=edge["ipv4_mtu"])]
     return [
         *default,
         *unsolicited(edge),

@@ -9,7 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
-from . import info, metrics, rollback, runner
+from . import drift, info, keeper, metrics, rollback, runner
 from .commands import StepError, report
 from .paths import FormatError, Paths, write
 
@@ -25,6 +25,8 @@ def main():
     commands.add_parser("reload", help="go from what is up to this generation; restart where that does not suffice")
     commands.add_parser("boot", help="before the unit starts: roll back a deployment that a reboot interrupted")
     commands.add_parser("watch", help="wait for the confirmation of a deployment, and roll it back where none comes")
+    commands.add_parser("ready", help="tell by the exit code whether the interfaces are there")
+    commands.add_parser("keep", help="put right what somebody changes, and start the unit once late interfaces are there")
     commands.add_parser("metrics", help="write the metrics of the instance").add_argument("file", type=Path)
     arguments = parser.parse_args()
     try:
@@ -37,8 +39,15 @@ def main():
 def run(arguments):
     if arguments.command == "metrics":
         return write(arguments.file, metrics.text(info.collect(GENERATION)))
+    if arguments.command == "ready":
+        absent = drift.absent_interfaces(runner.Generation(GENERATION))
+        for interface in absent:
+            report("waits for the network interface %s" % interface)
+        return int(bool(absent))
+    instance = GENERATION.parents[1]
+    if arguments.command == "keep":
+        return keeper.keep(Paths(instance.name, instance.parent), GENERATION)
     if arguments.command in ("boot", "watch"):
-        instance = GENERATION.parents[1]
         return {"boot": rollback.boot, "watch": rollback.watch}[arguments.command](rollback.Transaction(Paths(instance.name, instance.parent)))
     return runner.act(arguments.command, GENERATION)
 

@@ -19,15 +19,14 @@ from pathlib import Path
 from .commands import StepError, in_namespace, run
 from .files import addresses, split_lines
 
-# Before the rewrite on the way in (priority -250), and between NAT and rewrite on the way out (100, 150).
+# Before conntrack on the way in (priority -200), after NAT on the way out (100): both see indexes.
 HOLD = """
 table ip softwire_{instance}_moving {{
     set addresses {{ type ipv4_addr; elements = {{ {addresses} }}; }}
     set indexes {{ type inet_service; elements = {{ {indexes} }}; }}
-    set ports {{ type inet_service; elements = {{ {ports} }}; }}
     chain ingress {{
         type filter hook prerouting priority -251; policy accept;
-        ip daddr @addresses meta l4proto {{ tcp, udp }} th dport @ports drop
+        ip daddr @addresses meta l4proto {{ tcp, udp }} th dport @indexes drop
     }}
     chain egress {{
         type filter hook postrouting priority 149; policy accept;
@@ -56,16 +55,13 @@ class Changes:
         (old, self.old_services), (new, self.services) = ports_and_services(before), ports_and_services(after)
         indexes = {port: index for index, port in new.items()}
         self.indexes = sorted(index for index in old.keys() | new.keys() if old.get(index) != new.get(index))
-        self.ports = sorted({ports[index] for ports in (old, new) for index in self.indexes if index in ports})
         self.moves = {index: indexes.get(old[index]) for index in self.indexes if index in old}
 
     def holding_rules(self, instance):
         """nftables rules that let nothing pass between the old and the new meaning of an index; "" where nothing changes."""
         if not self.moves:
             return ""
-        return HOLD.format(
-            instance=instance, addresses=", ".join(self.addresses),
-            indexes=", ".join(map(str, self.indexes)), ports=", ".join(map(str, self.ports)))
+        return HOLD.format(instance=instance, addresses=", ".join(self.addresses), indexes=", ".join(map(str, self.indexes)))
 
     def apply(self, namespace):
         """Gives flows the new indexes of their ports; forgets those whose port is gone, or whose service leads elsewhere. Raises StepError."""

@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import drift
+from . import drift, keeper
 from .commands import StepError, in_namespace, run
 from .files import addresses, tables
 from .flows import listed, port_of, ports_and_services
@@ -51,7 +51,8 @@ def collect(directory, list_ports=False):
         "softwire": parameters["softwire"],
         "generation": generation.directory.name,
         "parameters": parameters,
-        "state": state(generation, tried("state", functools.partial(differences, generation))),
+        "state": state(generation, tried("state", functools.partial(drift.differences, generation))),
+        "repairs": tried("repairs", functools.partial(keeper.repairs, generation.paths)),
         "rules": [counter for counters in rules for counter in counters or []],
         "translator": tried("translator", functools.partial(translator, generation)),
         "tunnel": tried("tunnel", functools.partial(tunnel, parameters["tunnel"])),
@@ -59,11 +60,6 @@ def collect(directory, list_ports=False):
         "ports": tried("ports", functools.partial(ports, generation, list_ports)),
         "notices": notices,
     }
-
-
-def differences(generation):
-    """Names what the router lacks of a generation, else what it has otherwise; texts for a person."""
-    return drift.missing(generation) or drift.changed(generation)
 
 
 def state(generation, faults):
@@ -109,13 +105,16 @@ def tunnel(device):
     }}
 
 
-def programs(bpf):
-    """The packets that a border relay's programs have counted, by what happened to them, or None without programs."""
+def programs(bpf, run=run):
+    """The packets that the programs have counted, by what happened to them, or None without programs. run: runs the tool."""
     if not bpf:
         return None
-    dump = json.loads(run(["bpftool", "-j", "map", "dump", "pinned", bpf["pins"] + "/maps/counters"]))
-    totals = {as_integer(entry["key"]): sum(as_integer(value["value"]) for value in entry["values"]) for entry in dump}
-    return {name: totals[index] for index, name in enumerate(bpf["counters"])}
+    found = {}
+    for loaded in bpf["objects"]:
+        dump = json.loads(run(["bpftool", "-j", "map", "dump", "pinned", "%s/%s/maps/counters" % (bpf["pins"], loaded["name"])]))
+        totals = {as_integer(entry["key"]): sum(as_integer(value["value"]) for value in entry["values"]) for entry in dump}
+        found.update({name: totals[index] for index, name in enumerate(loaded["counters"])})
+    return found
 
 
 def as_integer(digits):

@@ -13,11 +13,15 @@ def families(info):
         "role": info["role"], "carried_by": info["softwire"], "generation": info["generation"], "applied": state["applied"]}, 1)]
     yield "state_equal", "gauge", "Whether the router runs what the generation says.", [({}, int(state["equal"]))]
     yield "state_faults", "gauge", "What of the generation the router does not have.", [({}, len(state["faults"]))]
+    repairs = info["repairs"] or {}
+    yield "repairs_total", "counter", "How often something that somebody changed was put right since the boot.", [
+        ({"result": result}, repairs[key]) for result, key in (("good", "repairs"), ("failed", "failures")) if repairs]
+    yield "repairs_in_a_row", "gauge", "How many repairs in a row did not hold; the next ones wait longer.", [({}, repairs["in_a_row"])] if repairs else []
     yield "notices", "gauge", "What could not be read.", [({}, len(info["notices"]))]
     for unit in ("packets", "bytes"):
         yield "rule_%s_total" % unit, "counter", "What the rules of the guard and the NAPT have counted, by reason.", [
             ({key: rule[key] for key in ("namespace", "rules", "name")}, rule[unit]) for rule in info["rules"]]
-    yield "program_packets_total", "counter", "What the border relay's programs did with packets; in: from the customer edges.", [
+    yield "program_packets_total", "counter", "What the programs did with packets; in: out of the softwire.", [
         ({"direction": name.split("_", 1)[0], "result": name.split("_", 1)[1]}, value)
         for name, value in (info["programs"] or {}).items()]
     yield "translator_total", "counter", "The translator's own counters.", [

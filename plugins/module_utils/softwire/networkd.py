@@ -14,20 +14,35 @@ from . import paths
 from .commands import query, run, wait_until
 
 
-def hand_over(files, name, wanted, journal):
-    """Hands our files to systemd-networkd, and waits until it has done what they say.
+def make_device(files, wanted, journal):
+    """Lets systemd-networkd make the tunnel, and leave it down: it has no file yet that configures it.
 
-    files: their directory. wan.conf becomes a drop-in of the file that configures the WAN.
-    wanted: {"wan": interface, "address": the MAP address on it, "device": the tunnel}.
+    files: the directory of our files for it; wanted: {"wan": interface, "address": the MAP address on it, "device": the tunnel}.
     """
     # At a boot systemd-networkd needs a moment to choose a file.
     wait_until(lambda: file_of(wanted["wan"]), "systemd-networkd does not configure %s" % wanted["wan"])
-    drop_ins = paths.NETWORKD / (Path(file_of(wanted["wan"])).name + ".d")
     journal.add(run=["ip", "link", "del", wanted["device"]])
-    journal.add(run=["networkctl", "reload"])
+    hand_over({path: paths.NETWORKD / path.name for path in sorted(files.glob("*.netdev"))}, journal)
+    wait_until(Path("/sys/class/net", wanted["device"]).exists, "systemd-networkd did not make %s" % wanted["device"])
+
+
+def configure(files, name, wanted, journal):
+    """Lets systemd-networkd configure the tunnel and the WAN, and waits until it has; wan.conf becomes a drop-in of the WAN's file."""
+    drop_ins = paths.NETWORKD / (Path(file_of(wanted["wan"])).name + ".d")
+    journal.add(run=["ip", "link", "set", "dev", wanted["device"], "down"])  # nothing passes once its programs are gone
     journal.add(run=["rmdir", "--ignore-fail-on-non-empty", str(drop_ins)])
-    for path in sorted(files.iterdir()):
-        target = drop_ins / ("softwire-%s.conf" % name) if path.suffix == ".conf" else paths.NETWORKD / path.name
+    targets = {path: drop_ins / ("softwire-%s.conf" % name) for path in files.glob("*.conf")}
+    targets.update({path: paths.NETWORKD / path.name for path in files.glob("*.network")})
+    hand_over(targets, journal)
+    wait_until(
+        lambda: status(wanted["device"], "State").endswith("(configured)") and has_address(wanted["wan"], wanted["address"]),
+        "systemd-networkd did not set up %s and %s on %s" % (wanted["device"], wanted["address"], wanted["wan"]))
+
+
+def hand_over(targets, journal):
+    """Hands files to systemd-networkd. targets: {path: where it is to lie}."""
+    journal.add(run=["networkctl", "reload"])
+    for path, target in targets.items():
         journal.add(run=["rm", "-f", str(target)])
         for directory in (paths.NETWORKD, target.parent):
             directory.mkdir(parents=True, exist_ok=True)
@@ -35,9 +50,6 @@ def hand_over(files, name, wanted, journal):
         target.write_text(path.read_text())
         target.chmod(0o644)
     run(["networkctl", "reload"])
-    wait_until(
-        lambda: status(wanted["device"], "State").endswith("(configured)") and has_address(wanted["wan"], wanted["address"]),
-        "systemd-networkd did not set up %s and %s on %s" % (wanted["device"], wanted["address"], wanted["wan"]))
 
 
 def status(interface, field):

@@ -43,6 +43,7 @@ class Paths:
         self.journal = self.run_dir / "journal"  # how to undo each step that was done
         self.applied = self.run_dir / "applied"  # there while a generation is up as a whole: its directory
         self.loaded = self.run_dir / "loaded"  # the digests of what was loaded
+        self.repairs = self.run_dir / "repairs"  # how often something was put right since the boot, and what
         # Not /sys/fs/bpf: "ip netns exec" mounts another /sys over it.
         self.bpf = self.run_dir / "bpf"
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -57,6 +58,14 @@ class Machine:
 
     def headers_installed(self):
         return Path("/lib/modules", self.kernel, "build").exists()
+
+    def headers_of_next(self):
+        """The packages that bring the headers of every kernel to come, as the metapackages of its images bring that (linux-image-amd64)."""
+        if not self.has_command("dpkg-query"):
+            return []
+        listed = query(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Depends}\n", "linux-image-*"], as_json=False)
+        metapackages = re.findall(r"^installed linux-image-(\S+) .*\blinux-image-\d", listed, re.MULTILINE)
+        return ["linux-headers-" + flavour for flavour in metapackages]
 
 
 def os_release(text):
@@ -205,6 +214,7 @@ def missing(machine, settings):
                           "enrol a signing key for DKMS (mokutil) or disable Secure Boot")
         if not machine.headers_installed():
             packages.add("linux-headers-%s" % machine.kernel)
+        packages.update(machine.headers_of_next())  # without them the next kernel comes without the module
     if settings["bpf"] and not machine.has_bpf():
         faults.append("BPF: this kernel is built without it (CONFIG_BPF_SYSCALL); boot a kernel of the distribution")
     return sorted(packages), faults

@@ -30,13 +30,14 @@ from pathlib import Path
 
 from . import drift, flows, steps
 from .commands import StepError, in_namespace, report, run, wait_until
-from .files import changed_lines, inverse, objects, read, reload_suffices, table_of
+from .files import changed_lines, inverse, lines_of, objects, read, reload_suffices, table_of
 from .journal import Journal
-from .paths import Paths, write
+from .paths import FORMAT, Paths, write
 from .steps import deletions
 
-# The files whose lines a reload takes one by one, and the step for some of these lines.
-LINE_STEPS = (("ip", steps.run_ip), ("bpftool", steps.run_bpftool), ("ip-late", steps.run_ip))
+# The step for some of the lines of a file; a reload takes those of some files one by one.
+STEPS = {"ip": steps.run_ip, "bpftool": steps.run_bpftool, "tc": steps.run_tc, "ip-late": steps.run_ip}
+ROUTES, MAPS = ("ip", "ip-late"), ("bpftool",)
 
 
 class Generation:
@@ -64,9 +65,9 @@ class Generation:
             wait_until(Path("/sys/class/net", interface).exists, "network interface %s did not appear" % interface)
         for namespace in self.settings["namespaces"]:
             self.journal.run(["ip", "netns", "add", namespace], {"run": ["ip", "netns", "delete", namespace]})
-        # Rules first: no packet may pass a link that they do not guard yet.
-        for step in (steps.remember_flows, steps.load_rules, steps.make_links, steps.hand_over_links, steps.set_sysctls,
-                     steps.load_programs, steps.attach_programs, steps.add_routes, steps.load_translator):
+        # Rules and programs first: no packet may pass a link that they do not guard yet.
+        for step in (steps.remember_flows, steps.load_rules, steps.make_links, steps.hand_over_device, steps.set_sysctls,
+                     steps.load_programs, steps.attach_programs, steps.hand_over_links, steps.add_routes, steps.load_translator):
             self._everywhere(step)
         self._record_up()
 
@@ -78,10 +79,12 @@ class Generation:
         return self.journal.undo()
 
     def reload(self):
-        """Goes from the applied generation to this one; links, and flows that are still allowed, stay.
+        """Goes from the applied generation to this one, and puts back what somebody has taken; links, and flows that are still allowed, stay.
 
-        Returns whether that was possible; where not, only a restart leads to this generation.
+        Returns whether that was possible; where not, only a restart leads to this generation. Raises StepError where not even
+        that would, for want of an interface; everything stays as it is.
         """
+        self._need_interfaces()
         applied = self.paths.applied
         # Where nothing is known to be applied, a directory that does not exist stands for it.
         old = read(Path(applied.read_text()) if applied.exists() else self.paths.run_dir / "unknown")
@@ -89,29 +92,58 @@ class Generation:
         if not reload_suffices(old, new):
             return False
         applied.unlink()  # whatever interrupts this leaves a mixture, which only a restart puts right
-        dropped, added = self._changed_lines(old, new)
+        dropped, added = self._changed_lines(old, new, ROUTES)
         # Drop routes before the rules that guard them; add new ones after.
         if not self._undo(dropped) or not self._replace_rules(old, new):
             return False
-        for step, namespace, lines in added:
-            self._in(namespace, step, lines)
+        self._run_lines(added)
         self._everywhere(steps.load_translator)
+        if not self._put_back(old == new):
+            return False
         self._record_up()
         return True
 
-    def _changed_lines(self, old, new):
-        """Compares two sets of files; returns (journal entries that drop the lines that are gone, [(step, namespace, new lines)])."""
+    def _need_interfaces(self):
+        """Raises StepError where an interface is in no namespace of ours, so that nothing of us would come up."""
+        for interface in drift.absent_interfaces(self):
+            raise StepError("there is no network interface %s" % interface)
+
+    def _put_back(self, same):
+        """Does again what of this generation has got lost or was changed; False where that does not put the router right.
+
+        same: whether this generation was up before, so that everything has to be as it was when it was loaded.
+        """
+        if drift.gone_namespaces(self):
+            return False
+        for namespace in self.namespaces:
+            kinds = drift.PARTS + drift.WAYS
+            lines = list(drift.lost(self, namespace, kinds))
+            if any(line[:2] == ["link", "add"] for _name, line in lines):
+                return False  # what hung on the link has gone with it
+            self._in(namespace, steps.set_sysctls)
+            for name in STEPS:
+                self._in(namespace, STEPS[name], [line for file, line in lines if file == name])
+            if same:
+                maps = [line for line in lines_of(self.directory / namespace / "bpftool") if line[0] == "map"]
+                self._in(namespace, steps.run_bpftool, maps if any("BPF map" in what for what in drift.changed_contents(self)) else [])
+        faults = drift.missing(self) or (drift.changed(self) if same else [])
+        for fault in faults:
+            report(fault)
+        return not faults
+
+    def _changed_lines(self, old, new, names):
+        """Compares files of two sets; returns (journal entries that drop the lines that are gone, [(step, namespace, new lines)])."""
         dropped, added = [], []
-        for name, step in LINE_STEPS:
+        for name in names:
             for namespace in self.namespaces:
                 path = "%s/%s" % (namespace, name)
                 gone, lines = changed_lines(old.get(path, b""), new.get(path, b""))
                 dropped += [{"run": command(namespace, name, inverse(line))} for line in gone]
-                added.append((step, namespace, lines))
+                added.append((STEPS[name], namespace, lines))
         return dropped, added
 
     def _replace_rules(self, old, new):
-        """Loads the rules of another set of files, and moves or forgets the flows that they mean otherwise; False where that fails."""
+        """Loads rules and maps of another set of files, and moves or forgets the flows that they mean otherwise; False where that fails."""
         changes = {
             namespace: flows.Changes(old.get(namespace + "/flows", b""), new.get(namespace + "/flows", b"")) for namespace in self.namespaces}
         held = []
@@ -120,13 +152,22 @@ class Generation:
             if rules:
                 held += deletions(namespace, rules.encode())
                 self.journal.run(in_namespace(namespace, ["nft", "-f", "-"]), held[-1], text=rules)
+        dropped, added = self._changed_lines(old, new, MAPS)
+        if not self._undo(dropped):
+            return False
         self._everywhere(steps.load_rules)
+        self._run_lines(added)
         left = [entry for namespace in self.namespaces for entry in surplus(namespace, rules_of(old, namespace), rules_of(new, namespace))]
         if not self._undo(left):
             return False
         for namespace in self.namespaces:
             changes[namespace].apply(namespace)
         return self._undo(held)
+
+    def _run_lines(self, added):
+        """Runs the new lines that _changed_lines() has found."""
+        for step, namespace, lines in added:
+            self._in(namespace, step, lines)
 
     def _undo(self, entries):
         """Undoes journal entries; False where the machine is not as the applied generation left it."""
@@ -144,7 +185,7 @@ class Generation:
 
     def _record_up(self):
         write(self.paths.applied, str(self.directory))
-        write(self.paths.loaded, json.dumps(drift.digests(self)))
+        write(self.paths.loaded, json.dumps({"format": FORMAT, "digests": drift.digests(self)}))
 
 
 def command(namespace, name, line):

@@ -92,10 +92,10 @@ def move(journal, interface, namespace):
     journal.run(["ip", "link", "set", "dev", interface, "netns", namespace], *[{"run": argv} for argv in reversed(back)])
 
 
-def hand_over_links(journal, directory, settings):
-    """Lets systemd-networkd make the links that its files here describe."""
+def hand_over_device(journal, directory, settings):
+    """Lets systemd-networkd make the device that its files here describe."""
     if (directory / "networkd").exists():
-        networkd.hand_over(directory / "networkd", settings["instance"], settings["networkd"], journal)
+        networkd.make_device(directory / "networkd", settings["networkd"], journal)
 
 
 def set_sysctls(journal, directory, settings):
@@ -146,13 +146,20 @@ def run_bpftool(journal, directory, settings, lines):
     """Runs bpftool once for each line; what it loads goes with the file system that it is pinned in."""
     # Not "bpftool batch": it fails on what earlier lines left in errno.
     for line in lines:
+        if line[:2] == ["prog", "loadall"]:
+            Path(line[3]).parent.mkdir(exist_ok=True)  # what bpftool makes itself is the last directory
         run(["bpftool"] + line, cwd=str(directory))
 
 
 def attach_programs(journal, directory, settings):
     """Runs the file "tc"."""
+    run_tc(journal, directory, settings, lines_of(directory / "tc"))
+
+
+def run_tc(journal, directory, settings, lines):
+    """Runs tc once for each line."""
     namespace = directory.name
-    for line in lines_of(directory / "tc"):
+    for line in lines:
         entries = [{"run": ["tc"] + inverse(line)}] if namespace == "main" else []
         try:
             journal.run(in_namespace(namespace, ["tc"] + line), *entries)
@@ -164,6 +171,12 @@ def attach_programs(journal, directory, settings):
 
 def has_clsact(interface):
     return any(qdisc["kind"] == "clsact" for qdisc in json.loads(run(["tc", "-j", "qdisc", "show", "dev", interface])))
+
+
+def hand_over_links(journal, directory, settings):
+    """Lets systemd-networkd configure the links that its files here describe."""
+    if (directory / "networkd").exists():
+        networkd.configure(directory / "networkd", settings["instance"], settings["networkd"], journal)
 
 
 def load_translator(journal, directory, settings):

@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MOUNTED = {"softwire": "/etc/softwire", "system": "/etc/systemd/system", "run": "/run"}
+MOUNTED = {"softwire": "/etc/softwire", "system": "/etc/systemd/system", "run": "/run", "sysctl": "/proc/sys/net"}
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OS_RELEASE = 'ID=debian\nVERSION_ID="12"\n'
 CLONE_NEWNS, MS_BIND = 0x20000, 0x1000
@@ -51,7 +51,7 @@ class Fleet:
     def add(self, name):
         """A router on which nothing is deployed; returns its directory. One that was not added cannot be reached."""
         router = self.directory / name
-        for path in ("softwire", "system", "run/systemd/system"):
+        for path in ("softwire", "system", "run/systemd/system", "run/netns", "sysctl"):
             (router / path).mkdir(parents=True)
         return router
 

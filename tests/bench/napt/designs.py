@@ -5,12 +5,14 @@ Each is the rules one would write by hand for it, kept to what the NAPT needs.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from ansible_collections.softwire.map.plugins.module_utils.mapping.calculator import ce as ce_of
-from ansible_collections.softwire.map.plugins.module_utils.routers import deployment
+from ansible_collections.softwire.map.plugins.module_utils.routers import customer_edge, deployment
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "map_ce"
 LAN = "192.168.0.0/24"
@@ -29,13 +31,14 @@ SETS = {
 
 @dataclass(frozen=True)
 class Design:
-    """command: what loads the rules; address, ports: where the flows it serves may come from."""
+    """command: what loads the rules; address, ports: where the flows it serves may come from; programs: of an instance, beside the rules."""
 
     name: str
     command: tuple
     rules: str
     address: str | None
     ports: frozenset
+    programs: Callable | None = None
 
 
 def this_design(count):
@@ -56,7 +59,9 @@ def this_design(count):
     ce = ce_of(domain, prefix)
     assert ce["port_count"] == count
     [(_, files)] = deployment.read({"customer_edge": variables}).alternatives
-    return files["napt/napt.nft"], ce
+    parameters = json.loads(files["parameters.json"])
+    end = {**parameters, "tunnel": None, "layout": {"namespaces": {"napt": "napt"}}}
+    return files["napt/napt.nft"], ce, lambda instance: customer_edge.programs_of({**end, "instance": instance}, 1500)
 
 
 def nft_table(*rules):
@@ -73,7 +78,7 @@ def iptables_table(rules):
 
 def designs(count):
     """All designs for a port set of this many ports, this collection's first."""
-    rendered, ce = this_design(count)
+    rendered, ce, programs = this_design(count)
     address, ranges = ce["ipv4_address"], ce["port_ranges"]
     ports = frozenset(port for low, high in ranges for port in range(low, high + 1))
     spans = [f"{low}-{high}" for low, high in ranges]
@@ -84,7 +89,7 @@ def designs(count):
     full = [f"-m connlimit --connlimit-daddr --connlimit-upto {high - low + 1} -j SNAT --to-source {address}:{low}-{high}"
             for low, high in ranges]
     return [
-        Design(THIS, NFT, rendered, address, ports),
+        Design(THIS, NFT, rendered, address, ports, programs),
         Design("first range only", NFT, nft_table(*(f"snat to {address}:{span}" for span in spans)), address, ports),
         Design("statistic nth", IPTABLES, iptables_table(nth), address, ports),
         Design("connlimit roll-over", IPTABLES, iptables_table(full), address, ports),

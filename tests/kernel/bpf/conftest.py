@@ -10,7 +10,7 @@ from pathlib import Path
 
 import bpf_objects
 import pytest
-from kernel import Translator, TranslatorRelay, TunnelRelay, load, unmount
+from kernel import Translator, TranslatorRelay, Tunnel, load, unmount
 
 # What users run; and where the machine's clang is another than made that, what this one makes of the sources.
 MADE_BY = ["recorded_clang", *(["this_clang"] if bpf_objects.clang_version() != bpf_objects.recorded()["clang"] else [])]
@@ -60,6 +60,11 @@ def pinned_translate(objects, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def pinned_napt(objects, tmp_path_factory):
+    yield from load_into(objects / "napt.bpf.o", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def translator(pinned_translate):
     """The programs of translate.bpf.c; a test calls configure_relay() or configure_edge() first."""
     return Translator(pinned_translate)
@@ -79,7 +84,7 @@ def relay(loaded):
 @pytest.fixture(scope="session")
 def tunnel(pinned_tunnel_key):
     """The programs of mape.bpf.c without a tunnel device; a test calls configure() first."""
-    return TunnelRelay(pinned_tunnel_key)
+    return Tunnel(pinned_tunnel_key)
 
 
 def pytest_make_parametrize_id(config, val, argname):

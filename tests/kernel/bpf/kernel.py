@@ -124,7 +124,7 @@ class Relay:
         """Forgets everything and takes the rules of these domains."""
         for name in ("rules", "bindings", "first_fragments"):
             self.maps[name].clear()
-        for index in bpf_rule.COUNTERS:
+        for index in range(len(bpf_rule.COUNTERS)):
             self.maps["counters"].update(struct.pack("=I", index), bytes(8 * self.cpus), self.cpus)
         for domain in domains:
             for rule in domain["rules"]:
@@ -136,7 +136,7 @@ class Relay:
     def counted(self):
         """The counters that are not zero, by name."""
         values = {}
-        for index, name in bpf_rule.COUNTERS.items():
+        for index, name in enumerate(bpf_rule.COUNTERS):
             raw = self.maps["counters"].lookup(struct.pack("=I", index), self.cpus)
             values[name] = sum(struct.unpack(f"={self.cpus}Q", raw))
         return {name: value for name, value in values.items() if value}
@@ -194,29 +194,43 @@ class Translator(Relay):
         return after if verdict == REDIRECT else None
 
 
-class TunnelRelay(Relay):
-    """mape.bpf.c inside tunnel_key.bpf.c"""
+class Tunnel(Relay):
+    """mape.bpf.c inside tunnel_key.bpf.c: of a border relay, or of a customer edge that meshes."""
+
+    sizes = SIZES | {"config": (4, 64)}
+    prefix = "test"
 
     def configure(self, *domains):
-        """Forgets everything and takes these domains."""
-        self.maps["br_aliases"].clear()
+        """Forgets everything and becomes the border relay of these domains."""
+        self.prefix = "test"
+        self._configure(domains)
+
+    def configure_edge(self, ce, rules, br_addresses, sends=True):
+        """Forgets everything and becomes a customer edge; ce: its dict; rules: the FMRs."""
+        self.prefix = "test_mesh"
+        self._configure([{"transport": "map-e", "interface_id": ce["interface_id"], "br_address": br_addresses, "rules": rules}])
+        self.maps["config"].update(bytes(4), bytes.fromhex(bpf_rule.mesh_config(ce, br_addresses[0], sends)))
+
+    def _configure(self, domains):
+        for name in ("br_aliases", "begun"):
+            self.maps[name].clear()
         self.forget(domains)
         for domain in domains:
             for entry in bpf_rule.br_alias_entries(domain):
                 self.add("br_aliases", entry)
 
     def run_in(self, source, destination, packet, ethertype=IPV4):
-        """Runs mape_in on an IPv4 packet that came in a tunnel between these IPv6 addresses. Returns the verdict."""
+        """Runs the inward program on an IPv4 packet that came in a tunnel between these IPv6 addresses. Returns the verdict."""
         outer = IPv6Address(destination).packed + IPv6Address(source).packed + bytes(2)
         self.maps["outer"].update(bytes(4), outer)
-        verdict, after = self.run_frame("test_in", MACS + ethertype + packet)
+        verdict, after = self.run_frame(f"{self.prefix}_in", MACS + ethertype + packet)
         assert after == packet
         return verdict
 
     def run_out(self, packet, ethertype=IPV4):
-        """Runs mape_out on an IPv4 packet. Returns the outer source, destination, traffic class and hop limit, or None."""
+        """Runs the outward program on an IPv4 packet. Returns the outer source, destination, traffic class and hop limit, or None."""
         self.maps["outer"].update(bytes(4), bytes(34))
-        verdict, after = self.run_frame("test_out", MACS + ethertype + packet)
+        verdict, after = self.run_frame(f"{self.prefix}_out", MACS + ethertype + packet)
         assert after == packet
         outer = self.maps["outer"].lookup(bytes(4))
         if verdict == SHOT:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The addresses of MAP-T for the oracle of the translator: RFC 7597 sections 5 and 6, RFC 7599 sections 5 and 6, RFC 6052.
+"""The addresses of MAP for the oracles of the programs: RFC 7597 sections 5 and 6, RFC 7599 sections 5 and 6, RFC 6052.
 
 Written from the RFCs, with no arithmetic of the product. Addresses are integers, of 32 or 128 bits.
 """
@@ -89,6 +89,13 @@ class Rule:
         interface_id = ipv4 << 16 | psid
         return self.ipv6 | ea_bits << (128 - self.n - self.o) | interface_id << (8 if self.draft03 else 0)
 
+    def share(self, ea_bits: int) -> tuple[int, int, int]:
+        """The IPv4 address of the CE with these EA bits, its PSID, and how many bits of the address its IPv4 prefix leaves to it (section 5.2)."""
+        free, psid = 32 - self.r - self.suffix_length, self.psid or 0
+        if self.o > self.suffix_length:
+            ea_bits, psid = ea_bits >> self.k, bits(ea_bits, 0, self.k)
+        return self.ipv4 | ea_bits << free, psid, free
+
     def ipv4_in(self, address: int) -> int:
         """The IPv4 address in the interface id of a MAP address."""
         return bits(address, 24 if self.draft03 else 16, 32)
@@ -96,6 +103,15 @@ class Rule:
     def psid_in(self, address: int) -> int:
         """The PSID in the interface id of a MAP address."""
         return bits(address, 8 if self.draft03 else 0, self.k)
+
+
+@dataclass(frozen=True)
+class TunnelRule(Rule):
+    """The same for MAP-E: the interface id of a CE with an IPv4 prefix holds the prefix, with zeros behind it (RFC 7597 section 6)."""
+
+    def map_address(self, ipv4: int, psid: int = 0) -> int:
+        free = 32 - self.r - self.suffix_length
+        return super().map_address(ipv4 >> free << free, psid)
 
 
 class Rules:

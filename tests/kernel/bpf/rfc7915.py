@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 
 from icmp_errors import TIME_EXCEEDED6, UNREACHABLE6, error_to_ipv4, error_to_ipv6, found, join_extensions, split_extensions
 from ip_headers import ICMP, ICMPV6, Header, across, has_source_route, ones, read_ipv4, read_ipv6, upper_of, write_ipv4, write_ipv6
-from rfc7597 import DefaultRule, Dropped, Rule, Rules, bits, is_martian
+from rfc7597 import DefaultRule, Dropped, Rule, Rules, is_martian
 
 TCP, UDP, DCCP, UDPLITE = 6, 17, 33, 136
 PORTS = (TCP, UDP)
@@ -227,12 +227,8 @@ class Edge(Translator):
     def __init__(self, rule: Rule, ea_bits: int, dmr: str, fmrs: Iterable[Rule] = (), ipv6_mtu: int = 1500):
         """rule: the BMR; ea_bits: of the end-user prefix."""
         super().__init__(fmrs, dmr, ipv6_mtu)
-        self.rule, self.psid = rule, rule.psid or 0
-        self.free = 32 - rule.r - rule.suffix_length  # bits that the CE's IPv4 prefix leaves to it
-        suffix = ea_bits
-        if rule.o > rule.suffix_length:
-            suffix, self.psid = ea_bits >> rule.k, bits(ea_bits, 0, rule.k)
-        self.ipv4 = rule.ipv4 | suffix << self.free
+        self.rule = rule
+        self.ipv4, self.psid, self.free = rule.share(ea_bits)
 
     def owns(self, ipv4: int) -> bool:
         return ipv4 >> self.free == self.ipv4 >> self.free

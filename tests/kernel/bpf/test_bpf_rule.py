@@ -15,9 +15,9 @@ from domains import domain, rule, tunnel_domain
 from kernel import INTERNAL, command
 
 
-def enum(name):
+def enum(name, header="map.h"):
     """The names of an enum of the header, in their order."""
-    text = re.sub(r"/\*.*?\*/", "", (PROGRAMS / "map.h").read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"/\*.*?\*/", "", (PROGRAMS / header).read_text(encoding="utf-8"), flags=re.DOTALL)
     body = re.search(rf"enum {name} \{{(.*?)\}}", text, re.DOTALL).group(1)
     return [item.strip() for item in body.split(",") if item.strip()]
 
@@ -27,11 +27,16 @@ def test_the_counters_are_those_of_the_header():
     assert names == [*bpf_rule.REASONS, "counters"]
     directions = [name.removeprefix("MAP_").lower() for name in enum("direction")]
     assert directions == ["in", "out"]
-    assert bpf_rule.COUNTERS == {
-        row * (len(names) - 1) + column: f"{direction}_{name}"
-        for row, direction in enumerate(directions)
-        for column, name in enumerate(names[:-1])
-    }
+    assert bpf_rule.COUNTERS == [f"{direction}_{name}" for direction in directions for name in names[:-1]]
+
+
+def test_the_napt_has_the_counters_and_flags_of_its_source():
+    names = [name.removeprefix("NAPT_").lower() for name in enum("counter", "napt.bpf.c")]
+    assert names == [*bpf_rule.NAPT_REASONS, "counters"]
+    assert enum("direction", "napt.bpf.c") == ["NAPT_IN", "NAPT_OUT"]
+    assert bpf_rule.NAPT_COUNTERS == [f"{direction}_napt_{name}" for direction in ("in", "out") for name in names[:-1]]
+    assert enum("flag", "napt.bpf.c") == [
+        f"NAPT_EXCHANGE = {bpf_rule.NAPT_EXCHANGE}", f"NAPT_STATIC = {bpf_rule.NAPT_STATIC}", f"NAPT_ROUTER = {bpf_rule.NAPT_ROUTER}"]
 
 
 def test_the_flags_are_those_of_the_header():

@@ -17,7 +17,7 @@ import struct
 import packets
 import pytest
 from domains import BR, CE, CE_PORT, FAR, NEIGHBOUR, SHARED, TUNNEL
-from kernel import TunnelRelay, command
+from kernel import Tunnel, command
 from packets import tcp, udp
 from test_mapt_links import EVERYTHING, NEEDS_CSUM, Link
 
@@ -30,7 +30,7 @@ MACS = {"up0": "02:00:00:00:00:20", "down0": "02:00:00:00:00:21", "eth0": "02:00
 
 class Network:
     def __init__(self, directory):
-        self.relay = TunnelRelay(directory)
+        self.relay = Tunnel(directory)
         self.names = {name: f"mape-{name}-{os.getpid()}" for name in ("br", "access", "far")}
         self.links = {}
 

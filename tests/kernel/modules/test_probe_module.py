@@ -139,9 +139,9 @@ class Network:
             variables = {**role_variables.CE_CASES[CASE], "domain": domain, "napt_namespace": ""}
             files = role_variables.ce_generations(**variables)["ip6_tunnel"]
         current = Path(sandbox.directory, "etc/softwire/ce/current")
-        for path, text in files.items():
+        for path, content in files.items():
             (current / path).parent.mkdir(parents=True, exist_ok=True)
-            (current / path).write_text(text)
+            (current / path).write_bytes(content if isinstance(content, bytes) else content.encode())
         self.rules = current / layout / "napt.nft"
         sandbox.sh(f"ip link add {self.device} type veth peer name s0 netns net"
                    " && ip link add lan type veth peer name lan1 && ip link set lan1 up")
@@ -158,6 +158,9 @@ class Network:
                        " && ip link set ce-tun up && ip addr add 192.0.0.2/29 dev ce-tun"
                        " && ip route add default dev ce-tun table 7598 && ip rule add pref 40000 iif lo lookup 7598")
         sandbox.run(*self.inside, "nft", "-f", self.rules)
+        sandbox.sh("mkdir -p /run/softwire/ce/bpf && mount -t bpf bpf /run/softwire/ce/bpf && mkdir /run/softwire/ce/bpf/napt")
+        sandbox.run("env", "-C", current / layout, "sh", "-ec", "grep '^[a-z]' bpftool | while read -r line; do bpftool $line; done")
+        sandbox.run(*self.inside, "env", "-C", current / layout, "sh", "-ec", "grep '^[a-z]' tc | while read -r line; do tc $line; done")
 
     def serve(self, *options):
         inside = ["nsenter", "-t", self.sandbox.process, "-n", "-m", "-p", "ip", "netns", "exec", "net"]
@@ -219,6 +222,7 @@ def test_stun_over_tcp_is_believed_where_there_is_one(sandbox):
 def test_a_source_that_is_not_ours(sandbox):
     network = Network(sandbox, "napt")
     network.serve()
+    sandbox.sh("ip netns exec napt tc qdisc del dev ce-main clsact")
     sandbox.sh("ip netns exec napt nft 'flush ruleset; add table ip t; add chain ip t c { type nat hook postrouting priority 100; };"
                " add rule ip t c masquerade'")
     code, summary, said = network.verify(map_verify_stun_server=FAR_END)

@@ -24,6 +24,7 @@ def shared_lab(case, ruleset):
     made = Lab(case.own, case.address)
     try:
         made.load(ruleset)
+        made.attach(case.programs(made.instance))
         yield made
     finally:
         made.close()

@@ -8,6 +8,7 @@ import jinja2
 from napt_lab import HOST, ROUTER_NETWORK
 
 from ansible_collections.softwire.map.plugins.module_utils.mapping.port_index import port_index
+from ansible_collections.softwire.map.plugins.module_utils.routers import customer_edge
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "plugins/module_utils/routers/templates/map_ce"
 MSS = 1400
@@ -31,6 +32,9 @@ class Case:
         self.address = prefix.split("/")[0] if prefix else "192.0.2.18"
         self.own = prefix or self.address
         self.psid_length = psid_length
+        # The arithmetic's own fields, from the ports: the ranges have equal lengths and distances, and the first has A = 1 unless a is 0.
+        self.psid_offset = (len(ranges) + 1).bit_length() - 1 if len(ranges) > 1 else 0
+        self.psid = ranges[0][0] >> (16 - self.psid_offset - psid_length) & (1 << psid_length) - 1 if psid_length else None
         self.web, self.game, self.service = static or (None, None, None)
         self.forwards = [
             {"protocol": "tcp", "port": self.web, "to_address": HOST, "to_port": 80, "comment": 'a "web" server'},
@@ -58,13 +62,24 @@ class Case:
         some = {1, low - 1, high + 1, 65535, self.index["pool"][0], self.index["pool"][1], 80}
         return sorted(port for port in some if 0 < port < 65536 and not self.owns(port))
 
+    @property
+    def ce(self):
+        """What the filter softwire.map.ce would say of it, as far as it matters here."""
+        return {"ipv4_address": None if self.prefix else self.address, "ipv4_prefix": self.prefix, "port_ranges": self.ranges,
+                "psid_length": self.psid_length, "psid_offset": self.psid_offset, "psid": self.psid}
+
+    def programs(self, instance, device="ce-main"):
+        """The end of its NAPT on a device of the instance's namespace, as the generation of a customer edge describes it."""
+        made = {"instance": instance, "softwire": "jool_siit", "ce": self.ce, "translator": None, "tunnel": None, "layout": {"namespaces": {"napt": instance}},
+                "napt": {"device": device, "index": self.index, "router_networks": self.router_networks}}
+        return customer_edge.programs_of(made, 1500)
+
     def render(self, max_ports_per_client=0):
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
                                          keep_trailing_newline=True, loader=jinja2.FileSystemLoader(TEMPLATES))
         return environment.get_template("napt.nft.j2").render(
             instance="ce",
-            ce={"ipv4_address": None if self.prefix else self.address, "ipv4_prefix": self.prefix,
-                "psid_length": self.psid_length, "port_ranges": self.ranges},
+            ce=self.ce,
             napt={"device": "ce-main", "lan_interfaces": ["lan0"], "routed_networks": [], "router_networks": self.router_networks,
                   "router_device": None, "sources": ["192.168.0.0/24"] + self.router_networks, "mss": MSS, "port_forwards": self.forwards,
                   "reserved_ports": self.reserved, "index": self.index, "timeouts": TIMEOUTS,

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 
 import packets
 from namespaces import network_namespace
+
+from ansible_collections.softwire.map.plugins.module_utils.routers import programs, render
+from ansible_collections.softwire.map.plugins.module_utils.softwire import info
+from ansible_collections.softwire.map.plugins.module_utils.softwire.files import inverse, split_lines
 
 LABS = itertools.count()
 ETH_P_IP = 0x0800
@@ -43,7 +49,9 @@ class Lab:
         self.address = address
         number = next(LABS)
         self.names = {role: "napt-%d-%d-%s" % (os.getpid(), number, role) for role in ("client", "napt", "net")}
+        self.instance = self.names["napt"]
         self.opened = []
+        self.bpf = None
         try:
             self._build(own, address)
         except BaseException:
@@ -75,6 +83,7 @@ class Lab:
         self.opened = [self.outside, self.inside, *self.sender.values()]
 
     def close(self):
+        self.detach()
         for opened in self.opened:
             opened.close()
         for name in self.names.values():
@@ -96,6 +105,27 @@ class Lab:
 
     def load(self, path):
         self.run("napt", "nft", "-f", str(path))
+
+    def attach(self, bpf):
+        """Loads and attaches what programs.described() has made, by the lines of the generation's own files, with pins of the lab's own."""
+        bpf = self.bpf = json.loads(json.dumps(bpf).replace(bpf["pins"], tempfile.mkdtemp(prefix=self.instance)))
+        run("mount", "-t", "bpf", "bpf", bpf["pins"])
+        for loaded in bpf["objects"]:
+            os.mkdir("%s/%s" % (bpf["pins"], loaded["name"]))
+        jinja = render.environment(str(render.TEMPLATES / "map_ce"))
+        lines = {name: split_lines(jinja.get_template(template).render(bpf=bpf).encode()) for name, template in programs.FILES.items()}
+        for line in lines["bpftool"]:
+            run("bpftool", *line, cwd=programs.bpf_object.OBJECTS)
+        for line in lines["tc"]:
+            self.run("napt", "tc", *line)
+
+    def detach(self):
+        if self.bpf:
+            for device in {each["device"] for each in self.bpf["attached"]}:
+                self.run("napt", "tc", *inverse(["qdisc", "add", "dev", device, "clsact"]))
+            run("umount", self.bpf["pins"])
+            os.rmdir(self.bpf["pins"])
+            self.bpf = None
 
     def inside_of(self, role):
         return network_namespace("/run/netns/" + self.names[role])
@@ -138,9 +168,9 @@ class Lab:
 
     def counters(self):
         """Packets by name of the counter."""
-        words = self.run("napt", "nft", "list", "counters", "table", "ip", "softwire_ce_napt").split()
-        return {words[i + 1]: int(words[words.index("packets", i) + 1]) for i, word in enumerate(words)
-                if word == "counter" and words[i + 2] == "{"}
+        listed = json.loads(self.run("napt", "nft", "-j", "list", "counters", "table", "ip", "softwire_ce_napt"))["nftables"]
+        rules = {entry["counter"]["name"]: entry["counter"]["packets"] for entry in listed if "counter" in entry}
+        return {**rules, **info.programs(self.bpf)}
 
     def forget(self):
         """No connections, no captured packets."""

@@ -41,12 +41,18 @@ nft 'add table ip quiet; add chain ip quiet out { type filter hook postrouting p
 # A route that someone made by hand, and the tunnel's far end.
 AFTERWARDS = """
 ip rule add pref 100 iif guest to 203.0.113.0/24 lookup 7598
-test ! -e /sys/class/net/ce-tun || ip link set port master ce-tun up
+test ! -e /sys/class/net/ce-tun || {
+    # A tunnel of IPv4 has no neighbours and groups of IPv6, but a bridge has.
+    sysctl -qw net.ipv6.conf.ce-tun.disable_ipv6=1 net.ipv6.conf.port.disable_ipv6=1
+    ip netns exec tunnel sysctl -qw net.ipv6.conf.all.disable_ipv6=1
+    ip link set port master ce-tun up
+}
 """
 BR, OTHER_CE, ELSEWHERE = "2001:db8:ffff::1", "2001:db8:34:5600:0:c000:234:56", "2a00::1"
 HOST, HOST6, SERVER = "192.168.0.10", "2001:db8:12:3400::10", "203.0.113.5"
 MAP, OWN = "2001:db8:12:3400:0:c000:212:34", "192.0.2.18"
 MAPE = {"mape_napt_namespace": "napt", "mape_main": ""}
+MESH = {"mesh_napt_namespace": "napt", "mesh_main": ""}
 MAPT = {f"{translator}_{layout}": (translator, napt) for translator in ("jool_siit", "jool_mapt")
         for layout, napt in role_variables.LAYOUTS.items()}
 
@@ -58,15 +64,16 @@ class Edge:
         self.sandbox, self.layout = sandbox, layout
         self.napt = "napt" if layout.endswith("napt_namespace") else "main"
         sandbox.sh(ROUTER)
-        if layout in MAPE:
-            variables = {**role_variables.MAPE_CASES["shared"], "napt_namespace": MAPE[layout]}
+        if layout in {**MAPE, **MESH}:
+            variables = {**role_variables.MAPE_CASES["shared"], "napt_namespace": {**MAPE, **MESH}[layout], "mesh": layout in MESH}
         else:
             translator, napt_namespace = MAPT[layout]
             domain = {**role_variables.rule_domain(ea_length=16, fmr=True), "dmr": "64:ff9b::/96"}
             variables = {"domain": domain, "end_user_prefix": "2001:db8:12:3400::/56", "napt_namespace": napt_namespace,
                          "translator": translator, "lan_addresses": ["192.168.0.1/24", "2001:db8:12:3400::1/64"]}
         (files,) = role_variables.ce_generations(**variables).values()
-        assert sandbox.softwire(sandbox.install(files), "up").stderr == ""
+        self.generation = sandbox.install(files)
+        assert sandbox.softwire(self.generation, "up").stderr == ""
         sandbox.sh(AFTERWARDS)
         self.sockets = {name: self._socket(name) for name in ("host", "isp", "guest", "tunnel")}
         lan = ["ip", "netns", "exec", self.napt] if self.napt != "main" else []
@@ -92,8 +99,8 @@ class Edge:
             return made
 
     def counters(self):
-        """{table.counter: packets} of the two tables."""
-        found = {}
+        """{table.counter: packets} of the two tables, and of the programs what they drop."""
+        found = {f"program.{name}": count for name, count in self.sandbox.program_counters(self.generation).items() if "dropped" in name}
         for namespace, table in (("main", "inet softwire_ce_guard"), (self.napt, "ip softwire_ce_napt")):
             command = ["ip", "netns", "exec", namespace] if namespace != "main" else []
             listed = json.loads(self.sandbox.run(*command, "nft", "-j", "list", "counters", "table", *table.split()).stdout)
@@ -136,8 +143,8 @@ def ip6(src, dst):
     return packets.udp(src, dst, 1111, 80, os.urandom(8))
 
 
-def tunnelled(src, dst):
-    return packets.ipv6(src, dst, packets.IPIP, ip4(HOST, SERVER))
+def tunnelled(src, dst, protocol=packets.IPIP):
+    return packets.ipv6(src, dst, protocol, ip4(HOST, SERVER))
 
 
 def error(router, sender):
@@ -194,14 +201,30 @@ def test_border_with_a_tunnel(edge):
         "LAN, a tunnel of its own": ("host", tunnelled(HOST6, ELSEWHERE), None, ["isp"]),
         "WAN, the LAN's own tunnel": ("isp", tunnelled(ELSEWHERE, MAP), "guard.outside_domain", []),
         "LAN, other packets to the border relay": ("host", ip6(HOST6, BR), None, ["isp"]),
-        "tunnel, not our address": ("tunnel", ip4(SERVER, "192.0.2.19"), "guard.not_our_address", []),
-        "tunnel, to an inner address": ("tunnel", ip4(SERVER, "192.0.0.2"), "guard.not_our_address", []),
-        "tunnel, to the LAN": ("tunnel", ip4(SERVER, HOST), "guard.not_our_address", []),
-        "tunnel, from an inner address": ("tunnel", ip4("192.0.0.2", OWN), "guard.our_address_spoofed", []),
-        "tunnel, not our port": ("tunnel", ip4(SERVER, OWN, dport=1240), "napt.ingress_port", []),
+        **{f"tunnel, to {address}": ("tunnel", ip4(SERVER, address), "program.in_napt_dropped_not_own_address", [])
+           for address in ("192.0.2.19", "192.0.0.2", HOST)},
+        "tunnel, from an inner address": ("tunnel", ip4("192.0.0.2", OWN, dport=1232), "guard.our_address_spoofed", []),
+        "tunnel, not our port": ("tunnel", ip4(SERVER, OWN, dport=1240), "program.in_napt_dropped_not_own_port", []),
         "tunnel, unsolicited": ("tunnel", ip4(SERVER, OWN, dport=1232), "napt.unsolicited", []),
         "guest, into the tunnel by hand": ("guest", ip4("192.168.77.9", SERVER), by_hand, []),
         "guest, into the tunnel as if it were ours": ("guest", ip4(OWN, SERVER, sport=1232), by_hand, []),
+    })
+
+
+@pytest.mark.parametrize("edge", MESH, indirect=True)
+def test_border_of_a_mesh(edge):
+    """What comes from an FMR is the program's to judge; there is no tunnel here to take it apart."""
+    check(edge, {
+        **for_all(edge),
+        "the border relay": ("isp", tunnelled(BR, MAP), "guard.from_relay", []),
+        "a customer edge": ("isp", tunnelled(OTHER_CE, MAP), "guard.from_rule", []),
+        "a customer edge, IPv6 in IPv6": ("isp", tunnelled(OTHER_CE, MAP, 41), "guard.outside_domain", []),
+        "a customer edge, GRE": ("isp", tunnelled(OTHER_CE, MAP, 47), "guard.outside_domain", []),
+        "a customer edge, no tunnel": ("isp", ip6(OTHER_CE, MAP), "guard.outside_domain", []),
+        "a customer edge, from our MAP address": ("isp", tunnelled(MAP, MAP), "guard.map_address_spoofed", []),
+        "WAN, somebody else's tunnel": ("isp", tunnelled(ELSEWHERE, MAP), "guard.outside_domain", []),
+        "LAN, tunnelled to the border relay": ("host", tunnelled(HOST6, BR), "guard.softwire_bypassed", []),
+        "LAN, tunnelled to a customer edge": ("host", tunnelled(HOST6, OTHER_CE), "guard.softwire_bypassed", []),
     })
 
 

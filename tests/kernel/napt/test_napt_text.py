@@ -49,7 +49,7 @@ def older(text):
     }
 """
     head = "table ip softwire_ce_napt {\n"
-    return re.sub(r"\bindex_to_id\b", "another_name", text).replace(head, head + extra)
+    return text.replace(head, head + extra)
 
 
 def test_every_form_replaces_every_other_without_a_trace(namespace):
@@ -80,14 +80,11 @@ def test_every_form_replaces_every_other_without_a_trace(namespace):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_file_follows_a_packet_and_ends_with_the_entries_of_the_maps(name):
+def test_the_file_follows_a_packet(name):
     text = CASES[name].render(max_ports_per_client=20)
     assert re.findall(r"^    chain (\w+) \{\n        type ", text, re.MULTILINE) == [
-        "ingress", "port_forwards", "port_forwards_output", "uninvited", "forward", "source_nat", "egress"]
-    first_hook = text.index(" hook ")
-    assert text.count("\n", 0, first_hook) < 120
-    assert not re.search(r"^(delete|    .* : \d+,$)", text[:text.index("\n}\n", first_hook)], re.MULTILINE)
-    assert re.findall(r"^add element ip softwire_ce_napt (\w+) \{$", text, re.MULTILINE) == re.findall(r"^    map (\w+) ", text, re.MULTILINE)
+        "port_forwards", "port_forwards_output", "uninvited", "mss", "forward", "source_nat"]
+    assert text.count("\n") < 150
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -17,6 +17,7 @@ import time
 
 import role_variables
 import pytest
+from ansible_collections.softwire.map.plugins.module_utils.softwire import drift
 
 ROUTER = """
 ip -batch - <<END
@@ -70,6 +71,8 @@ def mapt_br(*rules, translator="auto"):
     return {"domains": [{"transport": "map-t", "dmr": "64:ff9b::/96", "rules": list(rules)}], "translator": translator}
 
 
+MORE_RULES = copy.deepcopy(MAPE["domain"])
+MORE_RULES["rules"].append(MAPT_RULES[1])
 # What is changed into what; both ways are tried.
 CUSTOMER_EDGES = {
     "a forward": ({}, {"port_forwards": [WEB]}),
@@ -79,6 +82,7 @@ CUSTOMER_EDGES = {
     "a limit of clients": ({}, {"max_ports_per_client": 100}),
     "time-outs": ({}, {"conntrack_timeouts": {"dns": 20, "tcp_established": 8000}}),
     "another gateway": ({}, {"wan_gateway": "2001:db8:6::9"}),
+    "a rule of a mesh": ({"mesh": True}, {"mesh": True, "domain": MORE_RULES}),
 }
 BORDER_RELAYS = {
     "a rule of MAP-T": (mapt_br(MAPT_RULES[0]), mapt_br(*MAPT_RULES)),
@@ -108,8 +112,8 @@ def state(router):
         if namespace:
             inside = [] if namespace == "main" else ["ip", "netns", "exec", namespace.split()[0]]
             lines += router.run(*inside, "sh", "-c", STATE, "sh", namespace.split()[0]).stdout.splitlines()
-    for path in router.sh("ls /run/softwire/*/bpf/maps/rules /run/softwire/*/bpf/maps/br_aliases /run/softwire/*/bpf/maps/config 2>&1 || true").split("\n"):
-        if path.startswith("/run"):
+    for path in router.sh("ls /run/softwire/*/bpf/*/maps/* 2>&1 || true").split("\n"):
+        if path.startswith("/run") and path.rsplit("/", 1)[1] in drift.BPF_MAPS:
             entries = json.loads(router.run("bpftool", "-j", "map", "dump", "pinned", path).stdout)
             lines += [f"{path} {entry['key']} {entry['value']}" for entry in entries]
     return sorted(CHANGING.sub("", line).rstrip() for line in lines if not BY_CHANCE.search(line))
@@ -188,7 +192,7 @@ def test_a_border_relay_reloaded_is_one_restarted(change, router):
         comes_and_goes(router, first[name], second[name])
 
 
-@pytest.mark.parametrize("change", [{"wan_gateway": ""}, {"wan_mtu": 1492}, {"end_user_prefix": "2001:db8:13:3500::/56"}])
+@pytest.mark.parametrize("change", [{"wan_gateway": ""}, {"wan_mtu": 1492}, {"end_user_prefix": "2001:db8:13:3500::/56"}, {"mesh": True}])
 @pytest.mark.parametrize("napt_namespace", ["napt", ""])
 def test_a_change_of_topology_restarts(change, napt_namespace, router):
     before = settled(router)

@@ -20,6 +20,8 @@ from ansible_collections.softwire.map.plugins.module_utils.softwire import comma
 EDGES = {
     **{f"mapt_{layout}": {"napt_namespace": napt, "translator": "jool_siit"} for layout, napt in role_variables.LAYOUTS.items()},
     **{f"mape_{layout}": {"napt_namespace": napt, **role_variables.MAPE_CASES["shared"]} for layout, napt in role_variables.MAPE_LAYOUTS.items()},
+    **{f"mape_mesh_{layout}": {"napt_namespace": napt, "mesh": True, **role_variables.MAPE_CASES["shared"]}
+       for layout, napt in role_variables.MAPE_LAYOUTS.items()},
 }
 MAPT_EDGES = [edge for edge in EDGES if edge.startswith("mapt")]
 MAPE_EDGES = [edge for edge in EDGES if edge.startswith("mape")]
@@ -29,6 +31,8 @@ KINDS = {
     "mapt_translator_namespace": ("link_local_gateway", "ipv4_prefix", "two_lans"),
     "mape_napt_namespace": ("no_gateway", "ipv4_prefix", "two_lans"),
     "mape_main": ("no_gateway", "ipv4_prefix", "two_lans"),
+    "mape_mesh_napt_namespace": ("no_gateway", "ipv4_prefix", "two_lans"),
+    "mape_mesh_main": ("no_gateway", "ipv4_prefix", "two_lans"),
 }
 
 
@@ -314,7 +318,7 @@ def test_a_border_relay_comes_up_and_goes_without_a_trace(case, translator, rout
     generation = router.install(role_variables.br_generations(**role_variables.BR_CASES[case])[translator])
     assert router.softwire(generation, "up").stderr == ""
     assert "pref 7599" in router.run("tc", "filter", "show", "dev", "isp", "ingress").stdout
-    pinned = "/run/softwire/br/bpf"
+    pinned = "/run/softwire/br/bpf/mapt"
     assert router.sh(f"ls {pinned}/programs").split() == ["mapt_in", "mapt_out"]
     rules = json.loads(router.run("bpftool", "-j", "map", "dump", "pinned", f"{pinned}/maps/rules").stdout)
     assert len(rules) == sum(len(domain["rules"]) for domain in role_variables.br(**role_variables.BR_CASES[case])["domains"])

@@ -2,15 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A MAP-T network on this machine's kernel: real generations of the roles, brought up by their own runner, and real sockets.
+"""A MAP network on this machine's kernel: real generations of the roles, brought up by their own runner, and real sockets.
 
 c1 - ce1 (NAPT namespace)  -+
 c2 - ce2 (main namespace)  -+- isp - br - inet - s        ce1 and ce3 share an IPv4 address;
 c3 - ce3 (NAPT namespace)  -+                             ce4 has 63 port ranges
 c4 - ce4 (main namespace)  -+
 
-Each machine is a sandbox; no kernel module is needed. isp is a bridge of the border relay's, which also routes IPv6 between
-the customer edges. A place is a machine, or a namespace of one: "c1", "s", "ce1", "ce1/napt".
+Each machine is a sandbox; no kernel module is needed: for MAP-E VXLAN-GPE takes the place of ip6tnl, which like it carries bare
+IPv4 packets between the addresses that a program says, in a UDP header and one of its own more (RFC 7348). isp is a bridge of the
+border relay's, which also routes IPv6 between the customer edges. A place is a machine, or a namespace of one: "c1", "s", "ce1",
+"ce1/napt".
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import packets
 import role_variables
 from sandbox import Sandbox
 
 SERVER, BR_IPV4, BR_IPV6 = "203.0.113.56", "203.0.113.1", "2001:db8:6::1"
 ROUTER, HOST = "192.168.0.1", "192.168.0.4"  # of each LAN
 SERVER_IN_DMR = "64:ff9b::cb00:7138"
+BR_ADDRESS = "2001:db8:ffff::1"  # MAP-E
+GPE_PORT, GPE = 4790, bytes.fromhex("0c000001 00000000")  # instance and protocol valid; IPv4
+GPE_HEADERS = 8 + len(GPE)  # of UDP and GPE, what the packets on the wire are longer by
 SECOND_RULE = {"ipv6_prefix": "2001:db8:c6::/48", "ipv4_prefix": "198.51.100.0/24", "ea_length": 16, "psid_offset": 6}
 SERVICE = 8000  # the port of the host to which the first port of each set leads
 PATIENCE = 10  # seconds for what has to come
@@ -76,19 +82,27 @@ EDGES = {
 }
 
 
-class Network:
-    """edges: which of the customer edges it has; mesh: whether the rules are forwarding ones; mtu: of the isp link."""
+def tunnelled(source, destination, packet):
+    """An IPv4 packet in a tunnel between two IPv6 addresses, as it is on the wire of a MAP-E network here."""
+    return packets.udp(source, destination, GPE_PORT, GPE_PORT, GPE + packet)
 
-    def __init__(self, directory, edges="123", mesh=False, mtu=1500):
-        self.machines, self.edges, self.mtu = {}, edges, mtu
-        rules = [{**rule, "fmr": mesh} for rule in (*role_variables.TUTORIAL["rules"], SECOND_RULE)]
+
+class Network:
+    """edges: which of the customer edges it has; mesh: whether the rules are forwarding ones; mtu: of the isp link; more_rules: of the domain."""
+
+    def __init__(self, directory, edges="123", mesh=False, mtu=1500, transport="map-t", more_rules=()):
+        self.machines, self.edges, self.mtu, self.transport = {}, edges, mtu, transport
+        self.wire_mtu = mtu + (GPE_HEADERS if transport == "map-e" else 0)
+        rules = [{**rule, "fmr": mesh} for rule in (*role_variables.TUTORIAL["rules"], SECOND_RULE, *more_rules)]
         self.domain = {**role_variables.TUTORIAL, "rules": rules}
+        if transport == "map-e":
+            self.domain = {"transport": transport, "br_address": BR_ADDRESS, "rules": rules}
         self.generations, self.forwards = {}, {}
         try:
             for name in ("br", "s", *(kind + number for number in edges for kind in ("ce", "c"))):
                 path = directory / name
                 path.mkdir()
-                self.machines[name] = Sandbox(path)
+                self.machines[name] = Sandbox(path, f"vxlan external gpe dstport {GPE_PORT}")
             self._wire()
         except BaseException:
             self.close()
@@ -101,7 +115,7 @@ class Network:
     # ---- making ----
 
     def up(self):
-        self.install("br", role_variables.br_alternatives(role_variables.br(domains=[self.domain], translator="bpf", ipv6_mtu=self.mtu)))
+        self.install("br", role_variables.br_alternatives(role_variables.br(domains=[self.domain], ipv6_mtu=self.mtu, **self._carrier("br"))))
         for number in self.edges:
             self.deploy(number)
 
@@ -109,26 +123,34 @@ class Network:
         """Brings a customer edge up, or reloads it, with these variables beside those it needs."""
         edge = EDGES[number]
         variables = role_variables.ce(**{
-            "domain": self.domain, "end_user_prefix": f"{edge.prefix}/64", "translator": "bpf", "napt_namespace": edge.napt_namespace,
+            "domain": self.domain, "end_user_prefix": f"{edge.prefix}/64", **self._carrier("ce"), "napt_namespace": edge.napt_namespace,
             "lan_addresses": [f"{ROUTER}/24", f"{edge.prefix}1/64"], "wan_mtu": self.mtu, "reserved_ports": [edge.ports[1]],
             "port_forwards": [{"port": edge.ports[0], "to_address": HOST, "to_port": SERVICE, "protocol": "tcp_udp"}], **changes})
         self.install("ce" + number, role_variables.ce_alternatives(variables), action)
         self._lift_limits(self.napt(number))
 
+    def _carrier(self, role):
+        """The variables that leave one alternative, the collection's own programs."""
+        if self.transport == "map-t":
+            return {"translator": "bpf"}
+        return {"mesh": True} if role == "ce" else {}
+
     def install(self, name, alternatives, action="up"):
         (_carrier, files), = alternatives
+        if self.transport == "map-e":  # what the guard knows a tunnel by
+            files["main/guard.nft"] = files["main/guard.nft"].replace("meta l4proto 4 ", f"udp dport {GPE_PORT} ")
         machine = self.machines[name]
         self.generations[name] = machine.install(files)
         machine.softwire(self.generations[name], action)
 
     def _wire(self):
-        self.ip("br", "link add isp type bridge mcast_snooping 0", f"link set isp up mtu {self.mtu}", f"addr add {BR_IPV6}/64 dev isp")
+        self.ip("br", "link add isp type bridge mcast_snooping 0", f"link set isp up mtu {self.wire_mtu}", f"addr add {BR_IPV6}/64 dev isp")
         self._link("br", "inet", "s", "inet")
         self.ip("br", f"addr add {BR_IPV4}/24 dev inet")
         self.ip("s", f"addr add {SERVER}/24 dev inet", f"route add default via {BR_IPV4}")
         for number in self.edges:
             edge, ce, client = EDGES[number], "ce" + number, "c" + number
-            self._link("br", "port" + number, ce, "isp", self.mtu)
+            self._link("br", "port" + number, ce, "isp", self.wire_mtu)
             self._link(ce, "lan", client, "lan")
             self.ip("br", f"link set port{number} master isp", f"route add {edge.prefix}/64 via {edge.wan}")
             self.ip(ce, f"addr add {edge.wan}/64 dev isp", f"route add default via {BR_IPV6}",

@@ -16,8 +16,8 @@ from network import EDGES, HOST, PATIENCE, SERVICE, Network, exchange, running
 
 FAULTS = """
 import pathlib
-from softwire import info, runner
-print("\\n".join(info.differences(runner.Generation(pathlib.Path().resolve()))), end="")
+from softwire import drift, runner
+print("\\n".join(drift.differences(runner.Generation(pathlib.Path().resolve()))), end="")
 """
 EACH_EDGE = pytest.mark.parametrize("number", ["1", "2"])
 

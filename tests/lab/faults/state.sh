@@ -19,8 +19,7 @@ for name in ce br; do
         jool_siit -i $name global display
         jool_siit -i $name eamt display
     fi
-    for map in bindings config rules; do
-        map=/run/softwire/$name/bpf/maps/$map
+    for map in /run/softwire/$name/bpf/*/maps/bindings /run/softwire/$name/bpf/*/maps/config /run/softwire/$name/bpf/*/maps/rules; do
         if [ -e $map ]; then echo "### $map"; bpftool map dump pinned $map; fi
     done
     echo "### $name"

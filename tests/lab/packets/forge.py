@@ -251,17 +251,51 @@ class MapE(Forger):
         def sent(name, counter, inner, source=None, to=None):
             return Kind(f"to the edge: {name}", NEIGHBOUR, (self.outer(inner, source or self.br, to or self.map),), f"edge {counter}")
 
+        def of(reason):
+            """The counter of the first program that sees it: the mesh's, or the NAPT's."""
+            return f"in_dropped_{reason}" if meshes else f"in_napt_dropped_{reason}"
+
+        meshes = a.edge_carrier == "ip6_tunnel_mesh"
         right = down(UDP(sport=9, dport=a.port) / tag())
-        yield sent("a tunnel from the neighbour", "outside_domain", right, a.mate["map_address"])
+        yield sent("a tunnel from the neighbour", of("no_rule") if meshes else "outside_domain", right, a.mate["map_address"])
         yield sent("a tunnel from a native address", "outside_domain", right, a.server_ipv6)
-        yield sent("a foreign port", "ingress_port", down(UDP(sport=9, dport=a.foreign_port) / tag()))
-        yield sent("GRE", "ingress_port", down(Raw(bytes(tag())), proto=GRE))
-        yield sent("redirect", "ingress_icmp", down(ICMP(type=5, code=1) / self.up()))
-        yield sent("another address", "not_our_address", down(UDP(sport=9, dport=a.port) / tag(), to=flip_ipv4(self.me)))
-        yield sent("the address between the namespaces", "not_our_address", down(UDP(sport=9, dport=a.port) / tag(), to="192.0.0.2"))
+        yield sent("a foreign port", of("not_own_port"), down(UDP(sport=9, dport=a.foreign_port) / tag()))
+        yield sent("GRE", of("no_port"), down(Raw(bytes(tag())), proto=GRE))
+        yield sent("redirect", of("no_port"), down(ICMP(type=5, code=1) / self.up()))
+        foreign = of("not_own_address")
+        yield sent("another address", foreign, down(UDP(sport=9, dport=a.port) / tag(), to=flip_ipv4(self.me)))
+        yield sent("the address between the namespaces", foreign, down(UDP(sport=9, dport=a.port) / tag(), to="192.0.0.2"))
+        if meshes:
+            yield from self.to_the_edge_of_a_mesh(sent)
         yield sent("from the address between the namespaces", "our_address_spoofed",
                    IP(src="192.0.0.2", dst=self.me) / UDP(sport=9, dport=a.port) / tag())
         yield Kind("to the edge: IPv4 on the wire", NEIGHBOUR, (right,), "edge untranslated")
+
+    def to_the_edge_of_a_mesh(self, sent):
+        """What the neighbour, which has the same IPv4 address, may not send past the relay."""
+        a, neighbour, shared = self.a, self.a.mate["map_address"], self.a.mate["ipv4_address"]
+
+        def from_neighbour(name, counter, inner, source=neighbour, to=None):
+            return sent(f"from the neighbour, {name}", counter and f"in_dropped_{counter}", inner, source, to)
+
+        def inner(upper, source=shared, **fields):
+            return IP(src=source, dst=self.me, **fields) / upper
+
+        right = inner(UDP(sport=a.foreign_port, dport=a.port) / tag())
+        for name, source in (("interface identifier zero", joined(neighbour, "::")), ("our identifier", joined(neighbour, self.map)),
+                             ("another PSID in the identifier", flipped(neighbour, 8 if a.mate["interface_id"] == "draft03" else 0))):
+            yield from_neighbour(name, "spoofed", right, source)
+        yield from_neighbour("from a port of ours", "spoofed", inner(UDP(sport=a.port, dport=a.port) / tag()))
+        yield from_neighbour("from another address", "spoofed", inner(UDP(sport=a.foreign_port, dport=a.port) / tag(), flip_ipv4(shared)))
+        yield from_neighbour("for a port of its own", "not_own_port", inner(UDP(sport=a.foreign_port, dport=a.foreign_port) / tag()))
+        yield from_neighbour("GRE", "no_port", inner(Raw(bytes(tag())), proto=GRE))
+        yield from_neighbour("a martian", "martian", inner(UDP(sport=a.foreign_port, dport=a.port) / tag(), "127.0.0.1"))
+        yield from_neighbour("error about a packet of ours to elsewhere", "wrong_quote", inner(ICMP(type=3, code=3) / self.up()))
+        yield Kind("to the edge: from the neighbour, to another address of the prefix", NEIGHBOUR,
+                   (self.outer(right, neighbour, joined(self.map, "::1")),), None)
+        yield Kind("to the edge: from the neighbour, IPv6 in IPv6", NEIGHBOUR, (IPv6(src=neighbour, dst=self.map, nh=IPV6_IN) / IPv6(
+            src=a.server_ipv6, dst=a.client_ipv6) / UDP(dport=9) / tag(),), "edge outside_domain")
+        yield sent("by the relay, from a port of ours", "in_dropped_itself", inner(UDP(sport=a.port, dport=a.port) / tag(), self.me))
 
     def from_a_client(self):
         a = self.a
@@ -431,16 +465,20 @@ class MapT(Forger):
 
         right, neighbour = UDP(sport=9, dport=a.port) / tag(), a.mate["map_address"]
         takes_fmrs = a.edge_carrier == "jool_mapt" and a.edge["fmrs"]
+        meshes = a.edge_carrier == "bpf" and a.edge["fmrs"]
         # jool_mapt does not check whether the port belongs to the neighbour; what nobody has asked for ends at the NAPT.
-        yield sent("from the neighbour, from a foreign port", "unsolicited" if takes_fmrs else "outside_domain", right, neighbour)
+        yield sent("from the neighbour, from a foreign port",
+                   "unsolicited" if takes_fmrs else "in_dropped_spoofed" if meshes else "outside_domain", right, neighbour)
+        if meshes:
+            yield from self.to_the_edge_of_a_mesh(sent)
         yield sent("from a native address", "outside_domain", right, a.server_ipv6)
         yield sent("from the address between the namespaces", "inner_address", right, self.embedded("192.0.0.2"))
-        foreign = "in_dropped_not_own_port" if a.edge_carrier == "bpf" else "ingress_port"
+        foreign = "in_dropped_not_own_port" if a.edge_carrier == "bpf" else "in_napt_dropped_not_own_port"
         yield sent("a foreign port", foreign, UDP(sport=9, dport=a.foreign_port) / tag())
         yield sent("a foreign port of TCP", foreign, TCP(sport=9, dport=a.foreign_port, flags="S") / tag())
         yield sent("a foreign echo reply", foreign, ICMPv6EchoReply(id=a.foreign_port, data=bytes(tag())))
         if takes_fmrs:
-            yield sent("from the neighbour, a foreign port", "ingress_port", UDP(sport=a.foreign_port, dport=a.foreign_port) / tag(), neighbour)
+            yield sent("from the neighbour, a foreign port", "in_napt_dropped_not_own_port", UDP(sport=a.foreign_port, dport=a.foreign_port) / tag(), neighbour)
         if a.edge_carrier == "jool_mapt":  # others leave these to the LAN, as native IPv6
             sources = {"the DMR": self.server, **({"the neighbour": neighbour} if takes_fmrs else {})}
             for (name, source), (place, to) in itertools.product(sources.items(), (
@@ -450,6 +488,28 @@ class MapT(Forger):
                     ("the client's native address", a.client_ipv6))):
                 yield sent(f"from {name}, to {place}", "beside_map_address", right, source, to)
         yield Kind("to the edge: IPv4 on the wire", NEIGHBOUR, (self.down(right),), "edge untranslated")
+
+    def to_the_edge_of_a_mesh(self, sent):
+        """What the neighbour, which has the same IPv4 address, may not send past the relay."""
+        a, neighbour = self.a, self.a.mate["map_address"]
+
+        def from_neighbour(name, counter, upper, source=neighbour):
+            return sent(f"from the neighbour, {name}", f"in_dropped_{counter}", upper, source)
+
+        right = UDP(sport=a.foreign_port, dport=a.port) / tag()
+        for name, source, counter in (
+            ("another PSID in the identifier", flipped(neighbour, 0), "spoofed"),
+            ("another IPv4 address in the identifier", flipped(neighbour, 17), "spoofed"),
+            ("a bit before the IPv4 address", flipped(neighbour, 48), "spoofed"),
+            ("our identifier", joined(neighbour, self.map), "spoofed"),
+            ("interface identifier zero", joined(neighbour, "::"), "outside_domain"),
+        ):
+            yield from_neighbour(name, counter, right, source)
+        yield from_neighbour("from a port of ours", "spoofed", UDP(sport=a.port, dport=a.port) / tag())
+        yield from_neighbour("TCP from a port of ours", "spoofed", TCP(sport=a.port, dport=a.port) / tag())
+        yield from_neighbour("an echo by its own identifier", "not_own_port", ICMPv6EchoRequest(id=a.foreign_port, data=bytes(tag())))
+        yield from_neighbour("for a port of its own", "not_own_port", UDP(sport=a.foreign_port, dport=a.foreign_port) / tag())
+        yield Kind("to the edge: from the neighbour, GRE", NEIGHBOUR, (self.raw(GRE, source=neighbour, to=self.map),), "edge in_dropped_no_port")
 
     def from_a_client(self):
         a = self.a

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nodes import (
-    CLIENTS, EDGE_OF, NODES, NEXT_HEADER_IPV4, RELAYS, SERVER, SERVER_NODE, address, background, captures, mac, python)
+    CLIENTS, EDGE_OF, NODES, NEXT_HEADER_IPV4, RELAYS, SERVER, SERVER_NODE, address, background, captures, lines_of, mac, python)
 
+MESH = "ip6_tunnel_mesh"
 ETHERNET, IPV6_HEADER = 14, 40
 ICMP, TCP, UDP = 1, 6, 17
 
@@ -181,10 +182,11 @@ while asked:
         asked -= 1
 """
 
-# Asks TCP and UDP servers: a JSON list of [address, port, own port or 0].
+# Asks TCP and UDP servers: a JSON list of [address, port, own port or 0], and of how many bytes a datagram is.
 ASK = """
 import json, socket, sys
-said = []
+IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0
+said, size = [], int((sys.argv + [9])[2])
 for host, port, own in json.loads(sys.argv[1]):
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         one = socket.socket(socket.AF_INET, kind)
@@ -193,7 +195,8 @@ for host, port, own in json.loads(sys.argv[1]):
         one.bind(("0.0.0.0", own))
         one.connect((host, port))
         if kind == socket.SOCK_DGRAM:
-            one.send(b"who am I?")
+            one.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+            one.send(b"who am I?".ljust(size))
         said.append(one.recv(100).decode().split())
 print(json.dumps(said))
 """
@@ -209,19 +212,28 @@ def pinged(lab, node, target):
     return " 2 received" in done.stdout
 
 
-def test_two_customer_edges_of_one_address_reach_each_other_through_the_relay(lab, edges, forwarded):
+@contextlib.contextmanager
+def on_the_way(lab, edges, asker, client, directly):
+    """Expects packets between these two customer edges on the wire: from one to the other, or each to and from a border relay."""
+    one, other, relay = edges[asker]["map_address"], edges[client]["map_address"], edges[asker]["br_address"]
+    with captures(lab, {(host, "isp"): "ip6 proto 4" for host in (EDGE_OF[asker], *RELAYS)}) as seen:
+        yield
+    lines = lines_of(seen)
+    straight = [any(f"{source} > {destination}" in line for line in lines) for source, destination in ((one, other), (other, one))]
+    relayed = [any(f"{source} > {destination}" in line for line in lines) for source, destination in ((one, relay), (relay, other))]
+    assert (straight, relayed) == ([directly] * 2, [not directly] * 2), lines
+
+
+def test_two_customer_edges_of_one_address_reach_each_other(lab, edges, carriers, forwarded):
     """TCP, UDP and an ICMP error. A ping cannot: the identifier that the NAPT chooses leads back to the edge that sends it."""
     asker, (client, port, own_port) = edges.pair[0], forwarded
     shared = edges[client]["ipv4_address"]
     assert {asker, client} == set(edges.pair)
-    with captures(lab, {(relay, "isp"): "ip6 proto 4" for relay in RELAYS}) as seen, serving(lab, client, 2, own_port):
+    with on_the_way(lab, edges, asker, client, carriers[EDGE_OF[asker]] == MESH), serving(lab, client, 2, own_port):
         said = python(lab, asker, ASK, json.dumps([[shared, port, 0]]))
     assert len(said) == 2
     for host, number in said:
         assert host == shared and edges.has(asker, int(number)), said
-    up, down = (f"{edges[asker]['map_address']} > {edges[asker]['br_address']}", f"{edges[asker]['br_address']} > {edges[client]['map_address']}")
-    lines = [line for captured in seen.values() for line in captured.lines]
-    assert any(up in line for line in lines) and any(down in line for line in lines), lines
     closed = ("import json, socket; u = socket.socket(2, 2); u.settimeout(15); u.connect(('%s', %d)); u.send(b'x')\n"
               "try: u.recv(1)\nexcept OSError as exc: print(json.dumps(type(exc).__name__))" % (shared, port))
     assert python(lab, asker, closed) == "ConnectionRefusedError"
@@ -231,6 +243,21 @@ def test_two_customer_edges_of_one_address_reach_each_other_through_the_relay(la
 def routed(edges):
     """The client with a public address of its own."""
     return next(client for client in CLIENTS if edges[client]["ipv4_prefix"])
+
+
+@pytest.mark.parametrize("size", [9, 3000])
+def test_a_mesh_of_three_customer_edges_needs_no_relay(lab, edges, carriers, forwarded, routed, size):
+    """Between those that share an address and the one with a prefix: TCP, datagrams in one packet and in fragments, a ping."""
+    client, port, own_port = forwarded
+    assert {carriers[EDGE_OF[each]] for each in (*edges.pair, routed)} == {MESH}
+    for asker, host, target, inside in (
+            (edges.pair[0], client, (edges.public(client), port), own_port), (edges.pair[0], routed, (edges.public(routed), 8080), 8080),
+            (edges.pair[1], routed, (edges.public(routed), 8080), 8080), (routed, client, (edges.public(client), port), own_port)):
+        with on_the_way(lab, edges, asker, host, True), serving(lab, host, 2, inside):
+            said = python(lab, asker, ASK, json.dumps([[*target, 0]]), size)
+        for source, number in said:
+            assert source == edges.public(asker) and edges.has(asker, int(number)), said
+    assert pinged(lab, edges.pair[0], edges.public(routed))
 
 
 def test_between_domains(lab, edges, forwarded, routed):

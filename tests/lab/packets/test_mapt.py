@@ -1,4 +1,4 @@
-"""What is MAP-T's own: from customer edge to customer edge, by the relay or, by a forwarding mapping rule, without it; DSCP and ECN."""
+"""What is MAP-T's own: from customer edge to customer edge, by the relay or, by a forwarding mapping rule, without it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nodes import CLIENTS, EDGE_OF, JOOL, RELAYS, SERVER, SERVER_NODE, address, background, python
+from nodes import CLIENTS, EDGE_OF, RELAYS, SERVER, address, captures, lines_of, python
 
 # Which address and port a socket with this port of its own has outside; the NAPT keeps both for the same socket.
 SEEN_AS = """
@@ -48,15 +48,18 @@ def test_customer_edges_reach_each_other(lab, edges, carriers, fails_where, addr
         other = next(client for client in edges.shared if edges.network(client) != edges.network(one))
     ends = {carriers[EDGE_OF[client]] for client in (one, other)}
     fails_where(addresses == 1 and "jool_siit" in ends, "two CEs that share an IPv4 address")
-    directly = ends == {"jool_mapt"} and edges[one]["fmrs"]
+    directly = ends in ({"bpf"}, {"jool_mapt"}) and bool(edges[one]["fmrs"])
     fails_where(size == 3000 and "jool_mapt" in {carriers[relay] for relay in RELAYS} and not directly,
                 "a datagram in fragments from one CE to another, at the BR")
     own = 40000 + size + addresses
     with ThreadPoolExecutor(2) as pool:
         seen_as = dict(zip((one, other), pool.map(lambda client: python(lab, client, SEEN_AS, own, SERVER), (one, other))))
         ways = [(one, seen_as[other]), (other, seen_as[one])]
-        came = list(pool.map(lambda way: python(lab, way[0], EXCHANGE, own, size, *way[1]), ways))
+        with captures(lab, {(EDGE_OF[one], "isp"): "ip6"}) as seen:
+            came = list(pool.map(lambda way: python(lab, way[0], EXCHANGE, own, size, *way[1]), ways))
     assert came == [3, 3]
+    between = [line for line in lines_of(seen) if all(edges[client]["map_address"] in line for client in (one, other))]
+    assert bool(between) == directly
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -66,58 +69,3 @@ def test_native_ipv6_between_customers(lab, edges, inventory, carriers, fails_wh
                     for end in (client, other)), "native IPv6 of other customers")
     done = lab.exec(client, ["ping", "-6", "-c", "3", "-i", "0.3", "-W", "10", address(other, "lan", 6)])
     assert " 3 received" in done.stdout
-
-
-MARK = 0xb9  # the TOS byte: DSCP EF, and ECT(1) of ECN
-MARKED_PORT = 5354
-# Answers each of a number of datagrams twice: without marks by which TOS byte it has come, and with the same byte as was sent.
-ECHO_MARKED = """
-import socket, sys
-port, mark, asked = map(int, sys.argv[1:])
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-udp.bind(("0.0.0.0", port))
-udp.settimeout(60)
-udp.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
-print("ready", flush=True)
-for _number in range(asked):
-    _data, ((_level, _type, tos),), _flags, peer = udp.recvmsg(100, 100)
-    for own in (0, mark):
-        udp.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, own)
-        udp.sendto(tos, peer)
-"""
-ASK_MARKED = """
-import json, socket, sys
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-udp.connect((sys.argv[1], int(sys.argv[2])))
-udp.settimeout(20)
-udp.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, int(sys.argv[3]))
-udp.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
-udp.send(b"marked")
-seen = [udp.recv(100)[0]]
-try:
-    _data, ((_level, _type, tos),), _flags, _peer = udp.recvmsg(100, 100)
-    seen.append(tos[0])
-except TimeoutError:
-    seen.append(None)
-print(json.dumps(seen))
-"""
-
-
-@pytest.fixture(scope="module")
-def marks(lab):
-    """By client: the TOS byte of what arrived at the server, and of what came from there, or None where it was lost."""
-    with background(lab, SERVER_NODE, ECHO_MARKED, MARKED_PORT, MARK, len(CLIENTS)), ThreadPoolExecutor(len(CLIENTS)) as pool:
-        return dict(zip(CLIENTS, pool.map(lambda client: python(lab, client, ASK_MARKED, SERVER, MARKED_PORT, MARK), CLIENTS)))
-
-
-@pytest.mark.parametrize("client", CLIENTS)
-def test_dscp_and_ecn_reach_the_server(marks, carriers, fails_where, client):
-    fails_where(JOOL & {carriers[relay] for relay in RELAYS}, "DSCP and ECN")
-    assert marks[client][0] == MARK
-
-
-@pytest.mark.parametrize("client", CLIENTS)
-def test_dscp_and_ecn_reach_the_client(marks, carriers, fails_where, client):
-    assert marks[client][1] is not None, "lost on the way"
-    fails_where(carriers[EDGE_OF[client]] in JOOL, "DSCP and ECN")
-    assert marks[client][1] == MARK

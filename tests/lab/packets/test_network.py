@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nodes import (CLIENTS, EDGE_OF, JOOL, RELAYS, SERVER, SERVER_NODE, address, captures, gateway, lines_of, mac, udp_to)
+from nodes import (CLIENTS, EDGE_OF, JOOL, RELAYS, SERVER, SERVER_NODE, address, background, captures, gateway, lines_of, mac, python, udp_to)
 
-IPV4_MTU = {"bpf": 1472, "jool_siit": 1480, "jool_mapt": 1480, "ip6_tunnel": 1460}  # on a WAN of 1500
+IPV4_MTU = {"bpf": 1472, "jool_siit": 1480, "jool_mapt": 1480, "ip6_tunnel": 1460, "ip6_tunnel_mesh": 1460}  # on a WAN of 1500
 SERVER_IN_DMR = "64:ff9b::cb00:7138"
 
 
@@ -127,6 +127,61 @@ def test_between_edge_and_relay_there_is_only_the_softwire(traffic, edges, trans
     assert not [line for line in lines if re.match(r"IP \(", line)], "IPv4 on the IPv6-only side"
     wrong = [line for line in lines if "bad udp cksum" in line or "(incorrect" in line or "bad icmp6 cksum" in line]
     assert wrong == [], "wrong checksums"
+
+
+MARK = 0xb9  # the TOS byte: DSCP EF, and ECT(1) of ECN
+MARKED_PORT = 5354
+# Answers each of a number of datagrams twice: without marks by which TOS byte it has come, and with the same byte as was sent.
+ECHO_MARKED = """
+import socket, sys
+port, mark, asked = map(int, sys.argv[1:])
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(("0.0.0.0", port))
+udp.settimeout(60)
+udp.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+print("ready", flush=True)
+for _number in range(asked):
+    _data, ((_level, _type, tos),), _flags, peer = udp.recvmsg(100, 100)
+    for own in (0, mark):
+        udp.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, own)
+        udp.sendto(tos, peer)
+"""
+ASK_MARKED = """
+import json, socket, sys
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.connect((sys.argv[1], int(sys.argv[2])))
+udp.settimeout(20)
+udp.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, int(sys.argv[3]))
+udp.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+udp.send(b"marked")
+seen = [udp.recv(100)[0]]
+try:
+    _data, ((_level, _type, tos),), _flags, _peer = udp.recvmsg(100, 100)
+    seen.append(tos[0])
+except TimeoutError:
+    seen.append(None)
+print(json.dumps(seen))
+"""
+
+
+@pytest.fixture(scope="module")
+def marks(lab):
+    """By client: the TOS byte of what arrived at the server, and of what came from there, or None where it was lost."""
+    with background(lab, SERVER_NODE, ECHO_MARKED, MARKED_PORT, MARK, len(CLIENTS)), ThreadPoolExecutor(len(CLIENTS)) as pool:
+        return dict(zip(CLIENTS, pool.map(lambda client: python(lab, client, ASK_MARKED, SERVER, MARKED_PORT, MARK), CLIENTS)))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_dscp_and_ecn_reach_the_server(marks, carriers, fails_where, client):
+    fails_where(JOOL & {carriers[relay] for relay in RELAYS}, "DSCP and ECN")
+    assert marks[client][0] == MARK
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_dscp_and_ecn_reach_the_client(marks, carriers, fails_where, client):
+    assert marks[client][1] is not None, "lost on the way"
+    fails_where(carriers[EDGE_OF[client]] in JOOL, "DSCP and ECN")
+    assert marks[client][1] == MARK
 
 
 SERVE = """

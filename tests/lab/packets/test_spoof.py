@@ -18,7 +18,7 @@ from scapy.layers.l2 import Ether
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "collections"))
 
-from ansible_collections.softwire.map.plugins.module_utils.routers.bpf_rule import COUNTERS  # noqa: E402
+from ansible_collections.softwire.map.plugins.module_utils.routers.bpf_rule import COUNTERS, NAPT_COUNTERS  # noqa: E402
 
 # Reads "interface frame" lines, the frames as hexadecimal numbers from the Ethernet header on.
 SENDER = """
@@ -37,13 +37,12 @@ IPV4_TYPE, IPV6_TYPE = b"\x08\x00", b"\x86\xdd"
 # What is sent by hand at the server gets no answers of its kernel, and what it gets makes none.
 QUIET = "add table inet quiet; add chain inet quiet input { type filter hook prerouting priority -500; policy drop; }"
 COUNTERS_OF_RELAY = """
-bpftool -j map dump pinned /run/softwire/br/bpf/maps/counters; echo
+for map in /run/softwire/br/bpf/*/maps/counters; do echo "programs $map"; bpftool -j map dump pinned $map; echo; done
 nft -j list counters
 grep ^IpExt /proc/net/netstat
 """
 COUNTERS_OF_EDGE = """
-programs=/run/softwire/ce/bpf/maps/counters
-if [ -e $programs ]; then bpftool -j map dump pinned $programs; echo; fi
+for map in /run/softwire/ce/bpf/*/maps/counters; do echo "programs $map"; bpftool -j map dump pinned $map; echo; done
 nft -j list counters
 for ns in $(ls /run/netns 2>/dev/null); do ip netns exec $ns nft -j list counters; done
 """
@@ -87,7 +86,7 @@ class Stage:
         found = Counter()
         relay = self.lab.exec(self.relay, ["sh", "-c", COUNTERS_OF_RELAY])
         edge = self.lab.exec(self.edge, ["sh", "-c", COUNTERS_OF_EDGE])
-        names = None
+        names = program_counters = None
         for place, line in [("relay", line) for line in relay.stdout.splitlines()] + [("edge", line) for line in edge.stdout.splitlines()]:
             if line.startswith("IpExt"):
                 words = line.split()[1:]
@@ -98,11 +97,13 @@ class Stage:
             elif line.startswith("{"):
                 counters = [entry["counter"] for entry in json.loads(line)["nftables"] if "counter" in entry]
                 found.update({f"{place} {counter['name']}": counter["packets"] for counter in counters})
+            elif line.startswith("programs "):
+                program_counters = NAPT_COUNTERS if "/napt/" in line else COUNTERS
             elif line.startswith("["):
                 for entry in json.loads(line):
                     index = int.from_bytes(bytes(int(byte, 16) for byte in entry["key"]), "little")
                     values = [int.from_bytes(bytes(int(byte, 16) for byte in cpu["value"]), "little") for cpu in entry["values"]]
-                    found[f"{place} {COUNTERS[index]}"] += sum(values)
+                    found[f"{place} {program_counters[index]}"] += sum(values)
         return found
 
     def from_the_edges(self, frames):

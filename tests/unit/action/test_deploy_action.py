@@ -22,6 +22,7 @@ from ansible.utils.display import Display
 from ansible_collections.softwire.map.plugins.action import deploy
 from ansible_collections.softwire.map.plugins.modules import deploy as deploy_module
 from ansible_collections.softwire.map.plugins.module_utils.routers import render
+from ansible_collections.softwire.map.plugins.module_utils.softwire import generations
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CE = {"instance": "ce", "customer_edge": role_variables.ce()}
@@ -60,7 +61,7 @@ def test_one_module_call_brings_everything():
     assert set(arguments["_from_controller"]["units"]) == set(deploy_module.UNIT_NAMES)
     assert [entry["name"] for entry in arguments["_from_controller"]["alternatives"]] == ["bpf", "jool_mapt", "jool_siit"]
     files = arguments["_from_controller"]["alternatives"][2]["files"]
-    assert {path: content["text"] for path, content in files.items()} == role_variables.ce_generations()["jool_siit"]
+    assert files == generations.encoded(role_variables.ce_generations()["jool_siit"])
 
 
 def test_a_border_relay():

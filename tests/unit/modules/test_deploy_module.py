@@ -41,14 +41,17 @@ class Router:
             release={"ID": "debian", "VERSION_ID": "12"}, kernel="6.1.0", links={"isp": link(), "lan": link(), "inet": link()},
             has_command=lambda name: name not in self.missing, has_module=lambda name: name not in self.missing,
             has_bpf=lambda: "bpf" not in self.missing,
-            has_namespace=lambda name: name in self.namespaces, secure_boot=lambda: False, headers_installed=lambda: True)
-        self.missing, self.namespaces = {"bpf", "jool_mapt"}, set()
+            has_namespace=lambda name: name in self.namespaces, secure_boot=lambda: False, headers_installed=lambda: True,
+            headers_of_next=lambda: [])
+        self.missing, self.namespaces = set(), set()
         self.active = self.nft_refuses = self.timer = False
         self.unwritable = False  # the metrics
+        self.kept = self.stale = self.unwritable_wants = False  # the keeper runs; units were not read again; nothing can be enabled
         self.watched = False  # whether the service runs that rolls back what is not confirmed
         self.reachable = True  # the border relay
         self.half = False  # whether systemd says that it is done, and the generation is not up
         self.faults = []  # what the check of the running state finds
+        self.drift = []  # what somebody has changed; a start and a reload put it right
         self.refuses = set()  # generations that do not start
         self.calls = []
 
@@ -61,7 +64,13 @@ class Router:
         good = True
         if argv[0] == "systemctl":
             action = next(word for word in argv[1:] if not word.startswith("-"))
-            if "softwire-rollback-ce.service" in argv:
+            if action == "show":
+                return 0, "yes\n\nno\n" if self.stale else "no\n\nno\n", ""
+            if action == "daemon-reload":
+                self.stale = False
+            elif "softwire-keep@ce.service" in argv:
+                good = self.kept = self.kept or action == "start"
+            elif "softwire-rollback-ce.service" in argv:
                 good = self.watched
                 self.watched = self.watched and action != "stop"
             elif "softwire-metrics@ce.timer" in argv:
@@ -82,16 +91,20 @@ class Router:
             elif action in ("start", "restart", "reload", "reload-or-restart"):
                 good = self.active = (self.instance.running() not in self.refuses)
                 if self.active:
+                    self.kept = True  # softwire@.service wants it
+                    self.drift = []
                     (self.run_directory / "ce").mkdir(parents=True, exist_ok=True)
                     (self.run_directory / "ce" / "journal").write_text("")
                     if not self.half:
                         (self.run_directory / "ce" / "applied").write_text(f"/etc/softwire/ce/generations/{self.instance.running()}")
                     self.namespaces = set(json.loads(self.instance.files()["instance.json"])["namespaces"])
+            elif action == "enable" and self.unwritable_wants:
+                good = False
             elif action == "enable":
                 (self.wants / argv[-1]).unlink(missing_ok=True)
                 (self.wants / argv[-1]).symlink_to(self.unit)
             elif action == "disable":
-                self.active = False
+                self.active = self.kept = False
                 (self.wants / argv[-1]).unlink(missing_ok=True)
                 for name in ("journal", "applied"):
                     (self.run_directory / "ce" / name).unlink(missing_ok=True)
@@ -138,7 +151,7 @@ class Router:
     def actions(self):
         """What systemd was told to change."""
         words = [next(word for word in argv[1:] if not word.startswith("-")) for argv in self.calls if argv[0] == "systemctl"]
-        return [word for word in words if word not in ("is-active", "stop")]
+        return [word for word in words if word not in ("is-active", "show", "stop")]
 
     def tree(self):
         folders = (self.etc, self.run_directory, self.units, self.exporter)
@@ -149,8 +162,9 @@ def link():
     return {"mtu": 1500, "flags": ["UP"], "addr_info": []}
 
 
-def offered(**changes):
-    return [{"name": name, "files": generations.encoded(files)} for name, files in role_variables.ce_generations(**changes).items()]
+def offered(translator="jool_siit", **changes):
+    made = role_variables.ce_generations(translator=translator, **changes)
+    return [{"name": name, "files": generations.encoded(files)} for name, files in made.items()]
 
 
 @pytest.fixture
@@ -164,6 +178,7 @@ def router(tmp_path, monkeypatch):
     monkeypatch.setattr(commands, "systemctl", lambda *words: made.command(["systemctl", *words])[0] == 0)
     monkeypatch.setattr(deploy.rollback, "start_service", made.start_service)
     monkeypatch.setattr(deploy.drift, "missing", lambda generation: made.faults)
+    monkeypatch.setattr(deploy.drift, "changed", lambda generation: made.drift)
     return made
 
 
@@ -179,7 +194,7 @@ def test_the_first_time(router):
     result = router.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["alternative"]) == (False, True, "start", "jool_siit")
     assert router.instance.running() == result["generation"] and result["generation"].startswith("0001-")
-    assert router.instance.files() == {path: text.encode() for path, text in role_variables.ce_generations()["jool_siit"].items()}
+    assert router.instance.files() == generations.decoded(offered()[0]["files"])
     assert {path.name: path.read_text() for path in router.units.glob("softwire*")} == UNITS
     assert router.unit.stat().st_mode & 0o777 == 0o644
     assert router.actions() == ["daemon-reload", "reset-failed", "start", "enable"]
@@ -192,6 +207,46 @@ def test_the_second_time_nothing_changes(running):
     result = running.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["diff"]) == (False, False, "nothing", [])
     assert running.actions() == [] and running.tree() == before
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_somebody_has_changed_is_named_and_put_right(running, check):
+    running.drift = ["one thing", "another"]
+    result = running.run(check=check, alternatives=offered())
+    assert (result["failed"], result["changed"], result["drift"]) == (False, True, ["one thing", "another"])
+    assert [entry["before"] for entry in result["diff"]] == ["one thing\nanother\n"]
+    if check:
+        assert result["applied"] == "nothing" and running.actions() == [] and running.drift
+    else:
+        assert result["applied"] == "reload" and running.actions() == ["reset-failed", "reload", "enable"] and not running.drift
+    assert running.run(alternatives=offered())["changed"] is check
+
+
+def test_units_that_systemd_has_not_read_are_read(running):
+    running.stale = True
+    result = running.run(alternatives=offered())
+    assert (result["failed"], result["changed"], result["applied"]) == (False, True, "nothing")
+    assert "daemon-reload" in running.actions() and not running.run(alternatives=offered())["changed"]
+
+
+def test_a_keeper_that_does_not_run_is_started(running):
+    running.kept = False
+    result = running.run(alternatives=offered())
+    assert (result["failed"], result["changed"], result["applied"]) == (False, True, "nothing")
+    assert running.kept and not running.run(alternatives=offered())["changed"]
+
+
+def test_what_cannot_be_enabled_fails_and_goes_back(router):
+    router.unwritable_wants = True
+    result = router.run(alternatives=offered())
+    assert result["failed"] and "does not start at the next boot; nothing runs, as before: what went wrong" in result["msg"]
+    assert router.instance.running() is None and not router.active
+
+
+def test_a_new_generation_puts_everything_right_by_the_way(running):
+    running.drift = ["one thing"]
+    result = running.run(alternatives=offered(max_ports_per_client=100))
+    assert (result["drift"], result["applied"], result["changed"]) == ([], "reload", True) and not running.drift
 
 
 def test_a_generation_that_is_not_up_as_a_whole_is_brought_up_again(running):
@@ -313,18 +368,20 @@ def test_old_generations_go(running):
 
 
 def test_the_preferred_alternative_where_the_machine_has_it(router):
-    router.missing = {"bpf"}
-    assert router.run(alternatives=offered())["alternative"] == "jool_mapt"
-    router.missing = set()
-    result = router.run(alternatives=offered())
-    assert (result["alternative"], result["applied"]) == ("bpf", "restart")
+    mesh = role_variables.mape("2001:db8:12:3400::/56", rule={"ea_length": 16, "fmr": True})
+    router.machine.kernel = "5.10.0"
+    assert router.run(alternatives=offered(**mesh))["alternative"] == "ip6_tunnel"
+    router.machine.kernel = "6.1.0"
+    result = router.run(alternatives=offered(**mesh))
+    assert (result["alternative"], result["applied"]) == ("ip6_tunnel_mesh", "restart")
 
 
 def test_the_preferred_alternative_where_the_distribution_has_it(router):
-    """What another one would need is no reason for it, even where that is there."""
+    """A package that is missing is no reason for another one."""
     router.missing = {"bpftool", "jool_mapt"}
-    assert router.run(alternatives=offered())["missing_packages"] == ["bpftool"]
-    assert router.run(alternatives=offered(), install_packages=False)["alternative"] == "jool_siit"
+    result = router.run(alternatives=offered(translator="auto"))
+    assert (result["alternative"], result["missing_packages"]) == ("bpf", ["bpftool"])
+    assert router.run(alternatives=offered(translator="jool_mapt"))["failed"]
 
 
 def test_missing_packages_are_named_and_nothing_is_done(router):

@@ -240,7 +240,8 @@ def test_every_file_is_made(files, layout):
     other, napt, translator = ("napt", "napt", "main") if layout == "napt_namespace" else ("xlat", "main", "xlat")
     assert set(files) == {
         "instance.json", "parameters.json", *role_variables.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft",
-        f"{other}/ip", f"{other}/sysctl", f"{napt}/napt.nft", f"{napt}/flows", f"{translator}/jool.json"}
+        f"{other}/ip", f"{other}/sysctl", f"{napt}/napt.nft", f"{napt}/flows", f"{translator}/jool.json",
+        f"{napt}/bpftool", f"{napt}/tc", f"{napt}/napt.bpf.o"}
 
 
 def test_translators_share_all_but_what_is_theirs(case, generations):
@@ -372,10 +373,10 @@ def test_time_outs(layout):
         return policies, files[f"{home}/sysctl"], files["main/sysctl"]
 
     policies, sysctl, main = made()
-    # RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-2; TIME_WAIT and well-known UDP ports are left to us.
-    transitory = {state: "240" for state in ("syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack")}
+    # RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-2, RFC 7857 section 2.2; TIME_WAIT and well-known UDP ports are left to us.
+    transitory = {state: "240" for state in ("syn_sent", "syn_recv", "fin_wait", "close_wait", "last_ack", "close")}
     assert policies == {
-        "tcp": {**transitory, "established": "7440", "time_wait": "30"},
+        "tcp": {**transitory, **dict.fromkeys(("established", "unack", "retrans"), "7440"), "time_wait": "30"},
         "udp": {"unreplied": "120", "replied": "120"}, "dns": {"unreplied": "10", "replied": "10"}}
     assert "nf_conntrack_icmp_timeout = 60\n" in sysctl and "nf_conntrack_max" not in main
 
@@ -387,7 +388,7 @@ def test_time_outs(layout):
 
 def test_only_jool_mapt_lets_fmrs_in():
     generations = role_variables.ce_generations(**role_variables.CE_CASES["with_fmr"])
-    accept = 'ip6 saddr 2001:db8:ce::/51 counter name "from_rule" accept'
+    accept = 'ip6 saddr { 2001:db8:ce::/51 } counter name "from_rule" accept'
     assert accept in generations["jool_mapt"]["main/guard.nft"]
     assert accept not in generations["jool_siit"]["main/guard.nft"]
     fmrt = json.loads(generations["jool_mapt"]["main/jool.json"])["fmrt"]

@@ -56,16 +56,17 @@ def parameters(files):
 
 def test_one_kernel_module_and_no_translator(case, layout):
     generations = role_variables.ce_generations(napt_namespace=role_variables.MAPE_LAYOUTS[layout], **role_variables.MAPE_CASES[case])
-    assert list(generations) == ["ip6_tunnel"]
+    assert list(generations) == (["ip6_tunnel_mesh"] if case == "two_brs" else []) + ["ip6_tunnel"]
     settings = json.loads(generations["ip6_tunnel"]["instance.json"])
     assert (settings["kernel_modules"], settings["jool"]) == (["ip6_tunnel"], None)
-    assert settings["commands"] == ["ip", "nft", "conntrack", "sysctl", "modprobe"]
+    assert settings["commands"] == ["ip", "nft", "conntrack", "sysctl", "tc", "bpftool", "modprobe"]
     text = "".join(text for path, text in generations["ip6_tunnel"].items() if path.endswith(("ip", "sysctl", "nft")))
     assert "None" not in text and "jool" not in text and "proxy" not in text
 
 
 def test_every_file_is_made(files, layout):
-    common = {"instance.json", "parameters.json", *role_variables.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft"}
+    common = {"instance.json", "parameters.json", *role_variables.PROGRAMS, "main/ip", "main/ip-late",
+              "main/sysctl", "main/guard.nft", "main/bpftool", "main/tc", "main/napt.bpf.o"}
     if layout == "main":
         assert set(files) == common | {"main/napt.nft", "main/flows"}
         assert json.loads(files["instance.json"])["namespaces"] == []
@@ -91,25 +92,28 @@ def test_the_tunnel(case, files, parameters):
     assert made == ["link", "add", "ce-tun", "type", "ip6tnl", "mode", "ipip6", "local", ADDRESSES[case][2], "remote", BR,
                     "encaplimit", "none", "hoplimit", "64"]
     mtu = str(parameters["wan"]["mtu"] - 40)
-    assert ["link", "set", "dev", "ce-tun", "mtu", mtu, "up"] in ip_lines(files, "main/ip")
+    assert ["link", "set", "dev", "ce-tun", "mtu", mtu] in ip_lines(files, "main/ip")
+    assert ip_lines(files, "main/ip-late")[0] == ["link", "set", "dev", "ce-tun", "up"]
     assert ["net/ipv4/conf/ce-tun/rp_filter", "=", "2"] in ip_lines(files, "main/sysctl")
 
 
 def test_tcp_segments_fit(case, files, layout):
     napt = files["napt/napt.nft" if layout == "napt_namespace" else "main/napt.nft"]
     size = "1412" if case == "no_gateway" else "1420"
-    for way in ("ingress", "egress"):
-        chain = re.search(rf"    chain {way}(?:_tcp)? {{\n(?:(?!    }}\n).*\n)*?.*tcp flags .* maxseg size set (\d+)\n", napt)
-        assert chain[1] == size
+    device = "ce-main" if layout == "napt_namespace" else "ce-tun"
+    for way in ("iifname", "oifname"):
+        assert f'{way} "{device}" tcp option maxseg size set {size}\n' in napt
 
 
 def test_the_lan_takes_the_tunnel(files, parameters, layout):
     routing = [line for line in ip_lines(files, "main/ip") if line[0] == "rule" or "7598" in line or "7597" in line]
     own = parameters["ce"]["ipv4_address"] or parameters["ce"]["ipv4_prefix"]
-    tunnel = ["route", "add", "default", "dev", "ce-tun", "table", "7598"]
+    assert [line for line in ip_lines(files, "main/ip-late") if line[0] != "link"] == [
+        *([["addr", "add", "192.0.0.2/32", "dev", "ce-tun"]] if layout == "main" else []), ["route", "add", "default", "dev", "ce-tun", "table", "7598"]]
+    no_other_way = ["route", "add", "unreachable", "default", "table", "7598", "metric", "4294967294"]
     if layout == "main":
         assert routing == [
-            ["rule", "add", "pref", "30000", "iif", "ce-tun", "to", own, "blackhole"], tunnel,
+            ["rule", "add", "pref", "30000", "iif", "ce-tun", "to", own, "blackhole"], no_other_way,
             *(["rule", "add", "pref", *words] for name in parameters["lan"]["interfaces"] for words in (
                 ["31000", "iif", name, "lookup", "main", "suppress_prefixlength", "0"], ["31001", "iif", name, "lookup", "7598"])),
             ["rule", "add", "pref", "40000", "iif", "lo", "lookup", "7598"]]
@@ -117,7 +121,7 @@ def test_the_lan_takes_the_tunnel(files, parameters, layout):
     assert routing == [
         ["route", "add", "default", "via", "192.0.0.2", "dev", "ce-veth", "table", "7597"],
         ["rule", "add", "pref", "40000", "iif", "lo", "lookup", "7597"],
-        tunnel, ["rule", "add", "pref", "31001", "iif", "ce-veth", "lookup", "7598"]]
+        no_other_way, ["rule", "add", "pref", "31001", "iif", "ce-veth", "lookup", "7598"]]
     assert ["route", "add", own, "via", "192.0.0.2", "dev", "ce-veth"] in ip_lines(files, "main/ip")
     inside = ip_lines(files, "napt/ip")
     mtu = str(parameters["wan"]["mtu"] - 40)
@@ -137,7 +141,7 @@ def test_the_way_to_the_border_relay(files, parameters):
     assert ways == ([["route", "add", BR, "via", gateway, "dev", "isp"]] if gateway else [])
     assert ("net/ipv6/conf/isp/accept_ra = 2" in files["main/sysctl"]) is (gateway is None)
     ends = [line for line in ip_lines(files, "main/ip") if "unreachable" in line]
-    assert [after(line, "unreachable") for line in ends] == [parameters["ce"]["end_user_prefix"]]
+    assert [after(line, "unreachable") for line in ends] == ["default", parameters["ce"]["end_user_prefix"]]
 
 
 def guard_chain(files, name):
@@ -151,7 +155,7 @@ def test_the_guard_lets_in_the_border_relay_alone(case, files, parameters):
     rules = guard_chain(files, "softwire_in")
     assert rules[0] == 'iifname "lo" accept'
     assert rules[1] == 'iifname != "isp" counter name "not_by_wan" drop'
-    assert rules[2] == f'ip6 saddr {BR} counter name "from_relay" accept'
+    assert rules[2] == f'ip6 saddr {{ {BR} }} counter name "from_relay" accept'
     assert rules[3].startswith("icmpv6 type { destination-unreachable") and rules[3].endswith("} accept")
     assert rules[4] == "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
     assert rules[5:] == ['counter name "outside_domain" drop']
@@ -163,7 +167,7 @@ def test_the_guard_knows_what_may_be_in_the_tunnel(files, parameters):
     assert 'iifname "ce-tun" goto tunnel_in' in guard_chain(files, "prerouting")
     rules = [rule.split(" counter ")[0] for rule in guard_chain(files, "tunnel_in")]
     # A shared address is the source of other customer edges, too.
-    assert rules == [f"ip daddr != {own}", "ip saddr 192.0.0.0/29"] + ([] if ce["psid"] is not None else [f"ip saddr {own}"])
+    assert rules == ["ip saddr 192.0.0.0/29"] + ([] if ce["psid"] is not None else [f"ip saddr {own}"])
 
 
 def test_a_port_forward(layout):
@@ -191,9 +195,11 @@ def test_the_line_of_the_readme():
     play = re.search(r"```yaml\n(- hosts[^`]*map_ce_isp[^`]*)```", readme)[1]
     given = yaml.safe_load(play)[0]["roles"][0]["vars"]
     variables = {name[len("map_ce_"):]: value for name, value in given.items()}
-    (name, files), = role_variables.ce_alternatives({**role_variables.defaults("map_ce"), **variables})
-    parameters = json.loads(files["parameters.json"])
-    assert (name, parameters["ce"]["port_count"], parameters["napt"]["mss"]) == ("ip6_tunnel", 1008, 1420)
+    alternatives = dict(role_variables.ce_alternatives({**role_variables.defaults("map_ce"), **variables}))
+    assert list(alternatives) == ["ip6_tunnel_mesh", "ip6_tunnel"]
+    for files in alternatives.values():
+        parameters = json.loads(files["parameters.json"])
+        assert (parameters["ce"]["port_count"], parameters["napt"]["mss"]) == (1008, 1420)
 
 
 NETWORKD = {"napt_namespace": "", "network_backend": "networkd"}
@@ -241,17 +247,18 @@ def test_networkd_has_what_the_service_would_do(case):
         elif kind == "Address":
             words.append(["addr", "add", keys["Address"], "dev", "isp", "nodad", "preferred_lft", keys["PreferredLifetime"]])
         elif kind == "Route" and keys["Destination"] == "0.0.0.0/0":
-            words.append(["route", "add", "default", "dev", "ce-tun", "table", keys["Table"]])
+            way = ["unreachable", "default"] if "Type" in keys else ["default", "dev", "ce-tun"]
+            words.append(["route", "add", *way, "table", keys["Table"], *(["metric", keys["Metric"]] if "Metric" in keys else [])])
         elif kind == "Route" and "Type" in keys:
             words.append(["route", "add", keys["Type"], keys["Destination"], "metric", keys["Metric"]])
         elif kind == "Route":
             words.append(["route", "add", keys["Destination"].removesuffix("/128"), "via", keys["Gateway"], "dev", "isp"])
-    assert sorted(words) == sorted(line for line in ip_lines(service, "main/ip") if line[0] != "link")
+    assert sorted(words) == sorted(line for path in ("main/ip", "main/ip-late") for line in ip_lines(service, path) if line[0] != "link")
 
 
 def test_networkd_makes_the_links_and_the_unit_the_rest():
     files = role_variables.ce_generations(**role_variables.MAPE_CASES["shared"], **NETWORKD)["ip6_tunnel"]
-    assert "main/ip" not in files and {"main/napt.nft", "main/guard.nft", "main/sysctl"} <= set(files)
+    assert not {"main/ip", "main/ip-late"} & set(files) and {"main/napt.nft", "main/guard.nft", "main/sysctl"} <= set(files)
     assert json.loads(files["instance.json"])["networkd"] == {"wan": "isp", "address": ADDRESSES["shared"][2], "device": "ce-tun"}
 
 

@@ -18,8 +18,8 @@ CASES = {f"{transport}, {case}, {layout}": {"napt_namespace": napt, **variables}
          for case, variables in cases.items() for layout, napt in layouts.items()}
 # The lists by the file they are in, where the NAPT is in its own namespace, and where it is in the main one.
 FILES = {
-    True: {"main/ip": ["softwire", "wan"], "napt/ip": ["napt"], "napt/ip-late": ["late"]},
-    False: {"main/ip": ["softwire", "wan"], "xlat/ip": ["translator"], "main/ip-late": ["late"]},
+    True: {"main/ip": ["softwire", "wan"], "napt/ip": ["napt"]},
+    False: {"main/ip": ["softwire", "wan"], "xlat/ip": ["translator"]},
 }
 
 
@@ -42,7 +42,8 @@ def test_each_route_and_rule_is_a_line_below_what_it_is_for(case):
         parameters = json.loads(files["parameters.json"])
         lists = parameters["routing"]
         assert set(lists) == {"softwire", "wan", "napt", "translator", "late"}
-        for path, names in FILES[parameters["layout"]["napt_elsewhere"]].items():
+        late = "main" if parameters["tunnel"] else parameters["layout"]["namespaces"]["softwire"]
+        for path, names in {**FILES[parameters["layout"]["napt_elsewhere"]], f"{late}/ip-late": ["late"]}.items():
             entries = [entry for name in names for entry in lists[name]]
             lines = ip_lines(files, path) if path in files else []
             assert [line for line in lines if line[0] in ("route", "rule")] == [words_of(entry) for entry in entries], path

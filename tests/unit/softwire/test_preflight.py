@@ -25,6 +25,7 @@ class Machine:
         self.namespaces = set()
         self.secure = False
         self.headers = True
+        self.headers_to_come = []
         vars(self).update(changes)
 
     def has_command(self, name):
@@ -44,6 +45,9 @@ class Machine:
 
     def headers_installed(self):
         return self.headers
+
+    def headers_of_next(self):
+        return self.headers_to_come
 
 
 def link(*addresses, kind=None, master=None, mtu=1500, dynamic=False):
@@ -201,6 +205,39 @@ def test_headers_of_the_running_kernel():
     assert preflight.missing(Machine(headers=False), settings()) == ([], [])
 
 
+def test_headers_of_the_kernels_to_come():
+    machine = Machine(without={"module jool_siit"}, headers=False, headers_to_come=["linux-headers-amd64"])
+    assert preflight.missing(machine, settings())[0] == ["jool-dkms", "linux-headers-6.1.0-18-amd64", "linux-headers-amd64"]
+    assert preflight.missing(Machine(headers_to_come=["linux-headers-amd64"]), settings()) == ([], [])
+
+
+IMAGES = {
+    "Debian": ("""\
+installed linux-image-6.1.0-27-amd64 kmod, linux-base (>= 4.3~), initramfs-tools (>= 0.120+deb11u2) | linux-initramfs-tool
+installed linux-image-6.1.0-28-amd64 kmod, linux-base (>= 4.3~), initramfs-tools (>= 0.120+deb11u2) | linux-initramfs-tool
+installed linux-image-amd64 linux-image-6.1.0-28-amd64 (= 6.1.119-1)
+config-files linux-image-rt-amd64 linux-image-6.1.0-20-rt-amd64 (= 6.1.85-1)
+""", ["linux-headers-amd64"]),
+    "Ubuntu": ("""\
+installed linux-image-6.8.0-45-generic kmod, linux-base (>= 4.5ubuntu1~16.04.1), linux-modules-6.8.0-45-generic
+installed linux-image-generic-hwe-22.04 linux-image-6.8.0-45-generic, linux-modules-extra-6.8.0-45-generic, linux-firmware, intel-microcode
+not-installed linux-image-unsigned-6.8.0-45-generic \n""", ["linux-headers-generic-hwe-22.04"]),
+    "a kernel from elsewhere": ("", []),
+}
+
+
+@pytest.mark.parametrize("images", IMAGES)
+def test_which_headers_come_with_the_next_kernel(tmp_path, monkeypatch, images):
+    listed, expected = IMAGES[images]
+    (tmp_path / "listed").write_text(listed)
+    # As the real one it fails where a pattern has no match.
+    (tmp_path / "dpkg-query").write_text(f"#!/bin/sh\ncat {tmp_path}/listed; exit {0 if listed else 1}\n")
+    (tmp_path / "dpkg-query").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(preflight.Machine, "has_command", lambda _machine, name: name != "ip")
+    assert preflight.Machine().headers_of_next() == expected
+
+
 def test_secure_boot_matters_where_dkms_has_to_build():
     packages, faults = preflight.missing(Machine(without={"module jool_siit"}, secure=True), settings())
     assert packages == ["jool-dkms"]
@@ -250,13 +287,13 @@ RELAYS = {"map-t": {"translator": "jool_siit"}, "map-e": {"domains": [role_varia
 
 
 @pytest.mark.parametrize("transport", RELAYS)
-def test_a_kernel_without_bpf_is_no_border_relay(transport):
+def test_a_kernel_without_bpf_is_no_router(transport):
     files, = role_variables.br_generations(**RELAYS[transport]).values()
     wanted = json.loads(files["instance.json"])
     assert preflight.missing(Machine(), wanted) == ([], [])
-    packages, (fault,) = preflight.missing(Machine(without={"BPF"}), wanted)
-    assert packages == [] and fault.startswith("BPF: this kernel is built without it")
-    assert preflight.missing(Machine(without={"BPF"}), settings()) == ([], [])
+    for each in (wanted, settings()):
+        packages, (fault,) = preflight.missing(Machine(without={"BPF"}), each)
+        assert packages == [] and fault.startswith("BPF: this kernel is built without it")
 
 
 def test_a_kernel_without_the_tunnel_module():

@@ -88,6 +88,7 @@ enum counter {
 	MAP_DROPPED_OUTSIDE_DOMAIN,  /* to a CE, neither from the DMR nor from a rule */
 	MAP_DROPPED_UNTRANSLATABLE,  /* MAP-T: what RFC 7915 has no translation for */
 	MAP_DROPPED_LOST_LENGTH,     /* MAP-T: an echo in fragments whose whole length is not known */
+	MAP_DROPPED_ITSELF,          /* MAP-E: from a CE to itself */
 	MAP_COUNTERS
 };
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Copyright (c) 2026 softwire.map contributors
 /*
- * A stateless MAP-E border relay (RFC 7597) on one collect-metadata tunnel device, `ip6tnl external`, which takes
- * the outer addresses of every packet from a program and shows them to one.
+ * MAP-E (RFC 7597) without state on one collect-metadata tunnel device, `ip6tnl external`, which takes the outer
+ * addresses of every packet from a program and shows them to one. Of a border relay:
  *
  *   mape_in   tc ingress of the tunnel device, after decapsulation: the outer source must be the MAP address that
  *             the inner source and port give, the outer destination the domain's BR address (section 8.1).
@@ -10,6 +10,12 @@
  *             that the destination and its port give. A packet that it has not seen cannot leave the device.
  *   mape_fast tc ingress of the IPv4 interface, optional: encapsulates whole TCP and UDP packets in place and
  *             leaves everything else, and everything that would need an answer, to the way above.
+ *
+ * And of a customer edge whose rules are forwarding mapping rules (FMR), at the same places:
+ *
+ *   mesh_in   the outer source must be a BR address, or the MAP address that an FMR gives for the inner source and
+ *             port; the outer destination is the CE's MAP address, the inner one its own address and port.
+ *   mesh_out  to the MAP address that an FMR gives for the destination and its port, or else to the BR.
  *
  * Linux 5.19 or later: a tunnel key has both addresses.
  */
@@ -28,6 +34,25 @@
 #define IP6_FAMILY 10               /* AF_INET6 */
 #define HEADERS (ETH_HLEN + 20 + 4) /* what mape_fast reads and writes in place */
 #define LOOPBACK 1                  /* what the router itself sends "comes from" the interface lo */
+#define FROM_BORDER_RELAY 0x10000   /* in the place of a PSID */
+
+/* What a customer edge is. */
+struct config {
+	struct rule own;   /* its PSID and how to get it from a port; peer: the BR that it sends to */
+	__be32 address[4]; /* its MAP address */
+	__be32 ipv4;       /* its IPv4 address or prefix */
+	__be32 ipv4_mask;
+	__u32 sends; /* whether it sends to other CEs directly; it takes from them in any case */
+	__u32 zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct config);
+} config SEC(".maps");
+
 /* A further BR address of a domain: CEs may send to it. `first` is the one in the rules. */
 struct br_alias {
 	__be32 address[4];
@@ -139,19 +164,6 @@ static __always_inline enum counter packet_port(struct __sk_buff *skb, const str
 	return port_in(header, p->ip.protocol, p->ce_is_source, port);
 }
 
-/* Completes a CE of which the rule of its IPv4 address and the PSID are known. */
-static __always_inline enum counter find_address(struct ce *ce)
-{
-	if (ce->rule->psid_length)
-		ce->rule = rule_of_psid(ce->rule, ce->ipv4, ce->psid);
-	else
-		ce->psid = 0;
-	if (!ce->rule)
-		return MAP_DROPPED_OTHER_PSID;
-	map_address(ce->rule, ce->ipv4, ce->psid, ce->address);
-	return MAP_PASSED;
-}
-
 /*
  * Finds the CE that an IPv4 address and the port of a packet belong to. `later_psid` is what is known of a later
  * fragment, which has no port.
@@ -162,15 +174,12 @@ static __always_inline enum counter find_ce(struct __sk_buff *skb, const struct 
 	enum counter reason;
 	__u16 port = 0;
 
-	ce->psid = later_psid;
 	if (ce->rule->psid_length && !p->later) {
 		reason = packet_port(skb, p, &port);
-		if (!reason)
-			reason = psid_of(ce->rule, port, &ce->psid);
 		if (reason)
 			return reason;
 	}
-	return find_address(ce);
+	return find_map_address(&ce->rule, ce->ipv4, 1, port, p->later, later_psid, &ce->psid, ce->address);
 }
 
 /* The name of a fragmented datagram. */
@@ -238,14 +247,48 @@ static __always_inline int from_ce(struct __sk_buff *skb, __u32 start)
 	return PASS;
 }
 
+/*
+ * Finds the CE that a packet goes to; a later fragment goes where its first one went. The rule of its address is known.
+ * A PSID that is in no rule is handed over as well.
+ */
+static __always_inline enum counter find_destination(struct __sk_buff *skb, const struct packet *p, struct ce *ce)
+{
+	struct datagram datagram = {};
+	__u32 *handed_over = NULL;
+	enum counter reason;
+	int divided = p->fragment && ce->rule->psid_length;
+
+	if (divided) {
+		datagram = datagram_of(p);
+		handed_over = p->later ? bpf_map_lookup_elem(&first_fragments, &datagram) : NULL;
+		if (p->later && !handed_over)
+			return MAP_DROPPED_LOST_FRAGMENT;
+	}
+	reason = find_ce(skb, p, handed_over ? *handed_over : 0, ce);
+	if (reason && reason != MAP_DROPPED_OTHER_PSID)
+		return reason;
+	if (divided && !p->later && bpf_map_update_elem(&first_fragments, &datagram, &ce->psid, BPF_ANY))
+		return MAP_DROPPED_FAILED;
+	return reason;
+}
+
+/* Tells the tunnel device the outer addresses of a packet. */
+static __always_inline int set_outer(struct __sk_buff *skb, const struct packet *p, const __be32 *source,
+				     const __be32 *destination)
+{
+	struct bpf_tunnel_key outer = { .tunnel_ttl = HOP_LIMIT, .tunnel_tos = p->ip.tos };
+
+	__builtin_memcpy(outer.remote_ipv6, destination, 16);
+	__builtin_memcpy(outer.local_ipv6, source, 16);
+	return bpf_skb_set_tunnel_key(skb, &outer, sizeof(outer), BPF_F_TUNINFO_IPV6);
+}
+
 /* A packet into the tunnel. */
 static __always_inline int to_ce(struct __sk_buff *skb, __u32 start)
 {
-	struct bpf_tunnel_key outer = { .tunnel_ttl = HOP_LIMIT };
 	struct packet p = {};
 	struct ce ce = {};
-	struct datagram datagram = {};
-	__u32 zero = 0, *device, *handed_over = NULL;
+	__u32 zero = 0, *device;
 	enum counter reason = read_header(skb, start, 0, &p);
 
 	if (reason)
@@ -254,22 +297,10 @@ static __always_inline int to_ce(struct __sk_buff *skb, __u32 start)
 	ce.rule = rule_of(ce.ipv4);
 	if (!ce.rule)
 		return drop(MAP_OUT, MAP_DROPPED_NO_RULE);
-	if (p.fragment && ce.rule->psid_length) {
-		datagram = datagram_of(&p);
-		handed_over = p.later ? bpf_map_lookup_elem(&first_fragments, &datagram) : NULL;
-		if (p.later && !handed_over)
-			return drop(MAP_OUT, MAP_DROPPED_LOST_FRAGMENT);
-	}
-	reason = find_ce(skb, &p, handed_over ? *handed_over : 0, &ce);
+	reason = find_destination(skb, &p, &ce);
 	if (reason)
 		return drop(MAP_OUT, reason);
-	if (p.fragment && !p.later && ce.rule->psid_length &&
-	    bpf_map_update_elem(&first_fragments, &datagram, &ce.psid, BPF_ANY))
-		return drop(MAP_OUT, MAP_DROPPED_FAILED);
-	outer.tunnel_tos = p.ip.tos;
-	__builtin_memcpy(outer.remote_ipv6, ce.address, 16);
-	__builtin_memcpy(outer.local_ipv6, ce.rule->peer, 16);
-	if (bpf_skb_set_tunnel_key(skb, &outer, sizeof(outer), BPF_F_TUNINFO_IPV6))
+	if (set_outer(skb, &p, ce.rule->peer, ce.address))
 		return drop(MAP_OUT, MAP_DROPPED_FAILED);
 	device = bpf_map_lookup_elem(&tunnel_device, &zero);
 	if (device && *device != skb->ifindex)
@@ -289,6 +320,136 @@ int mape_out(struct __sk_buff *skb)
 {
 	return to_ce(skb, 0);
 }
+
+/* ---- a customer edge ---- */
+
+/* Whether the near end of a packet, as ce_is_source says, is the CE itself. Returns MAP_PASSED or why not. */
+static __always_inline enum counter check_own(struct __sk_buff *skb, const struct config *c, const struct packet *p)
+{
+	__be32 near = p->ce_is_source ? p->ip.saddr : p->ip.daddr;
+	enum counter reason;
+	__u32 psid = 0;
+	__u16 port = 0;
+
+	if ((near & c->ipv4_mask) != c->ipv4)
+		return MAP_DROPPED_NOT_OWN_ADDRESS;
+	if (!c->own.psid_length || p->later)
+		return MAP_PASSED;
+	reason = packet_port(skb, p, &port);
+	if (!reason)
+		reason = psid_of(&c->own, port, &psid);
+	if (reason)
+		return reason;
+	return psid == bpf_ntohs(c->own.psid) ? MAP_PASSED : MAP_DROPPED_NOT_OWN_PORT;
+}
+
+/* A packet out of the tunnel: checks where it comes from. ce_is_source is set. */
+static __always_inline enum counter check_far(struct __sk_buff *skb, const struct config *c, const struct packet *p,
+					      const __be32 *outer_source)
+{
+	struct ce ce = { .ipv4 = p->ip.saddr, .rule = rule_of(p->ip.saddr) };
+	struct datagram datagram;
+	enum counter reason;
+
+	if (is_br_address(&c->own, outer_source)) {
+		/* a later fragment may be from another CE of the address */
+		if (!(p->later && c->own.psid_length) && !check_own(skb, c, p))
+			return MAP_DROPPED_ITSELF;
+		ce.psid = FROM_BORDER_RELAY;
+	} else {
+		if (!ce.rule)
+			return MAP_DROPPED_NO_RULE;
+		reason = find_ce(skb, p, embedded_psid(ce.rule, outer_source), &ce);
+		if (reason)
+			return reason;
+		if (!is_equal(ce.address, outer_source))
+			return MAP_DROPPED_SPOOFED;
+		if (is_equal(ce.address, c->address))
+			return MAP_DROPPED_ITSELF;
+	}
+	if (p->fragment && ce.rule && ce.rule->psid_length) {
+		datagram = datagram_of(p);
+		if (bind_datagram(&datagram, ce.psid, p->later))
+			return MAP_DROPPED_MIXED_FRAGMENT;
+	}
+	return MAP_PASSED;
+}
+
+/* A packet out of the tunnel. `start`: offset of the IPv4 header. */
+static __always_inline int from_softwire(struct __sk_buff *skb, __u32 start)
+{
+	struct bpf_tunnel_key outer = {};
+	struct packet p = {};
+	__u32 zero = 0;
+	struct config *c = bpf_map_lookup_elem(&config, &zero);
+	enum counter reason = read_header(skb, start, 0, &p);
+
+	if (reason)
+		return drop(MAP_IN, reason);
+	if (!c || bpf_skb_get_tunnel_key(skb, &outer, sizeof(outer), BPF_F_TUNINFO_IPV6))
+		return drop(MAP_IN, MAP_DROPPED_FAILED);
+	if (!is_equal(c->address, outer.local_ipv6))
+		return drop(MAP_IN, MAP_DROPPED_NOT_OWN_ADDRESS);
+	if (is_martian(p.ip.saddr) || is_martian(p.ip.daddr))
+		return drop(MAP_IN, MAP_DROPPED_MARTIAN);
+	reason = check_own(skb, c, &p);
+	if (reason)
+		return drop(MAP_IN, reason);
+	p.ce_is_source = 1;
+	reason = check_far(skb, c, &p, outer.remote_ipv6);
+	if (reason)
+		return drop(MAP_IN, reason);
+	count(MAP_IN, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
+	return PASS;
+}
+
+/* A packet into the tunnel. */
+static __always_inline int into_softwire(struct __sk_buff *skb, __u32 start)
+{
+	struct packet p = {};
+	struct ce ce = {};
+	__u32 zero = 0;
+	struct config *c = bpf_map_lookup_elem(&config, &zero);
+	enum counter reason = read_header(skb, start, 1, &p);
+
+	if (reason)
+		return drop(MAP_OUT, reason);
+	if (!c)
+		return drop(MAP_OUT, MAP_DROPPED_FAILED);
+	reason = check_own(skb, c, &p);
+	if (reason)
+		return drop(MAP_OUT, reason);
+	p.ce_is_source = 0;
+	ce.ipv4 = p.ip.daddr;
+	__builtin_memcpy(ce.address, c->own.peer, 16);
+	if (c->sends)
+		ce.rule = rule_of(ce.ipv4);
+	if (ce.rule) {
+		reason = find_destination(skb, &p, &ce);
+		if (reason && reason != MAP_DROPPED_OTHER_PSID)
+			return drop(MAP_OUT, reason);
+		if (is_equal(ce.address, c->address))
+			return drop(MAP_OUT, MAP_DROPPED_ITSELF);
+	}
+	if (set_outer(skb, &p, c->address, ce.address))
+		return drop(MAP_OUT, MAP_DROPPED_FAILED);
+	count(MAP_OUT, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
+	return PASS;
+}
+
+SEC("tc")
+int mesh_in(struct __sk_buff *skb)
+{
+	return from_softwire(skb, 0);
+}
+
+SEC("tc")
+int mesh_out(struct __sk_buff *skb)
+{
+	return into_softwire(skb, 0);
+}
+
+/* ---- a border relay's fast path ---- */
 
 /* The length that counts for an MTU: of the largest segment a packet will be cut into. 0: unknown. */
 static __always_inline __u32 segment_length(struct __sk_buff *skb, const struct packet *p)
@@ -311,9 +472,7 @@ static __always_inline int find_ce_fast(struct __sk_buff *skb, const struct pack
 	if ((void *)(ports + 2) > (void *)(long)skb->data_end ||
 	    bpf_ntohs(p->ip.tot_len) < sizeof(p->ip) + l4_needed(&p->ip))
 		return -1;
-	if (ce->rule->psid_length && psid_of(ce->rule, bpf_ntohs(ports[1]), &ce->psid))
-		return -1;
-	return find_address(ce);
+	return find_map_address(&ce->rule, ce->ipv4, 1, bpf_ntohs(ports[1]), 0, 0, &ce->psid, ce->address);
 }
 
 /* Whether the IPv4 stack would forward a packet into the tunnel, unfragmented. */

@@ -9,7 +9,7 @@ from ansible_collections.softwire.map.plugins.module_utils.routers.variables imp
 def edge(variables, carrier):
     """variables: as the action plugin takes them. Returns the parameters, with instance.json and jool.json as data."""
     record = ce_variables.read(Variables("map_ce_", variables, Faults()), "ce")
-    parameters = dict(customer_edge.parameters(record), softwire=carrier)
+    parameters = customer_edge.parameters(record, carrier)
     return {
         "parameters": parameters,
         "settings": customer_edge.machine(parameters),

@@ -13,8 +13,10 @@ from pathlib import Path
 import packets
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench" / "br"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench" / "packet"))
 
+import edge  # noqa: E402
+import job  # noqa: E402
 import report  # noqa: E402
 import workload  # noqa: E402
 
@@ -47,6 +49,38 @@ def test_checksums_are_right_and_sizes_equal(kind):
         assert packets.has_valid_checksum(packet)
 
 
+@pytest.mark.parametrize(("kind", "length"), [("lan", 0), ("edge-t", 20), ("edge-e", 40)])
+def test_the_flows_of_a_customer_edge_are_many_and_sound(kind, length):
+    frames = [edge.FRAMES[kind](other) for other in workload.customer_edges(32)]
+    assert len(set(frames)) == 32
+    for frame in frames:
+        assert len(frame) == 14 + workload.IPV4_LENGTH + length
+        assert packets.has_valid_checksum(frame[14 + packets.IPV6_HEADER if kind == "edge-e" else 14:])
+
+
+def test_what_has_to_leave_a_customer_edge_is_where_the_case_looks():
+    other, ce = workload.customer_edges(32)[5], edge.edge("map-t")
+    assert ce["psid"] == 37 and edge.port() in ce["port_ranges"][3]
+    start, end = edge.OUTER_ADDRESSES_AND_PORT
+    out = workload.frame(workload.datagram(ce["map_address"], edge.port(), edge.SERVER_IN_DMR, other.port))
+    assert out[start:end] == edge.to_dmr(other)
+    start, end = edge.OUTER_ADDRESSES
+    out = workload.frame(packets.ipv6(edge.edge("map-e")["map_address"], workload.BR, packets.IPIP, bytes(100)))
+    assert out[start:end] == edge.to_relay(other)
+    start, end = edge.IPV4_ADDRESSES_AND_PORT
+    assert workload.frame(workload.datagram(workload.SERVER, other.port, edge.HOST, edge.HOST_PORT))[start:end] == edge.to_host(other)
+
+
+def test_the_job_has_every_router_and_file_that_its_cases_name():
+    work, files = job.job([32], [32], 1, 32)
+    assert {case["router"] for case in work["cases"]} | {"load"} == set(work["routers"])
+    for case in work["cases"]:
+        assert len(files[f"traffic/{case['traffic']}"]) == case["size"] * case["count"]
+        start, end = case["leaving"] or (0, 0)
+        assert not case["leaving"] or len(files[f"expected/{case['expected']}"]) == (end - start) * case["count"]
+    assert {name.split("/")[1] for name in files if name.startswith("generations/")} >= set(work["brought_up"]) >= set(edge.ROUTERS)
+
+
 def test_what_has_to_leave_is_where_the_case_looks():
     ce = workload.customer_edges(32)[5]
     start, end = workload.IPV4_DESTINATION
@@ -71,9 +105,9 @@ def test_tunnels_of_shared_addresses_have_a_rule_per_psid():
 
 
 def test_every_count_has_its_plain_forwarding():
-    cases = workload.cases([32, 8192], [32, 1024])
+    cases = job.cases([32, 8192], [32, 1024])
     plain = {(case.direction, case.count) for case in cases if case.router == "plain" and case != workload.GENERATOR}
-    assert {(case.direction, case.count) for case in cases} == plain
+    assert {(case.way, case.count) for case in cases} == plain
     assert len({case.name for case in cases}) == len(cases)
 
 

@@ -1,4 +1,4 @@
-"""What is measured: the routers, the traffic and the cases. Only computes; guest.py carries it out.
+"""What is measured at a border relay: the routers, the traffic and the cases. Only computes; guest.py carries it out.
 
 Every router has four interfaces. Packets arrive at "inet" (from the IPv4 internet) and "core" (from the CEs), the ends
 of two veth pairs; they leave by "inet-out" and "core-out", two dummy devices, always through a gateway: a CE that is a
@@ -18,7 +18,8 @@ from ansible_collections.softwire.map.plugins.module_utils.mapping.arithmetic im
 from ansible_collections.softwire.map.plugins.module_utils.routers import deployment
 from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import parse_domain
 
-ROLE = Path(__file__).resolve().parents[3] / "roles" / "map_br"
+ROLES = Path(__file__).resolve().parents[3] / "roles"
+KINDS = {"map_br": "border_relay", "map_ce": "customer_edge"}
 
 # 25 EA bits: 17 of the IPv4 address and 8 of the PSID, so 33,554,432 possible CEs with 252 ports each.
 RULE = {"ipv6_prefix": "3fff::/31", "ipv4_prefix": "198.18.0.0/15", "ea_length": 25, "psid_offset": 6}
@@ -69,8 +70,8 @@ class CE:
 class Case:
     """One measurement: this traffic through this router.
 
-    direction: "down", from the internet to CEs, or "up". leaving: the part of a packet that leaves, as a slice, which
-    is compared with what `expected` says; None: it must not leave.
+    direction: at a border relay "down", from the internet to CEs, or "up"; at a customer edge "out", from the LAN, or "in".
+    leaving: the part of a packet that leaves, as a slice, which is compared with what `expected` says; None: it must not leave.
     """
 
     label: str
@@ -84,6 +85,11 @@ class Case:
     @property
     def name(self) -> str:
         return f"{self.router} {self.traffic}"
+
+    @property
+    def way(self) -> str:
+        """The direction at a border relay that has the same interfaces."""
+        return {"out": "down", "in": "up"}.get(self.direction, self.direction)
 
 
 OUTER_DESTINATION = (38, 54)  # of an Ethernet frame with an IPv6 packet
@@ -166,16 +172,18 @@ EXPECTED = {
 
 # ---- routers ----
 
-def generation(instance: str, transport: str, rule: dict, fast_path: bool = False) -> dict[str, bytes]:
-    """The files of a border relay, as the role makes them."""
-    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
-    variables = {name.removeprefix("map_br_"): value for name, value in defaults.items()}
-    variables.update(
-        instance=instance, domains=[domain(transport, rule)], fast_path=fast_path, translator="jool_siit",
-        ipv4_interface="inet", ipv6_interface="core",
-    )
-    _name, files = deployment.read({"border_relay": variables}).alternatives[0]
+def generation(role: str, given: dict) -> dict[str, bytes]:
+    """The files of a router, as its role makes them of these variables (without prefix) and its defaults."""
+    defaults = yaml.safe_load((ROLES / role / "defaults" / "main.yml").read_text())
+    variables = {name.removeprefix(role + "_"): value for name, value in defaults.items() if "{{" not in str(value)}
+    _name, files = deployment.read({KINDS[role]: {**variables, **given}}).alternatives[0]
     return {path: text if isinstance(text, bytes) else text.encode() for path, text in files.items()}
+
+
+def relay(instance: str, transport: str, rule: dict, **given: object) -> dict[str, bytes]:
+    """The files of a border relay."""
+    return generation("map_br", {
+        "instance": instance, "domains": [domain(transport, rule)], "ipv4_interface": "inet", "ipv6_interface": "core", "fast_path": False, **given})
 
 
 PLAIN = {"ip": f"route add {RULE['ipv4_prefix']} via 192.0.2.2 dev core-out\n", "nft": ""}
@@ -241,49 +249,9 @@ def cases_of(direction: str, count: int, map_e: bool, map_t: bool, tunnel: bool)
     if map_e:
         chosen.append(case("MAP-E, general path" if down else "MAP-E", "general", encapsulated))
     if map_t:
-        chosen.append(case("MAP-T on jool_siit", "mapt", translated))
+        chosen.append(case("MAP-T", "bpf", translated))
+        chosen.append(case("MAP-T on jool_siit", "siit", translated))
     if tunnel:
         chosen.append(case("an ip6tnl device per CE, shared addresses", f"shared-{count}", encapsulated))
         chosen.append(case("an ip6tnl device per CE, an address each", f"unshared-{count}", "unshared" if down else "map-e"))
     return chosen
-
-
-def job(counts: list[int], tunnel_counts: list[int], rounds: int, packets: int) -> tuple[dict, dict[str, bytes]]:
-    """What guest.py reads as job.json, and the files beside it."""
-    chosen = cases(counts, tunnel_counts)
-    generations = {
-        "general": generation("general", "map-e", RULE),
-        "fast": generation("fast", "map-e", RULE, fast_path=True),
-        "mapt": generation("mapt", "map-t", RULE),
-        "load25": generation("load25", "map-e", RULE),
-        "load8": generation("load8", "map-e", SMALL_RULE),
-    }
-    nothing = {"ip": "", "nft": ""}
-    routers = {"plain": PLAIN, "load": nothing, "general": nothing, "fast": nothing, "mapt": nothing}
-    for count in tunnel_counts:
-        routers[f"shared-{count}"] = tunnels(count, shared=True)
-        routers[f"unshared-{count}"] = tunnels(count, shared=False)
-
-    files = {f"generations/{name}/{path}": content for name, made in generations.items() for path, content in made.items()}
-    for name, router in routers.items():
-        files[f"routers/{name}/ip"] = (ADDRESSES + router["ip"]).encode()
-        files[f"routers/{name}/nft"] = router["nft"].encode()
-    edges = {count: customer_edges(count) for count in {case.count for case in chosen}}
-    for directory, attribute, makers in (("traffic", "traffic", FRAMES), ("expected", "expected", EXPECTED)):
-        for name in {getattr(case, attribute) for case in chosen} - {""}:
-            kind, count = name.rsplit("-", 1)
-            files[f"{directory}/{name}"] = b"".join(map(makers[kind], edges[int(count)]))
-    sizes = {case.traffic: len(files[f"traffic/{case.traffic}"]) // case.count for case in chosen}
-    return {
-        "rounds": rounds,
-        "packets": packets,
-        "routers": list(routers),
-        "brought_up": [name for name in generations if name in routers],
-        "loads": {"router": "load", "generations": ["load25", "load8"]},
-        "gateway": GATEWAY_MAC.hex(),
-        "cases": [
-            {"name": case.name, "router": case.router, "down": case.direction == "down", "traffic": case.traffic,
-             "size": sizes[case.traffic], "count": case.count, "leaving": case.leaving, "expected": case.expected}
-            for case in chosen
-        ],
-    }, files

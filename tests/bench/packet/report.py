@@ -6,6 +6,13 @@ from statistics import median
 
 from workload import GENERATOR, Case
 
+# By direction: the title, and what there are many of in the traffic.
+TABLES = {
+    "down": ("A border relay, from the internet to the CEs", "CEs in traffic"),
+    "up": ("A border relay, from the CEs to the internet", "CEs in traffic"),
+    "out": ("A customer edge, from its LAN to the internet", "flows"),
+    "in": ("A customer edge, from the internet to its LAN", "flows"),
+}
 GOAL = 1.25  # times plain forwarding, the generator included
 
 
@@ -35,7 +42,7 @@ def rows(cases: list[Case], measured: list[dict]) -> list[Row]:
     for case in cases:
         if case == GENERATOR:
             continue
-        reference = plain[case.direction, case.count]
+        reference = plain[case.way, case.count]
         ratios = [cost[number, case.name] / cost[number, reference] for number in rounds]
         alone = [cost[number, GENERATOR.name] for number in rounds]
         own = [(cost[number, case.name] - base) / (cost[number, reference] - base) for number, base in zip(rounds, alone)]
@@ -61,8 +68,8 @@ def missed(table: list[Row]) -> list[Row]:
 
 def markdown(table: list[Row], generator: int, loading: tuple[float, float, float, float]) -> str:
     lines = []
-    for direction, title in (("down", "From the internet to the CEs"), ("up", "From the CEs to the internet")):
-        lines += [f"{title}:", "", "| | CEs in traffic | instructions | x plain (spread) | without the generator |", "|---|--:|--:|--:|--:|"]
+    for direction, (title, traffic) in TABLES.items():
+        lines += [f"{title}:", "", f"| | {traffic} | instructions | x plain (spread) | without the generator |", "|---|--:|--:|--:|--:|"]
         lines += [
             f"| {row.label} | {row.count:,} | {row.instructions:,} | {row.ratio:.2f} ({row.lowest:.2f}-{row.highest:.2f}) | {row.own_ratio:.2f} |"
             for row in table if row.direction == direction

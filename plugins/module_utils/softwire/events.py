@@ -1,0 +1,122 @@
+# Copyright (c) 2026 softwire.map contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel tells of network namespaces as it happens: links, addresses, routes, rules, tc filters, forwarding, nftables.
+
+Numbers are those of <linux/rtnetlink.h> and <linux/netfilter/nfnetlink.h>.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import socket
+import struct
+import time
+
+NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+# RTNLGRP_LINK, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV6_RULE, _IPV4_NETCONF, _IPV6_NETCONF
+ROUTE_GROUPS = (1, 4, 5, 7, 8, 9, 11, 19, 24, 25)
+NFNLGRP_NFTABLES = 7
+CLONE_NEWNET = 0x40000000
+# RTM_DELLINK, _DELADDR, _DELROUTE, _DELRULE, _DELQDISC, _DELTFILTER; RTM_NEWLINK: gone and made again, or down; RTM_NEWNETCONF
+RELEVANT = {17, 21, 25, 33, 37, 45, 16, 80}
+HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
+QUIET, LONGEST = 0.3, 2.0  # seconds: a change often comes in many pieces
+
+
+class Events:
+    """The sockets of some network namespaces."""
+
+    def __init__(self, namespaces):
+        """namespaces: names, "main" or of our own; one that is not there is left out. Raises OSError."""
+        self.sockets, self.identities = [], identities(namespaces)
+        home = os.open("/proc/self/ns/net", os.O_RDONLY)
+        try:
+            for name in namespaces:
+                if name == "main" or enter("/run/netns/" + name):
+                    self.sockets += [opened(NETLINK_ROUTE, ROUTE_GROUPS), opened(NETLINK_NETFILTER, (NFNLGRP_NFTABLES,))]
+                    enter_handle(home)
+        finally:
+            os.close(home)
+
+    def are_stale(self):
+        """Whether a namespace has gone, has come, or is another one by now."""
+        return self.identities != identities(self.identities)
+
+    def close(self):
+        for each in self.sockets:
+            each.close()
+
+    def wait(self, seconds):
+        """Waits for something to go, or to change in a way that may matter, at most some seconds; tells whether it did."""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if self._read(left):
+                last = time.monotonic() + LONGEST
+                while self._read(QUIET) and time.monotonic() < last:
+                    pass
+                return True
+
+    def _read(self, seconds):
+        """Reads what there is; tells whether something of it matters."""
+        ready, _write, _exceptional = select.select(self.sockets, [], [], max(seconds, 0))
+        heard = [matters(each) for each in ready]  # of every socket, or it would be told of again
+        return any(heard)
+
+
+def identities(namespaces):
+    """{name: inode, or None where it is not there} of network namespaces."""
+    paths = {name: "/proc/self/ns/net" if name == "main" else "/run/netns/" + name for name in namespaces}
+    return {name: os.stat(path).st_ino if os.path.exists(path) else None for name, path in paths.items()}
+
+
+def opened(protocol, groups):
+    """A netlink socket that hears some groups."""
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    made.setblocking(False)
+    made.bind((0, sum(1 << (group - 1) for group in groups)))
+    return made
+
+
+def matters(sock):
+    """Reads one datagram of a socket; whether a message in it matters. All of nftables does."""
+    try:
+        data = sock.recv(1 << 16)
+    except OSError as exc:
+        if exc.errno in (errno.ENOBUFS, errno.EAGAIN):
+            return exc.errno == errno.ENOBUFS  # something was lost, and may have mattered
+        raise
+    if sock.proto == NETLINK_NETFILTER:
+        return True
+    found, at = False, 0
+    while at + HEADER.size <= len(data):
+        length, kind, _flags, _sequence, _port = HEADER.unpack_from(data, at)
+        found = found or kind in RELEVANT
+        at += max((length + 3) & ~3, HEADER.size)
+    return found
+
+
+def enter(path):
+    """Enters the network namespace of a path; False where it is not there."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        enter_handle(handle)
+    finally:
+        os.close(handle)
+    return True
+
+
+def enter_handle(handle):
+    """os.setns() is of Python 3.12. Raises OSError."""
+    if ctypes.CDLL(None, use_errno=True).setns(handle, CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, "setns: %s" % os.strerror(number))
