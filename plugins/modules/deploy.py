@@ -245,7 +245,7 @@ class Deployment:
 
     def stale_units(self):
         """Whether systemd has not read the units that are there, since a run was killed between the two."""
-        return self.systemctl("show", "--value", "--property=NeedDaemonReload", self.unit, self.keeper)[1].split().count("yes") > 0
+        return "yes" in self.systemctl("show", "--value", "--property=NeedDaemonReload", self.unit, self.keeper)[1].split()
 
     def enabled(self):
         return (paths.UNITS / "multi-user.target.wants" / self.unit).is_symlink()
