@@ -142,7 +142,7 @@ class Case:
         if self.leaving is None:
             return
         with self.router.inside():
-            port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
             port.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)
             port.bind(("core-out" if self.down else "inet-out", ETH_P_ALL))
             port.settimeout(5)

@@ -47,7 +47,7 @@ class Link:
     def _open(self, namespace, interface, protocol):
         with open(f"/run/netns/{namespace}", encoding="ascii") as handle:
             assert libc.setns(handle.fileno(), 0) == 0, os.strerror(os.errno)
-        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         self.socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
         self.socket.bind((interface, protocol))
 

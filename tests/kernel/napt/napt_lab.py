@@ -155,7 +155,7 @@ class Lab:
     def capture(self, role, device):
         """A socket that sees the IPv4 packets a device receives."""
         with self.inside_of(role):
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
             made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 27)
             made.bind((device, ETH_P_IP))
             made.setblocking(False)

@@ -93,7 +93,7 @@ class Edge:
 
     def _socket(self, namespace):
         with self.sandbox.inside(namespace):
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
             made.bind(("peer", ETH_P_ALL))
             made.setblocking(False)
             return made

@@ -223,7 +223,8 @@ class Network:
                     yield near, far
 
     def capture(self, place, device, sent_only=False):
-        return Capture(self.socket(place, family=socket.AF_PACKET, protocol=socket.htons(ETH_P_ALL), bind=(device, ETH_P_ALL)), sent_only)
+        # Without a protocol until it is bound: with one it sees all devices.
+        return Capture(self.socket(place, family=socket.AF_PACKET, bind=(device, ETH_P_ALL)), sent_only)
 
     def inject(self, place, device, packet, to):
         """Puts a packet on a link, for the device of another place: (place, device)."""
