@@ -40,8 +40,8 @@ def tunnel_relay(**variables):
     return role_variables.br_generations(**{"fast_path": True, **mape_br(MAPT_RULES[1]), **variables})["ip6_tunnel"]
 
 
-def program_relay(rule=OTHER_RULE, carrier="bpf", **variables):
-    return role_variables.br_generations(**{**mapt_br(rule, translator=carrier), **variables})[carrier]
+def program_relay(rule=None, carrier="bpf", **variables):
+    return role_variables.br_generations(**{**mapt_br(rule or OTHER_RULE, translator=carrier), **variables})[carrier]
 
 
 # Each pair of roles and transports, each layout of a customer edge. Edges of one domain with a gateway share the way to its border relay.

@@ -26,8 +26,8 @@ def edge(**changes):
     return decoded(encoded(files))
 
 
-def relay(carrier, translator="auto", dmr="64:ff9b::/96", rule=OTHER_RULE, **changes):
-    domain = {"transport": "map-t", "dmr": dmr, "rules": [rule]}
+def relay(carrier, translator="auto", dmr="64:ff9b::/96", rule=None, **changes):
+    domain = {"transport": "map-t", "dmr": dmr, "rules": [rule or OTHER_RULE]}
     return decoded(encoded(role_variables.br_generations(**{"domains": [domain], "translator": translator, **changes})[carrier]))
 
 
