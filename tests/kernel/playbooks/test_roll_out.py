@@ -70,7 +70,7 @@ PATH=/usr/local/sbin:$PATH exec "$@"
 def test_ansible_on_the_router_itself(tmp_path):
     for path in ("softwire", "system", "run/systemd/system", "run/netns", "sysctl"):
         (tmp_path / "router" / path).mkdir(parents=True)
-    variables = {**CE, "ansible_connection": "local", "map_ce_end_user_prefix": "2001:db8:0:100::/56", "map_ce_translator": "jool_siit"}
+    variables = {**CE, "ansible_connection": "local", "map_ce_end_user_prefix": "2001:db8:0:100::/56"}
     (tmp_path / "inventory.yml").write_text(yaml.safe_dump({"map_ce": {"hosts": {"router": variables}}}))
     script = ON_THE_ROUTER.replace("TOOLS", str(doc_samples.REPOSITORY / "tests/bench/fleet/tools"))
     for changed in (1, 0):
