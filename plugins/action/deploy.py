@@ -22,7 +22,8 @@ MODULE = "softwire.map.deploy"
 APT_CACHE_SECONDS = 3600
 CONFIRM_PAUSE = 2  # seconds between two attempts to confirm
 # Of the deployment, as it takes them. The directory is no path, which would be made one of the controller.
-SETTINGS = {"confirm_timeout": "int", "keep_generations": "int", "install_packages": "bool", "metrics": "bool", "metrics_directory": "str"}
+SETTINGS = {"confirm_timeout": "int", "health_target": "str", "keep_generations": "int", "install_packages": "bool",
+            "metrics": "bool", "metrics_directory": "str"}
 HINTS = {
     "linux-headers-": "DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for",
     "jool-dkms": "what DKMS said is in /var/lib/dkms/jool*/*/build/make.log on the router",
@@ -57,20 +58,35 @@ class ActionModule(ActionBase):
                 "alternatives": [{"name": name, "files": encoded(files)} for name, files in wanted.alternatives],
                 "units": {unit.name: unit.read_text() for unit in render.UNITS},
             }
+        if not self._task.check_mode:
+            # A router that is off is "unreachable", by this; one that is lost after it has failed.
+            self._low_level_execute_command("exit 0", sudoable=False)
         result = self._deploy(call, task_vars)
         if result.get("missing_packages") and not result.get("failed"):
             result = self._with_packages(call, result, task_vars)
         if result.get("unconfirmed") and not result.get("failed"):
+            if self._connection.transport == "local" and not result.get("works"):
+                option = "map_br_health_target" if args["border_relay"] else "map_ce_health_target"
+                warn(f"{option}: {call['health_target'] or 'not set'}: the router deploys itself, and nothing was seen to work through it, so "
+                     "a change that breaks IPv4 would not be noticed: name a host that answers ping, TCP or DNS on port 53")
             result = self._confirmed(call, result, task_vars)
+        if not self._task.diff:
+            result.pop("diff", None)  # all files twice, which the roles register for every router
         return result
 
     def _deploy(self, call, task_vars):
+        if call["state"] == "absent":
+            return self._call(MODULE, call, task_vars, "whether the instance is down is not known, another run tells")
+        return self._call(MODULE, call, task_vars, f"a change is not confirmed, so the router rolls it back within {call['confirm_timeout']} s")
+
+    def _call(self, module, arguments, task_vars, now):
+        """The result of a module; now: what the router does once the connection breaks, which is a failure where it may have changed."""
         try:
-            return self._execute_module(module_name=MODULE, module_args=call, task_vars=task_vars)
+            return self._execute_module(module_name=module, module_args=arguments, task_vars=task_vars)
         except AnsibleConnectionFailure as exc:
-            raise AnsibleConnectionFailure(
-                f"{exc} (a change that was under way is not confirmed, so the router rolls it back within {call['confirm_timeout']} s)"
-            ) from None
+            if self._task.check_mode:
+                raise
+            raise AnsibleActionFail(f"the connection broke after the deployment had begun; {now}: {exc}", result={"lost": True, "now": now}) from None
 
     def _confirmed(self, call, result, task_vars):
         """Proves by a fresh connection that the router can still be reached; else it returns to what it was."""
@@ -85,29 +101,28 @@ class ActionModule(ActionBase):
                 break
             except AnsibleConnectionFailure as exc:
                 if time.monotonic() > deadline:
+                    now = f"the router returns to {result['previous'] or 'having none'} by itself"
                     raise AnsibleActionFail(
-                        f"generation {result['generation']} could not be confirmed by a new connection, so the router returns "
-                        f"to {result['previous'] or 'having none'} by itself: {exc}"
-                    ) from None
+                        f"generation {result['generation']} could not be confirmed by a new connection, so {now}: {exc}",
+                        result={"lost": True, "now": now}) from None
             time.sleep(CONFIRM_PAUSE)
         if answer.get("failed"):
-            raise AnsibleActionFail(f"the change was rolled back, it was not confirmed in time: {answer.get('msg')}")
+            raise AnsibleActionFail(
+                f"the change was rolled back, it was not confirmed in time: {answer.get('msg')}",
+                result={"now": answer.get("now", "not known")})
         return dict(result, unconfirmed=False)
 
     def _with_packages(self, call, wanted, task_vars):
         """Installs what the router lacks and deploys; in check mode the packages are only looked up."""
         packages = wanted["missing_packages"]
-        installed = self._execute_module(
-            module_name="ansible.builtin.apt",
-            module_args={
-                "name": packages,
-                "state": "present",
-                "install_recommends": False,
-                "update_cache": True,
-                "cache_valid_time": APT_CACHE_SECONDS,
-            },
-            task_vars=task_vars,
-        )
+        arguments = {
+            "name": packages,
+            "state": "present",
+            "install_recommends": False,
+            "update_cache": True,
+            "cache_valid_time": APT_CACHE_SECONDS,
+        }
+        installed = self._call("ansible.builtin.apt", arguments, task_vars, "packages may be installed, the running configuration was not touched")
         if self._task.check_mode:
             if installed.get("failed"):
                 # No reason to fail: apt's lists may be old, and python3-apt missing, which a real run puts right.

@@ -44,6 +44,14 @@ options:
       - Seconds within which a change has to be confirmed, 10 to 3600.
     type: int
     default: 60
+  health_target:
+    description:
+      - IPv4 address or name of a host on the internet that answers ping, TCP or a DNS query on port 53, your resolver for one.
+      - What of it works before a change, through the NAPT and with a source of this customer edge, has to work after it,
+        or the router returns to what ran before. Without one only a border relay of MAP-E is asked, by a ping.
+      - On a border relay the router itself asks, for a ping only.
+    type: str
+    default: ""
   keep_generations:
     description:
       - How many generations stay on the router's disk, the running one among them, 2 to 100. One that was never confirmed goes with
@@ -144,6 +152,12 @@ drift:
   elements: str
   returned: when O(state=present)
   sample: ["nftables table ip softwire_ce_napt (namespace napt): missing"]
+works:
+  description: What was seen to work after the change, O(health_target).
+  type: list
+  elements: str
+  returned: when something was reloaded, restarted or started
+  sample: ["TCP to 192.0.2.53", "UDP to 192.0.2.53", "ping to 192.0.2.53"]
 previous:
   description: Name of the generation that ran before; empty where there was none.
   type: str
@@ -153,6 +167,15 @@ unconfirmed:
   description: Whether the router waits for the confirmation and returns to RV(previous) without it.
   type: bool
   returned: when something changed
+lost:
+  description: That the router could not be reached any more once the deployment had begun. One that is off before that is unreachable.
+  type: bool
+  returned: failure, when the connection broke
+now:
+  description: What runs on the router now, or what it returns to by itself.
+  type: str
+  returned: failure, once something may have changed
+  sample: generation 0001-3f2a9c01de runs again
 missing_packages:
   description: Packages that have to be installed first; nothing was changed.
   type: list
@@ -160,19 +183,21 @@ missing_packages:
   returned: when packages are missing
 """
 
+import contextlib
 import json
 import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import drift, generations, metrics_timer, paths, preflight, rollback
+from ansible_collections.softwire.map.plugins.module_utils.softwire import (
+    drift, generations, health, instances, metrics_timer, paths, preflight, rollback)
 from ansible_collections.softwire.map.plugins.module_utils.softwire.commands import StepError
 from ansible_collections.softwire.map.plugins.module_utils.softwire.files import reload_suffices
 from ansible_collections.softwire.map.plugins.module_utils.softwire.runner import Generation
 
 UNIT_NAMES = ("softwire@.service", "softwire-keep@.service", "softwire-metrics@.service", "softwire-metrics@.timer")
-PATIENCE = 300  # seconds to wait for another deployment on the same router
+PATIENCE = 300  # seconds to wait for another deployment on the same router, beyond the time that its confirmation has
 
 
 class Deployment:
@@ -187,6 +212,8 @@ class Deployment:
         self.unit = self.transaction.unit
         self.keeper = "softwire-keep@%s.service" % self.name
         self.metrics = metrics_timer.Metrics(self.instance)
+        self.base = None  # the generation that a change starts from
+        self.returns = None  # in check mode: the record of the deployment that a real run would first roll back
         self.diff = []
 
     def fail(self, message, **result):
@@ -200,13 +227,15 @@ class Deployment:
 
     def is_up(self):
         """Whether the generation that is meant to run is the one that does, as a whole."""
-        return self.active() and self.instance.applied_name() == self.instance.running()
+        if self.returns:
+            return self.returns["active"]
+        return self.active() and self.instance.applied_name() == self.base
 
     def drifted(self):
         """What somebody has changed of the generation that is up, texts for a person, which become part of the difference, too."""
-        found = drift.differences(Generation(self.instance.current)) if self.is_up() else []
+        found = drift.differences(Generation(self.instance.current)) if self.is_up() and not self.returns else []
         if found:
-            self.diff.append({"before_header": "the router", "after_header": "generation %s" % self.instance.running(),
+            self.diff.append({"before_header": "the router", "after_header": "generation %s" % self.base,
                               "before": "".join(text + "\n" for text in found), "after": ""})
         return found
 
@@ -228,23 +257,46 @@ class Deployment:
                 self.confirm(self.sent["confirm"])
         state = getattr(self, self.module.params["state"])
         if self.module.check_mode:
+            self.base = self.foreseen()
             state()
-        deadline = time.monotonic() + PATIENCE
+        deadline, waiting = time.monotonic() + PATIENCE, None
         while time.monotonic() < deadline:
             with rollback.locked(PATIENCE):
-                if self.is_free():
+                waiting = self.waiting()
+                if waiting is None:
+                    self.base = self.instance.running()
                     state()
+            deadline = max(deadline, waiting["deadline"] + PATIENCE)
             time.sleep(rollback.POLL)
-        self.fail("nothing was changed: another deployment of this router does not come to its end")
+        self.fail("nothing was changed: generation %s waits for its confirmation, and is not rolled back in time; journalctl -u %s says why" % (
+            waiting["generation"], self.transaction.watcher))
 
-    def is_free(self):
-        """Whether no earlier deployment waits for its confirmation; one that nobody watches over is rolled back."""
+    def waiting(self):
+        """The record of an earlier deployment that waits for its confirmation, or None; one that nobody watches over is rolled back."""
         record = self.transaction.record()
-        if record and self.transaction.is_watched():
-            return False
-        if record:
-            self.roll_back()
-        return True
+        if record is None or self.transaction.is_watched():
+            return record
+        if "lost" in record:
+            self.module.warn(record["lost"])
+        self.roll_back()
+        return None
+
+    def foreseen(self):
+        """The generation that a real run would start from, once it has waited for an earlier deployment, or rolled that back: a warning says it."""
+        record = self.transaction.record()
+        if record is None:
+            return self.instance.running()
+        if self.transaction.is_watched():
+            self.module.warn("instance %s: generation %s waits for its confirmation; a real run waits for that, and what it would change "
+                             "then is what this one shows" % (self.name, record["generation"]))
+            return self.instance.running()
+        self.module.warn("instance %s: generation %s was not confirmed, and nobody watches over it; a real run first returns to %s" % (
+            self.name, record["generation"], record["previous"] or "nothing"))
+        self.returns = record
+        return record["previous"]
+
+    def base_files(self):
+        return self.instance.files(self.base) if self.base else {}
 
     # present
 
@@ -254,7 +306,7 @@ class Deployment:
         machine = preflight.Machine()
         alternative, packages = self.choose(machine)
         files = generations.decoded(alternative["files"])
-        before = self.instance.files()
+        before = self.base_files()
         units = {name: text.encode() for name, text in self.sent["units"].items()}
         units_before = {path.name: path.read_bytes() for path in unit_files()}
         directory = self.module.params["metrics_directory"] if self.module.params["metrics"] else None
@@ -264,7 +316,7 @@ class Deployment:
         new_units = units_before != units or self.stale_units()
         drifted = self.drifted() if not new_files else []
         changed = new_files or new_units or new_metrics or bool(drifted) or not (self.enabled() and self.is_up() and self.kept())
-        name = self.instance.next_name(files) if new_files else self.instance.running()
+        name = self.instance.next_name(files) if new_files else self.base
         result = {"changed": changed, "generation": name, "alternative": alternative["name"],
                   "applied": "nothing", "drift": drifted, "diff": self.diff}
         if packages:
@@ -292,14 +344,22 @@ class Deployment:
         alternative, settings, packages, faults = next((entry for entry in considered if not entry[-1]), considered[0])
         # A journal means that something of this instance is up, be it what a killed run left.
         up = self.instance.journal.exists()
-        ours = json.loads(self.instance.files().get("instance.json", b"{}")).get("namespaces", []) if up else []
-        faults += preflight.interface_faults(machine, settings, ours) + preflight.namespace_faults(machine, settings, ours)
+        ours = namespaces_of(self.instance.files()) if up else []
+        others = self.others()
+        # What is in the namespaces of other instances is a conflict with those.
+        known = ours + [namespace for files in others.values() for namespace in namespaces_of(files)]
+        faults += instances.conflicts(generations.decoded(alternative["files"]), others)
+        faults += preflight.interface_faults(machine, settings, known) + preflight.namespace_faults(machine, settings, known)
         faults += preflight.networkd_faults(settings)
         if self.module.params["metrics"]:
             faults += preflight.metrics_faults(settings["role"], self.module.params["metrics_directory"])
         if faults:
             self.fail("nothing was changed: " + "; ".join(faults), faults=faults)
         return alternative, packages
+
+    def others(self):
+        """{name: files of its generation} of the other instances on this router."""
+        return {name: generations.Instance(name).files() for name in paths.instances() if name != self.name}
 
     def consider(self, machine, alternative):
         """(alternative, its settings, packages that it lacks, why this machine cannot run it)"""
@@ -336,10 +396,7 @@ class Deployment:
 
     def write_units(self, units):
         for name, content in units.items():
-            temporary = Path(self.module.tmpdir, name)
-            temporary.write_bytes(content)
-            temporary.chmod(0o644)
-            self.module.atomic_move(str(temporary), str(paths.UNITS / name))
+            paths.write(paths.UNITS / name, content.decode())
         self.systemctl("daemon-reload")
 
     def exchange(self, name, before, files, result, drifted=()):
@@ -351,23 +408,26 @@ class Deployment:
             how = "nothing" if right else "reload" if reload_suffices(before, files) else "restart"
         result.update(applied=how, previous=previous or "", unconfirmed=how != "nothing")
         if how != "nothing":
-            relay = json.loads(files["instance.json"])["border_relay"]
-            reached = was_active and self.reaches(relay)
+            target = self.module.params["health_target"]
+            worked = health.working(self.instance, target) if was_active else set()
             try:
                 self.transaction.begin(name, previous, was_active, self.module.params["confirm_timeout"])
                 self.transaction.switch(name)
                 # systemd goes on with a restart even when this connection breaks in the middle of it.
                 self.systemctl("reset-failed", self.unit)
                 if self.systemctl(how, self.unit)[0]:
-                    self.fail_back(how, self.journal())
+                    self.fail_back(how, self.journal(self.unit))
                 faults = drift.missing(Generation(self.instance.current))
                 if self.instance.applied_name() != name:
                     faults.append("generation %s is not up as a whole" % name)
-                if reached and not self.reaches(relay, 3):
-                    faults.append("the border relay %s answered before, and does not now" % relay)
+                if not faults:
+                    faults = ["%s worked before, and does not now" % what for what in health.lost(worked, self.instance, target)]
                 if faults:
                     self.fail_back(how, "; ".join(faults))
+                result["works"] = sorted(worked or health.working(self.instance, target))
                 self.transaction.extend(self.module.params["confirm_timeout"])
+            except rollback.UnwatchedError as exc:
+                self.fail("nothing was switched: %s: %s" % (exc, self.journal(self.transaction.watcher)))
             except (OSError, ValueError, StepError) as exc:
                 self.fail_back(how, "%s" % exc)
         if not self.kept():
@@ -375,16 +435,12 @@ class Deployment:
         code, out, err = self.systemctl("--quiet", "enable", self.unit)
         if code or not self.enabled():
             self.fail_back("start at the next boot", (err or out).strip() or "systemctl enable has not done it")
-
-    def reaches(self, address, attempts=1):
-        """Whether an IPv6 address answers a ping; no, where there is none to ask."""
-        return bool(address) and any(
-            self.module.run_command(["ping", "-6", "-c", "1", "-W", "2", address])[0] == 0 for _attempt in range(attempts))
+        paths.sync_units()
 
     def fail_back(self, how, reason):
         """Rolls back where that is due, and fails with what runs now."""
         now = self.roll_back() if self.transaction.record() else "the running configuration was not touched"
-        self.fail("the new generation does not %s; %s: %s" % (how, now, reason), diff=self.diff)
+        self.fail("the new generation does not %s; %s: %s" % (how, now, reason), now=now, diff=self.diff)
 
     def roll_back(self):
         try:
@@ -396,18 +452,23 @@ class Deployment:
 
     def confirm(self, name):
         if not self.transaction.confirm(name):
-            self.fail("generation %s is not waiting for a confirmation; %s runs" % (name, self.instance.running() or "nothing"))
+            now = self.instance.running()
+            self.fail("generation %s is not waiting for a confirmation; %s runs" % (name, now or "nothing"),
+                      now="generation %s runs" % now if now else "nothing runs")
         self.instance.prune(self.module.params["keep_generations"], self.transaction.confirmed())
         self.module.exit_json(changed=False, generation=name)
 
     def rollback(self):
-        running, known = self.instance.running(), self.instance.names()
+        running, known = self.base, self.instance.names()
         older = [name for name in known if running and known.index(name) < known.index(running)]
         name = self.module.params["generation"] or (older[-1] if older else None)
         if name not in known:
             self.fail("there is no generation %s to return to, nothing was changed; there are: %s" % (
                 name or "before the running one", ", ".join(known) or "none"))
-        before, files = self.instance.files(), self.instance.files(name)
+        before, files = self.base_files(), self.instance.files(name)
+        faults = instances.conflicts(files, self.others())
+        if faults:
+            self.fail("nothing was changed: " + "; ".join(faults), faults=faults)
         changed = name != running or not self.is_up()
         self.diff = generations.differences(before, files, self.instance.current)
         result = {"changed": changed, "generation": name, "applied": "nothing", "diff": self.diff}
@@ -416,9 +477,9 @@ class Deployment:
         self.exchange(name, before, files, result)
         self.module.exit_json(**result)
 
-    def journal(self):
-        """What the runner said when it failed last."""
-        code, out, err = self.module.run_command(["journalctl", "-u", self.unit, "-n", "20", "-o", "cat", "--no-pager"])
+    def journal(self, unit):
+        """What the runner said in a unit when it failed last."""
+        code, out, err = self.module.run_command(["journalctl", "-u", unit, "-n", "20", "-o", "cat", "--no-pager"])
         said = [line for line in out.splitlines() if line.startswith("softwire: ")]
         return said[-1] if said else (out or err).strip()
 
@@ -430,27 +491,36 @@ class Deployment:
         units = unit_files()
         last_units = [] if others else units
         changed = bool(exists or last_units or self.enabled())
-        self.diff = generations.differences(self.instance.files(), {}, self.instance.current) + self.metrics.difference(None)
+        self.diff = generations.differences(self.base_files(), {}, self.instance.current) + self.metrics.difference(None)
         if changed and not self.module.check_mode:
             code, out, err = self.systemctl("disable", "--now", "--quiet", self.unit) if units else (0, "", "")
             if code:
                 self.fail("cannot be stopped, nothing was removed: %s" % (err or out).strip())
+            paths.sync_units()
             self.metrics.switch(None)
             if exists:
                 self.instance.remove()
             if self.instance.repairs.exists():
                 self.instance.repairs.unlink()
             for path in last_units:
-                path.unlink()
+                paths.drop(path)
             if last_units:
                 self.systemctl("daemon-reload")
             self.remove_empty()
         self.module.exit_json(changed=changed, diff=self.diff)
 
     def remove_empty(self):
+        """Removes the directories in which nothing is left; one that cannot go, such as a mount point, stays, which does no harm."""
         for directory in (self.instance.bpf, self.instance.run_dir, paths.RUN, paths.CONFIGURATION):
-            if directory.is_dir() and not any(directory.iterdir()):
-                directory.rmdir()
+            with contextlib.suppress(OSError):
+                if not any(directory.iterdir()):
+                    directory.rmdir()
+                    paths.sync(directory.parent)
+
+
+def namespaces_of(files):
+    """The network namespaces of a generation's own; none where there is no generation."""
+    return json.loads(files.get("instance.json", b"{}")).get("namespaces", [])
 
 
 def unit_files():
@@ -465,6 +535,7 @@ def main():
             "state": {"type": "str", "choices": ["present", "absent", "rollback"], "default": "present"},
             "generation": {"type": "str", "default": ""},
             "confirm_timeout": {"type": "int", "default": 60},
+            "health_target": {"type": "str", "default": ""},
             "keep_generations": {"type": "int", "default": 5},
             "customer_edge": {"type": "dict"},
             "border_relay": {"type": "dict"},
@@ -481,7 +552,7 @@ def main():
     deployment = Deployment(module)
     try:
         deployment.run()
-    except (OSError, StepError, paths.FormatError) as exc:
+    except (OSError, StepError, ValueError) as exc:
         deployment.fail("%s" % exc)
 
 

@@ -149,13 +149,13 @@ class Sandbox:
         changing = re.compile(r"\b(index|handle|id|tag|jited|expires|packets|bytes|\w+_timer) +\S+")
         return sorted(changing.sub("", line).rstrip() for line in text.splitlines())
 
-    def install(self, files):
-        """Writes a generation and makes it the current one, as the module deploy does; returns its directory."""
+    def install(self, files, name="test"):
+        """Writes a generation of an instance and makes it the current one, as the module deploy does; returns its directory."""
         files = {path: text.encode() if isinstance(text, str) else text for path, text in files.items()}
-        instance = Instance("test", self.directory)
-        name = instance.next_name(files)
-        instance.finish(instance.stage(files, name), name)
-        Transaction(instance).switch(name)
+        instance = Instance(name, self.directory)
+        generation = instance.next_name(files)
+        instance.finish(instance.stage(files, generation), generation)
+        Transaction(instance).switch(generation)
         return instance.current
 
     def softwire(self, generation, action, check=True, fault=None, at=0, python="python3", program=("-m", "softwire")):

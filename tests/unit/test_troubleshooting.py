@@ -13,6 +13,7 @@ import doc_samples
 from ansible_collections.softwire.map.plugins.module_utils.routers.bpf_rule import COUNTERS, NAPT_COUNTERS, NAPT_REASONS, REASONS
 
 
+FORWARDS = [{"address": "2001:db8:ce:11a::4", "port": 443}]
 PAGE = (doc_samples.PAGES / "troubleshooting.rst").read_text()
 
 
@@ -28,7 +29,7 @@ def generations():
     for cases, layouts in ((role_variables.CE_CASES, role_variables.LAYOUTS), (role_variables.MAPE_CASES, role_variables.MAPE_LAYOUTS)):
         for case in cases.values():
             for namespace in layouts.values():
-                yield from role_variables.ce_generations(napt_namespace=namespace, **case).values()
+                yield from role_variables.ce_generations(napt_namespace=namespace, ipv6_firewall="stateful", ipv6_forwards=FORWARDS, **case).values()
     yield from role_variables.br_generations().values()
     yield from role_variables.br_generations(domains=[role_variables.MAPE_CASES["shared"]["domain"]]).values()
 
@@ -49,6 +50,7 @@ def tables():
 @pytest.mark.parametrize("title, table", [
     ("The NAPT of a customer edge", "ip softwire_ce_napt"),
     ("The guard of a customer edge", "inet softwire_ce_guard"),
+    ("The firewall of the LAN's IPv6", "ip6 softwire_ce_ipv6_firewall"),
     ("Beside the translator of a customer edge", "ip6 softwire_ce_translator"),
     ("The guard of a border relay", "inet softwire_br_guard"),
 ])
@@ -59,7 +61,8 @@ def test_every_counter_of_a_table_is_explained(title, table, tables):
 
 
 def test_every_table_with_counters_has_a_section(tables):
-    assert set(tables) == {"ip softwire_ce_napt", "inet softwire_ce_guard", "ip6 softwire_ce_translator", "inet softwire_br_guard"}
+    assert set(tables) == {"ip softwire_ce_napt", "inet softwire_ce_guard", "ip6 softwire_ce_ipv6_firewall", "ip6 softwire_ce_translator",
+                           "inet softwire_br_guard"}
     assert set(re.findall(r"table ((?:ip|ip6|inet) softwire_\w+)", PAGE)) == set(tables)
 
 

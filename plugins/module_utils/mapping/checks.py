@@ -23,6 +23,7 @@ Interface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
 NUMBER = re.compile(r"[0-9]{1,15}")
 INSTANCE = re.compile(r"[a-z][a-z0-9_]{0,9}")
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+HOST = re.compile(r"|[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
 PATH = re.compile(r"/[^\x00-\x1f]+")
 # No quotes, comments, wildcards and options of the tools that read the generation.
 INTERFACE = re.compile(r"(?!-)[^\s/:\"'#*\\@]{1,15}")
@@ -83,7 +84,10 @@ def interface(value: Any, path: str) -> str:
         raise MapError(path, value, "is no network interface of its own; name the one that is meant")
     if isinstance(value, str) and re.fullmatch(r"[^@\s]+@[^@\s]+", value):
         raise MapError(path, value, f"is how ip shows an interface and the one below it; its name is {value.partition('@')[0]}")
-    return text(value, path, INTERFACE, "the name of a network interface, at most 15 characters")
+    name = text(value, path, INTERFACE, "the name of a network interface, at most 15 characters")
+    if len(name.encode()) > 15:
+        raise MapError(path, value, "is longer than the 15 bytes that the kernel gives the name of an interface")
+    return name
 
 
 def namespace(value: Any, path: str) -> str:
@@ -91,6 +95,11 @@ def namespace(value: Any, path: str) -> str:
     if value == "main":
         raise MapError(path, value, "stands for the machine's own namespace; choose another name")
     return text(value, path, NAMESPACE, "the name of a network namespace: letters, digits, _ . and -")
+
+
+def host(value: Any, path: str) -> str:
+    """The IPv4 address or name of a host (RFC 1123 section 2.1), or "" for none."""
+    return text(value, path, HOST, "the IPv4 address or name of a host")
 
 
 def absolute_path(value: Any, path: str) -> str:

@@ -27,6 +27,8 @@ TIMEOUTS = {"tcp_established": 7440, "tcp_transitory": 240, "tcp_time_wait": 30,
 LONGEST_TIMEOUT = 432000  # seconds: five days, the kernel's own limit of an established connection
 ADDRESS_KEYS = ("address", "interface")
 FORWARD_KEYS = ("port", "protocol", "to_address", "to_port", "comment")
+IPV6_FORWARD_KEYS = ("address", "protocol", "port")
+PROTOCOLS = ("tcp", "udp", "tcp_udp")
 KERNEL_TABLES = range(253, 256)
 MESH = {"auto": None, "true": True, "false": False}  # None: as the domain or the ISP has it
 
@@ -62,6 +64,7 @@ class CustomerEdge:
     max_ports_per_client: int
     conntrack_timeouts: dict[str, int]
     conntrack_max: int
+    ipv6_forwards: list[dict[str, Any]] | None  # address, protocol and port of each; None: no firewall of the LAN's IPv6
 
 
 def read(variables: Variables, instance: str | None, warn: Callable[[str], None] | None = None) -> CustomerEdge:
@@ -119,6 +122,7 @@ def read(variables: Variables, instance: str | None, warn: Callable[[str], None]
         max_ports_per_client=variables.get("max_ports_per_client", checks.integer, 0, 65535),
         conntrack_timeouts=_timeouts(variables),
         conntrack_max=variables.get("conntrack_max", checks.integer, 0, 2**31 - 1),
+        ipv6_forwards=_ipv6_forwards(variables),
     )
     variables.refuse_unknown()
     variables.faults.refuse()
@@ -311,7 +315,7 @@ def _port_forwards(variables: Variables, ce: Mapping[str, Any] | None, networks:
         fields = checks.mapping(entry, path, FORWARD_KEYS, "a port forward", faults)
         if fields is None:
             return None
-        protocol = faults.check(checks.choice, fields.get("protocol", "tcp_udp"), f"{path}.protocol", ("tcp", "udp", "tcp_udp"))
+        protocol = faults.check(checks.choice, fields.get("protocol", "tcp_udp"), f"{path}.protocol", PROTOCOLS)
         port = faults.check(_required_port, fields.get("port"), f"{path}.port", ce, [forward["port"] for forward in forwards])
         to_address = faults.check(_required_address, fields.get("to_address"), f"{path}.to_address", networks)
         to_port = faults.check(checks.integer, fields.get("to_port", port if port else 1), f"{path}.to_port", 1, 65535)
@@ -339,6 +343,32 @@ def _required_address(value: Any, path: str, networks: set[str]) -> str:
         raise MapError(path, value, f"lies in no network of the LAN ({', '.join(sorted(networks))}); correct it, "
                                     "or add its network to map_ce_nat_sources")
     return str(address)
+
+
+def _ipv6_forwards(variables: Variables) -> list[dict[str, Any]] | None:
+    """What the firewall of the LAN's IPv6 lets in; None without that firewall."""
+    faults = variables.faults
+    firewall = variables.get("ipv6_firewall", checks.choice, ("none", "stateful"))
+
+    def forward_of(entry: Any, path: str) -> dict[str, Any] | None:
+        before = len(faults.found)
+        fields = checks.mapping(entry, path, IPV6_FORWARD_KEYS, "an IPv6 forward", faults)
+        if fields is None:
+            return None
+        address = faults.check(checks.required, fields.get("address"), f"{path}.address")
+        port = faults.check(checks.required, fields.get("port"), f"{path}.port")
+        forward = {
+            "address": address and str(faults.check(checks.unicast_ipv6, address, f"{path}.address")),
+            "protocol": faults.check(checks.choice, fields.get("protocol", "tcp_udp"), f"{path}.protocol", PROTOCOLS),
+            "port": port and faults.check(checks.integer, port, f"{path}.port", 1, 65535),
+        }
+        return None if len(faults.found) > before else forward
+
+    forwards = variables.each("ipv6_forwards", forward_of)
+    if forwards and firewall == "none":
+        variables.fault("ipv6_forwards", variables.raw("ipv6_forwards"),
+                        "is for map_ce_ipv6_firewall: stateful; without it the role keeps nothing out, so there is nothing to let in")
+    return forwards if firewall == "stateful" else None
 
 
 def _comment(value: Any, path: str) -> str:

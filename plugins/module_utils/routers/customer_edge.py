@@ -48,6 +48,8 @@ def generation(edge: dict[str, Any]) -> dict[str, Any]:
         plan.update({f"{namespaces['softwire']}/{name}": template for name, template in TRANSLATOR_FILES.items()})
     elif edge["tunnel"] and edge["network_backend"] == "service":
         plan["main/ip-late"] = "late_ip.j2"
+    if edge["ipv6_firewall"]:
+        plan["main/ipv6_firewall.nft"] = "ipv6_firewall.nft.j2"
     plan.update(programs.plan(edge["bpf"]))
     files = render.generation(TEMPLATES, plan, edge, machine(edge))
     files.update(programs.object_files(edge["bpf"]))
@@ -126,6 +128,8 @@ def parameters(edge: CustomerEdge, carrier: str) -> dict[str, Any]:
         "map_prefix": map_prefix(ce),
         # 0: what the kernel has chosen by its memory.
         "conntrack_max": edge.conntrack_max,
+        # Of the LAN's native IPv6; null: none.
+        "ipv6_firewall": {"forwards": edge.ipv6_forwards} if edge.ipv6_forwards is not None else None,
         "napt": {
             "device": veth["other"]["device"] if layout["napt_elsewhere"] and not translator else device,
             "lan_interfaces": edge.lan_interfaces,

@@ -24,7 +24,7 @@ ARGUMENTS = {
 CONDITIONS = {"mutually_exclusive": [("customer_edge", "border_relay")]}
 # Of the deployment itself, whatever the device; the roles have variables of the same names.
 DEFAULTS = {
-    "instance": None, "state": "present", "confirm_timeout": 60, "keep_generations": 5, "install_packages": True,
+    "instance": None, "state": "present", "confirm_timeout": 60, "health_target": "", "keep_generations": 5, "install_packages": True,
     "metrics": False, "metrics_directory": "/var/lib/prometheus/node-exporter",
 }
 STATES = ("present", "absent", "rollback")
@@ -45,6 +45,7 @@ class Deployment:
     instance: str
     state: str
     confirm_timeout: int  # seconds
+    health_target: str  # IPv4 address or name of a host, or ""
     keep_generations: int
     install_packages: bool
     metrics: bool
@@ -67,6 +68,7 @@ def read(arguments: Mapping[str, Any], warn: Callable[[str], None] | None = None
         "instance": variables.required("instance", checks.instance),
         "state": variables.get("state", checks.choice, STATES[:2] if device else STATES),
         "confirm_timeout": variables.get("confirm_timeout", checks.integer, 10, 3600),
+        "health_target": variables.get("health_target", checks.host),
         "keep_generations": variables.get("keep_generations", checks.integer, 2, 100),
         "install_packages": variables.get("install_packages", checks.boolean),
         "metrics": variables.get("metrics", checks.boolean),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import drift, info, keeper, metrics, rollback, runner
 from .commands import StepError, report
-from .paths import FormatError, Paths, write
+from .paths import Paths, write
 
 GENERATION = Path(os.path.realpath(__file__)).parents[1]
 
@@ -31,7 +31,7 @@ def main():
     arguments = parser.parse_args()
     try:
         return run(arguments)
-    except (StepError, FormatError, OSError) as exc:
+    except (StepError, ValueError, OSError) as exc:
         report(exc)
         return 1
 

@@ -18,9 +18,11 @@ from pathlib import Path
 
 from .commands import StepError, finished, in_namespace, query, run, succeeds
 from .files import lines_of, tables
-from .paths import check_format
+from .paths import read_record
 
 BPF_MAPS = ("rules", "br_aliases", "config", "index_to_port", "port_to_index")
+# Of nftables, whose elements come and go by themselves: the clients counted at the moment, what lasts some seconds after a load.
+CHANGING_SETS = ("clients", "settling")
 NAMESPACES = Path("/run/netns")
 PROGRAM_NAME_LENGTH = 15  # BPF_OBJ_NAME_LEN of Linux, less the zero at the end
 # Selectors of "ip route show" and "ip rule show"
@@ -96,11 +98,9 @@ def untold_differences(generation):
 
 def changed_contents(generation):
     """What of digests() is not as it was when it was loaded; nothing where a program of before took them otherwise."""
-    loaded = generation.paths.loaded
-    recorded = json.loads(loaded.read_text()) if loaded.exists() else {"digests": {}}
+    recorded = read_record(generation.paths.loaded) or {"digests": {}}
     if "digests" not in recorded:
         return []
-    check_format(loaded, recorded.get("format", 0))
     now = digests(generation)
     return [what for what in sorted(now) if recorded["digests"].get(what) != now[what]]
 
@@ -192,11 +192,11 @@ def digest(commands, read=str):
 
 
 def without_counts(printed):
-    """nftables' JSON without what packets and the order of loading change: handles, the values of counters, the clients counted at the moment."""
+    """nftables' JSON without what packets, time and the order of loading change: handles, the values of counters, some sets' elements."""
     entries = []
     for entry in json.loads(printed)["nftables"]:
         (kind, value), = entry.items()
-        changing = ("handle",) + {"counter": ("packets", "bytes"), "set": ("elem",) if value.get("name") == "clients" else ()}.get(kind, ())
+        changing = ("handle",) + {"counter": ("packets", "bytes"), "set": ("elem",) if value.get("name") in CHANGING_SETS else ()}.get(kind, ())
         entries.append({kind: {key: value[key] for key in value if key not in changing}})
     return json.dumps(entries)
 

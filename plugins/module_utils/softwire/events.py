@@ -8,7 +8,7 @@ Numbers are those of <linux/rtnetlink.h> and <linux/netfilter/nfnetlink.h>.
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import errno
 import os
 import select
@@ -16,11 +16,12 @@ import socket
 import struct
 import time
 
+from .namespaces import inside
+
 NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 # RTNLGRP_LINK, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV6_RULE, _IPV4_NETCONF, _IPV6_NETCONF
 ROUTE_GROUPS = (1, 4, 5, 7, 8, 9, 11, 19, 24, 25)
 NFNLGRP_NFTABLES = 7
-CLONE_NEWNET = 0x40000000
 # RTM_DELLINK, _DELADDR, _DELROUTE, _DELRULE, _DELQDISC, _DELTFILTER; RTM_NEWLINK: gone and made again, or down; RTM_NEWNETCONF
 RELEVANT = {17, 21, 25, 33, 37, 45, 16, 80}
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
@@ -33,14 +34,9 @@ class Events:
     def __init__(self, namespaces):
         """namespaces: names, "main" or of our own; one that is not there is left out. Raises OSError."""
         self.sockets, self.identities = [], identities(namespaces)
-        home = os.open("/proc/self/ns/net", os.O_RDONLY)
-        try:
-            for name in namespaces:
-                if name == "main" or enter("/run/netns/" + name):
-                    self.sockets += [opened(NETLINK_ROUTE, ROUTE_GROUPS), opened(NETLINK_NETFILTER, (NFNLGRP_NFTABLES,))]
-                    enter_handle(home)
-        finally:
-            os.close(home)
+        for name in namespaces:
+            with contextlib.suppress(FileNotFoundError), inside(name):
+                self.sockets += [opened(NETLINK_ROUTE, ROUTE_GROUPS), opened(NETLINK_NETFILTER, (NFNLGRP_NFTABLES,))]
 
     def are_stale(self):
         """Whether a namespace has gone, has come, or is another one by now."""
@@ -100,23 +96,3 @@ def matters(sock):
         found = found or kind in RELEVANT
         at += max((length + 3) & ~3, HEADER.size)
     return found
-
-
-def enter(path):
-    """Enters the network namespace of a path; False where it is not there."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        enter_handle(handle)
-    finally:
-        os.close(handle)
-    return True
-
-
-def enter_handle(handle):
-    """os.setns() is of Python 3.12. Raises OSError."""
-    if ctypes.CDLL(None, use_errno=True).setns(handle, CLONE_NEWNET):
-        number = ctypes.get_errno()
-        raise OSError(number, "setns: %s" % os.strerror(number))

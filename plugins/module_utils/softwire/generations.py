@@ -73,10 +73,6 @@ def number_of(path):
 class Instance(paths.Paths):
     """The generations of one instance."""
 
-    def running(self):
-        """The name of the generation that "current" points at, or None."""
-        return os.path.basename(os.readlink(str(self.current))) if self.current.is_symlink() else None
-
     def files(self, name=None):
         """The files of a generation, by default of the running one; {} where there is none."""
         name = name or self.running()
@@ -102,8 +98,10 @@ class Instance(paths.Paths):
                 stream.flush()
                 os.fsync(stream.fileno())
             target.chmod(0o644)
-        for directory in {self.directory, self.generations, staging, *((staging / path).parent for path in files)}:
+        made = [self.directory, self.generations, staging] + [path for path in staging.rglob("*") if path.is_dir()]
+        for directory in made:
             directory.chmod(0o755)
+        for directory in [self.directory.parent.parent, self.directory.parent] + made:  # the first deployment makes all of them
             paths.sync(directory)
         return staging
 
@@ -111,18 +109,29 @@ class Instance(paths.Paths):
         shutil.rmtree(str(staging), ignore_errors=True)
 
     def finish(self, staging, name):
-        os.rename(str(staging), str(self.generations / name))
-        paths.sync(self.generations)
+        paths.move(staging, self.generations / name)
 
     def prune(self, keep, confirmed):
         """Removes the generations that nobody confirmed, and the oldest ones beyond a number; never the running one."""
         good = [name for name in self.names() if name in confirmed]
         for name in self.names():
             if name not in good[-keep:] and name != self.running():
-                shutil.rmtree(str(self.generations / name))
+                self._remove(name)
 
     def remove(self):
+        """Removes all that is left of the instance, what "current" leads to after the link itself."""
+        if self.current.is_symlink():
+            paths.drop(self.current)
+        for name in self.names():
+            self._remove(name)
         shutil.rmtree(str(self.directory))
+        paths.sync(self.directory.parent)
+
+    def _remove(self, name):
+        """Removes a generation; a power cut in the middle leaves none that is there in part, but what the next stage() clears."""
+        gone = self.generations / (".staging-" + name)
+        paths.move(self.generations / name, gone)
+        shutil.rmtree(str(gone))
 
     def _finished(self):
         # By our own form of a name: people leave copies beside them.

@@ -100,10 +100,7 @@ def spent():
 def repairs(instance):
     """What was repaired since the boot: {"repairs", "failures", "in_a_row", "last" (text), "time" (of the last, seconds since 1970, or None)}."""
     found = {"repairs": 0, "failures": 0, "in_a_row": 0, "last": "", "time": None}
-    if instance.repairs.exists():
-        recorded = json.loads(instance.repairs.read_text())
-        paths.check_format(instance.repairs, recorded.pop("format"))
-        found.update(recorded)
+    found.update(paths.read_record(instance.repairs) or {})
     return found
 
 

@@ -44,15 +44,18 @@ class Metrics:
         before = self.directory()
         if before is not None:
             commands.systemctl("disable", "--quiet", "--now", self.timer)
+            paths.sync_units()
             commands.systemctl("stop", "--quiet", self.service)
             commands.systemctl("reset-failed", "--quiet", self.service)
             for pattern in (self.file + "*", "." + self.file + "*"):  # a killed run leaves an unfinished one
                 for path in Path(before).glob(pattern):
-                    path.unlink()
-            self.link.unlink()
+                    paths.drop(path)
+            paths.drop(self.link)
         if directory is not None:
             self.link.symlink_to(directory)
+            paths.sync(self.link.parent)
             for words in (["start", self.service], ["enable", "--quiet", "--now", self.timer]):
                 if not commands.systemctl(*words):
                     self.switch(None)
                     raise OSError("%s does not start, journalctl -u %s says why" % (words[-1], words[-1]))
+            paths.sync_units()

@@ -4,11 +4,13 @@
 """Where an instance keeps its files on a router, and the one way to write them.
 
 A record and a journal outlive the program that wrote them: both say their format, a number that grows when an older
-program would read them wrongly. One that says none was written before there were formats, and is read as well.
+program would read them wrongly. One that says none was written before there were formats, and is read as well. One that
+a power cut has torn, or emptied, says nothing.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -24,7 +26,7 @@ FORMAT = 1
 
 
 class FormatError(ValueError):
-    """A file is of a later format than this program knows; the text is for a person."""
+    """A file is not what this program can read, or of a later format than it knows; the text is for a person."""
 
 
 class Paths:
@@ -47,9 +49,19 @@ class Paths:
         # Not /sys/fs/bpf: "ip netns exec" mounts another /sys over it.
         self.bpf = self.run_dir / "bpf"
 
+    def running(self):
+        """The name of the generation that "current" points at, or None."""
+        return os.path.basename(os.readlink(str(self.current))) if self.current.is_symlink() else None
+
+    def applied_directory(self):
+        """The directory of the generation that is up as a whole, or None where nothing is known to be."""
+        directory = Path(self.applied.read_text(errors="replace") if self.applied.exists() else "")
+        return directory if directory.parent.name == self.generations.name else None  # the first part of a path leads elsewhere
+
     def applied_name(self):
-        """The name of the generation that is up as a whole, or None; "current" names the one that is meant to be."""
-        return os.path.basename(self.applied.read_text()) if self.applied.exists() else None
+        """The name of the generation that is up as a whole, or None."""
+        directory = self.applied_directory()
+        return directory.name if directory else None
 
 
 def instances():
@@ -64,6 +76,20 @@ def check_format(path, number):
                           "so use that version" % (path, number, FORMAT))
 
 
+def read_record(path):
+    """The dict in a file of JSON, without its format; None where there is no file, {} where it is empty or torn. Raises FormatError."""
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    check_format(path, found.pop("format", 0))
+    return found
+
+
 def write(path, text):
     """Writes a file of which a reader, also after a power cut, sees the old text or the new one."""
     # Hidden, and without the ending *.prom, by which node exporter finds its files.
@@ -73,8 +99,25 @@ def write(path, text):
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.rename(str(partial), str(path))
+    move(partial, path)
+
+
+def move(old, new):
+    """Gives a file, a link or a directory another name, also after a power cut; raises OSError."""
+    os.rename(str(old), str(new))
+    sync(new.parent)
+
+
+def drop(path):
+    """Takes a file or a link away, also after a power cut; raises OSError."""
+    path.unlink()
     sync(path.parent)
+
+
+def sync_units():
+    """Lets what systemd was told to enable or disable outlast a power cut; raises OSError."""
+    for directory in [UNITS, *UNITS.glob("*.wants")]:
+        sync(directory)
 
 
 def sync(directory):

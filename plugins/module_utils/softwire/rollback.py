@@ -20,6 +20,7 @@ import time
 from . import commands, paths
 
 POLL = 0.5  # seconds
+PYTHON = ["/usr/bin/python3", "-B"]
 # The service writes below /etc/softwire and talks to systemd, no more.
 CONFINED = """
     ProtectSystem=strict ReadWritePaths=/etc/softwire ProtectHome=yes PrivateTmp=yes PrivateDevices=yes PrivateNetwork=yes
@@ -31,6 +32,10 @@ CONFINED = """
 
 class RollbackError(commands.StepError):
     """The generation before does not start again; the text is for a person."""
+
+
+class UnwatchedError(commands.StepError):
+    """The service that rolls back does not start; the text is for a person."""
 
 
 @contextlib.contextmanager
@@ -53,10 +58,17 @@ def locked(patience=None):
         os.close(handle)
 
 
-def start_service(unit, argv, directory):
-    """Starts a command in a directory as a service of its own, which outlives us; raises OSError."""
-    properties = ["--property=" + setting for setting in ["Restart=on-failure", "WorkingDirectory=%s" % directory] + CONFINED]
-    done = commands.finished(["systemd-run", "--quiet", "--collect", "--unit=" + unit] + properties + argv)
+def start_service(unit, program, arguments, directory):
+    """Starts a program of Python in a directory as a service of its own, which outlives us; raises OSError or StepError.
+
+    program: its module. arguments: those by which Python runs it.
+    """
+    # systemd-run does not wait so long that it would notice.
+    commands.run(PYTHON + ["-c", "import " + program], cwd=str(directory))
+    # exec: it fails where Python cannot be run, confined as it is.
+    settings = ["Type=exec", "Restart=on-failure", "WorkingDirectory=%s" % directory] + CONFINED
+    properties = ["--property=" + setting for setting in settings]
+    done = commands.finished(["systemd-run", "--quiet", "--collect", "--unit=" + unit] + properties + PYTHON + arguments)
     if done.returncode:
         raise OSError("systemd-run %s: %s" % (unit, done.stderr.strip()))
 
@@ -71,31 +83,41 @@ class Transaction:
         self.watcher = "softwire-rollback-%s.service" % instance.name
 
     def record(self):
-        """{"generation", "previous" (or None), "active", "deadline" (of the monotonic clock)}, or None. Raises paths.FormatError."""
-        path = self.instance.unconfirmed
-        try:
-            record = json.loads(path.read_text())
-        except FileNotFoundError:
-            return None
-        paths.check_format(path, record.pop("format", 0))
-        return record
+        """{"generation", "previous" (or None), "active", "deadline" (of the monotonic clock)}, or None. Raises paths.FormatError.
+
+        Where what was written is lost, "lost" is a text for a person, and the deadline is over.
+        """
+        record = paths.read_record(self.instance.unconfirmed)
+        if record is None or {"generation", "previous", "active", "deadline"} <= set(record):
+            return record
+        good = [name for name in self.confirmed() if (self.instance.generations / name).is_dir()]
+        previous = good[-1] if good else None
+        lost = "%s: is empty or torn; the last confirmed generation counts as the one before, %s" % (self.instance.unconfirmed, previous or "none")
+        return {"generation": self.instance.running(), "previous": previous, "active": True, "deadline": 0.0, "lost": lost}
 
     def begin(self, generation, previous, active, timeout):
-        """Writes the record, and starts the service that rolls back without a confirmation; raises OSError.
+        """Writes the record, and starts the service that rolls back without a confirmation.
 
-        active: whether the unit runs. timeout: seconds.
+        active: whether the unit runs. timeout: seconds. Raises OSError or UnwatchedError; nothing waits then.
         """
         self._write({"generation": generation, "previous": previous, "active": active, "deadline": time.monotonic() + timeout})
         commands.systemctl("stop", "--quiet", self.watcher)
         # Not a timer: the service reads the deadline again, which moves while a slow switch goes on.
         directory = self.instance.generations / generation
-        start_service(self.watcher, ["/usr/bin/python3", "-B"] + self._watch(directory), directory)
+        try:
+            start_service(self.watcher, *self._watch(directory), directory=directory)
+            if not self.is_watched():
+                raise OSError("%s has ended at once" % self.watcher)
+        except (OSError, commands.StepError) as exc:
+            commands.systemctl("stop", "--quiet", self.watcher)
+            self.end()
+            raise UnwatchedError("nobody would watch over generation %s: %s" % (generation, exc)) from exc
 
     def _watch(self, directory):
-        """The arguments by which Python watches with the program in a generation's directory."""
+        """The module of the program in a generation's directory that watches, and the arguments by which Python runs it."""
         if (directory / "softwire_rollback.py").exists():  # a generation of before the program was a package
-            return ["softwire_rollback.py", "watch", str(self.instance.directory)]
-        return ["-m", "softwire", "watch"]
+            return "softwire_rollback", ["softwire_rollback.py", "watch", str(self.instance.directory)]
+        return "softwire.__main__", ["-m", "softwire", "watch"]
 
     def extend(self, timeout):
         """Lets the time for the confirmation begin now."""
@@ -118,11 +140,11 @@ class Transaction:
     def confirmed(self):
         """The names of the generations that somebody has confirmed; to another one nobody wants to return."""
         path = self.instance.confirmed
-        return path.read_text().split() if path.exists() else []
+        return path.read_text(errors="replace").split() if path.exists() else []
 
     def end(self):
         """Nothing waits for a confirmation any more; the service sees that by itself, too."""
-        self.instance.unconfirmed.unlink()
+        paths.drop(self.instance.unconfirmed)
 
     def roll_back(self):
         """Returns to how things were, and says what is now, for a person. The caller holds the lock.
@@ -151,15 +173,14 @@ class Transaction:
         return now
 
     def switch(self, generation):
-        """Lets "current" point at a generation, in one atomic step; None takes the link away."""
+        """Lets "current" point at a generation, in one atomic step that a power cut does not undo; None takes the link away."""
         current = self.instance.current
         link = current.with_name(".current")
         with contextlib.suppress(FileNotFoundError):
-            (current if generation is None else link).unlink()
+            paths.drop(current if generation is None else link)
         if generation is not None:
             link.symlink_to(os.path.join("generations", generation))
-            os.rename(str(link), str(current))
-            paths.sync(current.parent)
+            paths.move(link, current)
 
     def _write(self, record):
         paths.write(self.instance.unconfirmed, json.dumps(dict(record, format=paths.FORMAT)))
@@ -174,7 +195,7 @@ def watch(transaction):
                 return 0
             left = record["deadline"] - time.monotonic()
             if left <= 0:
-                sys.stderr.write("generation %s was not confirmed in time\n" % record["generation"])
+                sys.stderr.write("%s\n" % record.get("lost", "generation %s was not confirmed in time" % record["generation"]))
                 sys.stderr.write("%s\n" % transaction.roll_back())
                 return 0
         time.sleep(min(left, POLL))
@@ -185,8 +206,8 @@ def boot(transaction):
     record = transaction.record()
     # Not by the kernel's boot_id: a container that starts again has the same one. The service lives no longer than a boot.
     if record is not None and not transaction.is_watched():
-        sys.stderr.write("generation %s was not confirmed before the reboot: back to %s\n" % (
-            record["generation"], record["previous"] or "nothing"))
+        sys.stderr.write("%s\n" % record.get("lost", "generation %s was not confirmed before the reboot: back to %s" % (
+            record["generation"], record["previous"] or "nothing")))
         transaction.switch(record["previous"])
         transaction.end()
     return 0

@@ -32,7 +32,7 @@ from . import drift, flows, steps
 from .commands import StepError, in_namespace, report, run, wait_until
 from .files import changed_lines, inverse, lines_of, objects, read, reload_suffices, table_of
 from .journal import Journal
-from .paths import FORMAT, Paths, write
+from .paths import FORMAT, FormatError, Paths, read_record, write
 from .steps import deletions
 
 # The step for some of the lines of a file; a reload takes those of some files one by one.
@@ -44,9 +44,11 @@ class Generation:
     """One generation directory and the journal of its instance."""
 
     def __init__(self, directory):
-        """Raises OSError or ValueError where it cannot be read, or its journal is of a later version."""
+        """Raises OSError or FormatError where it cannot be read, or its journal is of a later version."""
         self.directory = directory
-        self.settings = json.loads((directory / "instance.json").read_text())
+        self.settings = read_record(directory / "instance.json")
+        if not self.settings:
+            raise FormatError("%s: is missing, empty or torn; deploy the instance again" % (directory / "instance.json"))
         self.name = self.settings["instance"]
         self.namespaces = ["main"] + self.settings["namespaces"]
         self.paths = Paths(self.name)
@@ -85,13 +87,12 @@ class Generation:
         that would, for want of an interface; everything stays as it is.
         """
         self._need_interfaces()
-        applied = self.paths.applied
-        # Where nothing is known to be applied, a directory that does not exist stands for it.
-        old = read(Path(applied.read_text()) if applied.exists() else self.paths.run_dir / "unknown")
+        applied = self.paths.applied_directory()
+        old = read(applied) if applied else {}
         new = read(self.directory)
         if not reload_suffices(old, new):
             return False
-        applied.unlink()  # whatever interrupts this leaves a mixture, which only a restart puts right
+        self.paths.applied.unlink()  # whatever interrupts this leaves a mixture, which only a restart puts right
         dropped, added = self._changed_lines(old, new, ROUTES)
         # Drop routes before the rules that guard them; add new ones after.
         if not self._undo(dropped) or not self._replace_rules(old, new):
@@ -121,6 +122,9 @@ class Generation:
             if any(line[:2] == ["link", "add"] for _name, line in lines):
                 return False  # what hung on the link has gone with it
             self._in(namespace, steps.set_sysctls)
+            # A clsact that is there may be another instance's, and from now on needed by this one as well.
+            qdiscs = [("tc", line) for line in lines_of(self.directory / namespace / "tc") if line[0] == "qdisc"]
+            lines = qdiscs + [line for line in lines if line not in qdiscs]
             for name in STEPS:
                 self._in(namespace, STEPS[name], [line for file, line in lines if file == name])
             if same:
@@ -209,7 +213,7 @@ def surplus(namespace, old, new):
 
 
 def act(action, directory):
-    """Brings the generation in a directory up, takes it down, or reloads it; returns the exit code. Raises paths.FormatError."""
+    """Brings the generation in a directory up, takes it down, or reloads it; returns the exit code. Raises FormatError."""
     generation = Generation(directory)
     try:
         if action == "reload" and not generation.reload():

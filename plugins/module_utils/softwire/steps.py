@@ -17,9 +17,10 @@ import json
 import os
 from pathlib import Path
 
-from . import flows, networkd
-from .commands import StepError, as_batch, in_namespace, report, run
+from . import drift, flows, networkd
+from .commands import as_batch, in_namespace, report, run
 from .files import inverse, is_move, lines_of, tables
+from .journal import by_subject, subject
 from .paths import Paths
 
 
@@ -60,12 +61,25 @@ def run_ip(journal, directory, settings, lines):
         if lines:
             run(in_namespace(namespace, ["ip", "-batch", "-"]), text=as_batch(lines))
         return
-    for moves, group in itertools.groupby(lines, key=is_move):
-        if moves:
-            for line in group:
-                move(journal, line[3], line[5])
-        else:
-            journal.run_ip(list(group))
+    with journal.locked() as others:
+        for moves, group in itertools.groupby(lines, key=is_move):
+            if moves:
+                for line in group:
+                    move(journal, line[3], line[5])
+            else:
+                journal.run_ip([line for line in group if not is_shared(journal, line, others)])
+
+
+def is_shared(journal, line, others):
+    """Whether the work of a line for "ip" is there already, of another instance; it then stays until neither needs it.
+
+    others: what Journal.locked() gives.
+    """
+    entry = {"run": ["ip"] + inverse(line)}
+    if line[1] != "add" or subject(entry) not in others or not drift.is_there("main", line, {}):
+        return False
+    journal.add(**entry)
+    return True
 
 
 def move(journal, interface, namespace):
@@ -105,30 +119,44 @@ def set_sysctls(journal, directory, settings):
         if path.exists():
             run(in_namespace(directory.name, ["sysctl", "-q", "-p", str(path)]))
         return
-    for line in lines_of(path):
-        key, value = line[0].lstrip("-"), line[2]
-        node = Path("/proc/sys", key)
-        if line[0] != key and not os.access(str(node), os.W_OK):
-            report("%s = %s cannot be set on this machine" % (key, value))
-            continue
-        before = node.read_text().strip()
-        if before == value or (key.endswith("/accept_ra") and before == "0"):
-            continue  # accept_ra 0: router advertisements are handled in user space (systemd-networkd)
-        for side, side_before in side_effects(node, before):
-            journal.add(write=[str(side), side_before])
-        journal.add(write=[str(node), before])
-        node.write_text(value)
+    with journal.locked() as others:
+        # In the journal of this instance, too, where the value is right already: another one, which has set it, may go.
+        known = {**others, **by_subject(journal.entries())}
+        for line in lines_of(path):
+            key, value = line[0].lstrip("-"), line[2]
+            node = Path("/proc/sys", key)
+            if line[0] != key and not os.access(str(node), os.W_OK):
+                report("%s = %s cannot be set on this machine" % (key, value))
+                continue
+            now = node.read_text().strip()
+            if key.endswith("/accept_ra") and now == "0":
+                continue  # router advertisements are handled in user space (systemd-networkd)
+            for entry in entries_of_sysctl(node, now, value, known):
+                journal.add(**entry)
+            if now != value:
+                node.write_text(value)
 
 
-def side_effects(node, before):
-    """(path, value) of what writing `before` back to a sysctl would not restore: conf/all/forwarding sets others too."""
+def entries_of_sysctl(node, now, value, known):
+    """The journal entries that undo the change of a sysctl (a Path) from the value that it has now to another.
+
+    known: {path: entry} of what instances of this router, this one included, have set before.
+    """
+    sides = sides_of(node, now)
+    if str(node) in known:
+        return [known[str(path)] for path in [*sides, node] if str(path) in known]
+    lost = {path: path.read_text().strip() for path in sides} if now != value else {}
+    return [{"write": [str(path), before]} for path, before in [*lost.items(), (node, now)] if before != sides.get(path)]
+
+
+def sides_of(node, value):
+    """{path: value} of what writing a value to a sysctl sets, too; conf/all/forwarding sets others."""
     if node.parts[-2:] != ("all", "forwarding"):
-        return []
-    nodes = [(path, before) for path in node.parent.parent.glob("*/forwarding") if path != node]
+        return {}
+    sides = {path: value for path in node.parent.parent.glob("*/forwarding") if path != node}
     if "ipv4" in node.parts:
-        nodes.append((node.parent / "accept_redirects", "0" if before == "1" else "1"))
-    values = [(path, path.read_text().strip(), restored) for path, restored in nodes]
-    return [(path, value) for path, value, restored in values if value != restored]
+        sides[node.parent / "accept_redirects"] = "0" if value == "1" else "1"
+    return sides
 
 
 def load_programs(journal, directory, settings):
@@ -159,18 +187,15 @@ def attach_programs(journal, directory, settings):
 def run_tc(journal, directory, settings, lines):
     """Runs tc once for each line."""
     namespace = directory.name
-    for line in lines:
-        entries = [{"run": ["tc"] + inverse(line)}] if namespace == "main" else []
-        try:
-            journal.run(in_namespace(namespace, ["tc"] + line), *entries)
-        except StepError:
-            if namespace == "main" and line[0] == "qdisc" and has_clsact(line[line.index("dev") + 1]):
-                continue  # somebody else's clsact serves as well, and stays
-            raise
-
-
-def has_clsact(interface):
-    return any(qdisc["kind"] == "clsact" for qdisc in json.loads(run(["tc", "-j", "qdisc", "show", "dev", interface])))
+    with journal.locked() as others:
+        for line in lines:
+            entry = {"run": ["tc"] + inverse(line)}
+            if line[0] == "qdisc" and drift.is_there(namespace, line, {}):
+                # Somebody else's clsact serves as well, and stays; another instance's stays until neither needs it.
+                if namespace == "main" and subject(entry) in others:
+                    journal.add(**entry)
+            else:
+                journal.run(in_namespace(namespace, ["tc"] + line), *([entry] if namespace == "main" else []))
 
 
 def hand_over_links(journal, directory, settings):

@@ -49,7 +49,10 @@ class Fleet:
         self.process.stdout.close()
 
     def add(self, name):
-        """A router on which nothing is deployed; returns its directory. One that was not added cannot be reached."""
+        """A router on which nothing is deployed; returns its directory. One that was not added cannot be reached.
+
+        With a file is_cut_off in the directory a router does what a deployment says, and the answer is lost.
+        """
         router = self.directory / name
         for path in ("softwire", "system", "run/systemd/system", "run/netns", "sysctl"):
             (router / path).mkdir(parents=True)
@@ -148,6 +151,9 @@ def answer(libc, directory, stream):
         run(libc, router, request["command"], text if module else None)
     _child, status = os.waitpid(child, 0)
     out, err = (content(descriptor) for descriptor in (out, err))
+    if name.endswith(".deploy") and (router / "is_cut_off").exists():
+        send(stream, b"", unreachable=True)
+        return
     send(stream, out + err, code=os.waitstatus_to_exitcode(status), errors=len(err))
 
 

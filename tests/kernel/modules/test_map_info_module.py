@@ -88,7 +88,8 @@ def test_where_there_is_nothing_to_read(router):
     code, found = call(router, "instance=../softwire/ce")
     assert code != 0 and found["msg"] == "instance: ../softwire/ce: " + said.format("br, ce")
     code, found = call(router, "instance=ce")
-    assert code != 0 and found["msg"].startswith("instance: ce: its generation cannot be read: [Errno 2]"), found
+    assert code != 0 and found["msg"] == ("instance: ce: its generation cannot be read: /etc/softwire/ce/generations/0001-aa/instance.json: "
+                                          "is missing, empty or torn; deploy the instance again"), found
 
 
 def test_the_examples(router):

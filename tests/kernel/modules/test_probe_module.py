@@ -18,6 +18,7 @@ import doc_samples
 import yaml
 
 from ansible_collections.softwire.map.plugins.modules import probe
+from ansible_collections.softwire.map.plugins.module_utils.softwire import probing
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 FAR_END = "203.0.113.53"
@@ -31,27 +32,27 @@ TRANSACTION = STUN_RESPONSE[8:20]
 
 
 def test_stun_tells_the_address_of_the_rfc():
-    assert probe.stun_address(STUN_RESPONSE, TRANSACTION) == ("192.0.2.1", 32853)
+    assert probing.stun_address(STUN_RESPONSE, TRANSACTION) == ("192.0.2.1", 32853)
 
 
 @pytest.mark.parametrize("message", [
     b"", STUN_RESPONSE[:19], b"\1\x11" + STUN_RESPONSE[2:], STUN_RESPONSE[:8] + bytes(12) + STUN_RESPONSE[20:], STUN_RESPONSE[:40],
 ])
 def test_what_is_no_answer_to_ours_tells_nothing(message):
-    assert probe.stun_address(message, TRANSACTION) is None
+    assert probing.stun_address(message, TRANSACTION) is None
 
 
 def test_an_old_server_tells_the_plain_address():
     attribute = bytes.fromhex("00010008 0001 04d0 c0000212")
-    assert probe.stun_address(STUN_RESPONSE[:2] + b"\0\x0c" + STUN_RESPONSE[4:20] + attribute, TRANSACTION) == ("192.0.2.18", 1232)
+    assert probing.stun_address(STUN_RESPONSE[:2] + b"\0\x0c" + STUN_RESPONSE[4:20] + attribute, TRANSACTION) == ("192.0.2.18", 1232)
 
 
 def test_an_echo_request_has_the_right_checksum():
-    packet = probe.echo_request(0xABCD, 1)
-    assert probe.checksum(packet) == 0 and packet[:2] == b"\x08\0"
+    packet = probing.echo_request(0xABCD, 1)
+    assert probing.checksum(packet) == 0 and packet[:2] == b"\x08\0"
     reply = b"\x46" + bytes(23) + b"\0\0" + packet[2:]
-    assert probe.is_reply(reply, 0xABCD) and not probe.is_reply(reply, 0xABCE)
-    assert not probe.is_reply(reply[:24] + packet, 0xABCD)
+    assert probing.is_reply(reply, 0xABCD) and not probing.is_reply(reply, 0xABCE)
+    assert not probing.is_reply(reply[:24] + packet, 0xABCD)
 
 
 LISTED = [
@@ -72,21 +73,21 @@ def test_the_source_of_a_flow_in_conntrack(protocol, port, source, monkeypatch):
         assert (namespace, arguments) == ("main", ("-L", "-p", protocol, "-s", "192.168.0.1", "-d", FAR_END))
         return "\n".join(line for line in LISTED if line.startswith(protocol))
 
-    monkeypatch.setattr(probe.flows, "conntrack", conntrack)
-    tried = probe.Probe({}, {16385: 1233, 16400: 1248}, {}, "192.168.0.1")
+    monkeypatch.setattr(probing.flows, "conntrack", conntrack)
+    tried = probing.Probe({}, {16385: 1233, 16400: 1248}, {}, "192.168.0.1")
     assert tried.conntrack(protocol, port, FAR_END) == source
 
 
 def test_without_conntrack_nobody_tells(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    assert probe.Probe({}, {}, {}, "192.168.0.1").conntrack("tcp", 40000, FAR_END) == (None, "")
+    assert probing.Probe({}, {}, {}, "192.168.0.1").conntrack("tcp", 40000, FAR_END) == (None, "")
 
 
 @pytest.mark.parametrize("address, port, own", [
     ("192.0.2.18", 1232, True), ("192.0.2.18", 2259, True), ("192.0.2.18", 1236, False), ("192.0.2.19", 1232, False),
 ])
 def test_what_belongs_to_a_ce(address, port, own):
-    assert probe.belongs(address, port, CE) is own
+    assert probing.belongs(address, port, CE) is own
 
 
 def test_it_sends_from_the_lan_if_it_can():
@@ -96,11 +97,11 @@ def test_it_sends_from_the_lan_if_it_can():
         {"ifname": "eth9", "addr_info": [{"family": "inet", "local": "10.0.0.1"}]},
     ]
     napt = {"sources": ["192.168.0.0/24", "192.0.0.0/29"], "lan_interfaces": ["lan"]}
-    assert probe.local_address(links, napt, None) == "192.168.0.1"
-    assert probe.local_address(links[:1], napt, None) == "192.0.0.2"
-    assert probe.local_address(links, {**napt, "sources": ["192.0.0.0/29"]}, "10.0.0.0/28") == "10.0.0.1"
-    with pytest.raises(probe.ProbeError, match=r"no address in 192.168.0.0/24, 192.0.0.0/29"):
-        probe.local_address(links[2:], napt, None)
+    assert probing.local_address(links, napt, None) == "192.168.0.1"
+    assert probing.local_address(links[:1], napt, None) == "192.0.0.2"
+    assert probing.local_address(links, {**napt, "sources": ["192.0.0.0/29"]}, "10.0.0.0/28") == "10.0.0.1"
+    with pytest.raises(probing.ProbeError, match=r"no address in 192.168.0.0/24, 192.0.0.0/29"):
+        probing.local_address(links[2:], napt, None)
 
 
 def check(name, fault="", source="", seen_by=""):
@@ -194,7 +195,7 @@ def test_a_customer_edge_that_works(sandbox, layout):
     assert code == 0, said
     found = re.fullmatch(r"works \(ping, TCP, UDP\), seen from 192\.0\.2\.18:(\d+) \(UDP, by the STUN server\)", summary["ce1"])
     edge = json.loads((network.rules.parents[1] / "parameters.json").read_text())
-    assert found and probe.belongs("192.0.2.18", int(found.group(1)), edge["ce"]), said
+    assert found and probing.belongs("192.0.2.18", int(found.group(1)), edge["ce"]), said
     code, summary, said = network.verify("-v")
     assert code == 0 and re.search(r"seen from 192\.0\.2\.18:\d+ \(ping, by conntrack\)", summary["ce1"]), said
 

@@ -58,9 +58,9 @@ MAPT = {f"{translator}_{layout}": (translator, napt) for translator in ("jool_si
 
 
 class Edge:
-    """A customer edge that is up, with sockets at the ends of its links."""
+    """A customer edge that is up, with sockets at the ends of its links; more: variables beside those of its layout."""
 
-    def __init__(self, sandbox, layout):
+    def __init__(self, sandbox, layout, **more):
         self.sandbox, self.layout = sandbox, layout
         self.napt = "napt" if layout.endswith("napt_namespace") else "main"
         sandbox.sh(ROUTER)
@@ -71,7 +71,7 @@ class Edge:
             domain = {**role_variables.rule_domain(ea_length=16, fmr=True), "dmr": "64:ff9b::/96"}
             variables = {"domain": domain, "end_user_prefix": "2001:db8:12:3400::/56", "napt_namespace": napt_namespace,
                          "translator": translator, "lan_addresses": ["192.168.0.1/24", "2001:db8:12:3400::1/64"]}
-        (files,) = role_variables.ce_generations(**variables).values()
+        (files,) = role_variables.ce_generations(**variables, **more).values()
         self.generation = sandbox.install(files)
         assert sandbox.softwire(self.generation, "up").stderr == ""
         sandbox.sh(AFTERWARDS)
@@ -99,14 +99,15 @@ class Edge:
             return made
 
     def counters(self):
-        """{table.counter: packets} of the two tables, and of the programs what they drop."""
+        """{table.counter: packets} of the tables, and of the programs what they drop."""
         found = {f"program.{name}": count for name, count in self.sandbox.program_counters(self.generation).items() if "dropped" in name}
-        for namespace, table in (("main", "inet softwire_ce_guard"), (self.napt, "ip softwire_ce_napt")):
+        firewall = [("main", "ip6 softwire_ce_ipv6_firewall")] if (self.generation / "main" / "ipv6_firewall.nft").exists() else []
+        for namespace, table in (("main", "inet softwire_ce_guard"), (self.napt, "ip softwire_ce_napt"), *firewall):
             command = ["ip", "netns", "exec", namespace] if namespace != "main" else []
             listed = json.loads(self.sandbox.run(*command, "nft", "-j", "list", "counters", "table", *table.split()).stdout)
             for entry in listed["nftables"]:
                 if "counter" in entry:
-                    found[f"{table.rsplit('_', 1)[1]}.{entry['counter']['name']}"] = entry["counter"]["packets"]
+                    found[f"{table.split('_', 2)[2]}.{entry['counter']['name']}"] = entry["counter"]["packets"]
         return found
 
     def send(self, source, packet):

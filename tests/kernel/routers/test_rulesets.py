@@ -6,14 +6,19 @@
 
 from __future__ import annotations
 
+import re
+
 import role_variables
 import pytest
+
+FIREWALL = {"ipv6_firewall": "stateful", "ipv6_forwards": [{"address": "2001:db8:ce:11a::4", "port": 443, "protocol": protocol}
+                                                           for protocol in ("tcp", "udp", "tcp_udp")]}
 
 
 def rulesets():
     """Every ruleset, once: {text: where it comes from}."""
     found = {}
-    cases = [(f"{case}, {layout}", {"napt_namespace": napt, **variables})
+    cases = [(f"{case}, {layout}", {"napt_namespace": napt, **FIREWALL, **variables})
              for all_cases, layouts in ((role_variables.CE_CASES, role_variables.LAYOUTS), (role_variables.MAPE_CASES, role_variables.MAPE_LAYOUTS))
              for case, variables in all_cases.items() for layout, napt in layouts.items()]
     for case, variables in cases:
@@ -32,6 +37,12 @@ def test_nft_reads_every_ruleset(sandbox, tmp_path):
         (tmp_path / f"{number}.nft").write_text(text)
     done = sandbox.run("sh", "-c", f"cd {tmp_path}; for file in *.nft; do nft -c -f $file || echo $file; done")
     assert (done.stdout, done.stderr) == ("", ""), [list(found.values())[int(line.split(".")[0])] for line in done.stdout.splitlines()]
+
+
+def test_nft_reads_the_example_of_the_readme(sandbox, tmp_path):
+    rules = re.search(r"```\n(table .*?)```", (role_variables.ROLES / "map_ce" / "README.md").read_text(), re.DOTALL)[1]
+    (tmp_path / "lan.nft").write_text(rules)
+    sandbox.run("nft", "-c", "-f", tmp_path / "lan.nft")
 
 
 @pytest.mark.parametrize("comment", ["it's # the $web; { } \u00fc", " ", "\U0001f3ae" * 40], ids=["ascii", "blank", "wide"])

@@ -326,6 +326,18 @@ def test_what_was_brought_up_or_reloaded_is_as_its_generation_says(case, napt_na
     assert info(router, generation)["state"]["faults"] == []
 
 
+def test_the_firewall_of_the_lan_s_ipv6_counts_and_is_watched(router):
+    generation = up(router, ipv6_firewall="stateful")
+    found = info(router, generation)
+    assert counted(found)["ipv6_firewall", "unsolicited"] == 0 and found["state"]["faults"] == []
+    labels = {"softwire": "ce", "namespace": "main", "rules": "ipv6_firewall", "name": "unsolicited"}
+    assert metrics(router, generation)[("softwire_rule_packets_total", *sorted(labels.items()))] == 0
+    router.sh("nft delete element ip6 softwire_ce_ipv6_firewall settling { tcp }")  # as it goes by itself
+    assert info(router, generation)["state"]["faults"] == []
+    router.sh("nft flush chain ip6 softwire_ce_ipv6_firewall inbound")
+    assert info(router, generation)["state"]["faults"] == ["nftables table ip6 softwire_ce_ipv6_firewall (namespace main): not as it was loaded"]
+
+
 def test_a_border_relay_names_what_its_programs_dropped(router):
     generation = router.install(role_variables.br_generations()["jool_siit"])
     assert router.softwire(generation, "up").stderr == ""

@@ -55,6 +55,7 @@ MAPE = role_variables.MAPE_CASES["shared"]
 OFFSET_4 = copy.deepcopy(MAPE["domain"])
 OFFSET_4["rules"][0]["psid_offset"] = 4
 WEB = {"port": 1232, "to_address": "192.168.0.10", "to_port": 80, "protocol": "tcp"}
+HTTPS = {"address": "2001:db8:12:3400::10", "port": 443}
 ONE_RANGE = copy.deepcopy(MAPE["domain"])
 ONE_RANGE["rules"][0]["psid_offset"] = 0
 GAME = {"port": 2257, "to_address": "192.168.0.11"}
@@ -81,6 +82,8 @@ CUSTOMER_EDGES = {
     "a set of one range": ({}, {"domain": ONE_RANGE}),
     "a limit of clients": ({}, {"max_ports_per_client": 100}),
     "time-outs": ({}, {"conntrack_timeouts": {"dns": 20, "tcp_established": 8000}}),
+    "a firewall of IPv6": ({}, {"ipv6_firewall": "stateful", "ipv6_forwards": [HTTPS]}),
+    "another IPv6 forward": ({"ipv6_firewall": "stateful"}, {"ipv6_firewall": "stateful", "ipv6_forwards": [HTTPS], "conntrack_timeouts": {"udp": 300}}),
     "another gateway": ({}, {"wan_gateway": "2001:db8:6::9"}),
     "a rule of a mesh": ({"mesh": True}, {"mesh": True, "domain": MORE_RULES}),
 }

@@ -224,6 +224,21 @@ def test_down_after_a_kill_between_the_journal_and_the_step(router):
 
 
 @pytest.mark.parametrize("action", ["up", "down", "reload"])
+def test_torn_files_are_understood(action, router):
+    """A torn line of the journal was never acted upon; where nothing is known to be applied, a reload restarts."""
+    before = router.snapshot()
+    generation = install_ce(router, "mape_main")
+    router.softwire(generation, "up")
+    up = router.sh("cd /run/softwire/ce; cat journal applied")
+    router.sh("cd /run/softwire/ce; printf '{\"run\": [\"ip\", \"li' >> journal; : > applied; : > loaded; : > repairs")
+    assert router.softwire(generation, action).stderr == ""
+    if action != "down":
+        assert router.sh("cd /run/softwire/ce; cat journal applied") == up
+        assert router.softwire(generation, "down").stderr == ""
+    unchanged(router, before)
+
+
+@pytest.mark.parametrize("action", ["up", "down", "reload"])
 def test_a_journal_of_a_later_version_is_refused_and_kept(action, router):
     generation = install_ce(router, "mape_main")
     router.softwire(generation, "up")

@@ -26,8 +26,8 @@ from ansible_collections.softwire.map.plugins.module_utils.softwire import gener
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CE = {"instance": "ce", "customer_edge": role_variables.ce()}
-CONNECTION = mock.Mock()
-DEFAULTS = {"generation": "", "confirm_timeout": 60, "keep_generations": 5, "install_packages": True,
+CONNECTION = mock.Mock(transport="ssh")
+DEFAULTS = {"generation": "", "confirm_timeout": 60, "health_target": "", "keep_generations": 5, "install_packages": True,
             "metrics": False, "metrics_directory": "/var/lib/prometheus/node-exporter"}
 DEPLOYED = {"changed": True, "generation": "0001-aa"}
 INSTALLED = {"changed": True}
@@ -37,12 +37,16 @@ def wanted(*packages):
     return {"changed": True, "missing_packages": list(packages)}
 
 
-def run(args, *answers, check=False):
-    """Runs the plugin; the modules that it executes give these answers. Returns (result, [(module, arguments)])."""
-    task = mock.Mock(args=args, check_mode=check, async_val=0)
+def run(args, *answers, check=False, contact=None, diff=True):
+    """Runs the plugin; the modules that it executes give these answers. Returns (result, [(module, arguments)]).
+
+    contact: what the first connection raises.
+    """
+    task = mock.Mock(args=args, check_mode=check, diff=diff, async_val=0)
     plugin = deploy.ActionModule(task, CONNECTION, mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
     plugin._load_name = "softwire.map.deploy"  # as Ansible's loader does, for ansible-core 2.18
-    with mock.patch.object(deploy.ActionModule, "_execute_module", side_effect=list(answers)) as execute:
+    with mock.patch.object(deploy.ActionModule, "_execute_module", side_effect=list(answers)) as execute, \
+            mock.patch.object(deploy.ActionModule, "_low_level_execute_command", side_effect=contact):
         try:
             result = plugin.run(None, {})
         except AnsibleActionFail as exc:
@@ -107,6 +111,12 @@ def test_a_change_is_confirmed_over_a_new_connection():
     CONNECTION.reset.assert_called_once_with()
 
 
+@pytest.mark.parametrize("diff", [True, False])
+def test_a_difference_that_nobody_asked_for_is_not_kept(diff):
+    result, _calls = run(CE, {"changed": True, "diff": [{"before": "a"}]}, diff=diff)
+    assert ("diff" in result) is diff
+
+
 def test_nothing_is_confirmed_where_nothing_waits():
     for answer in (DEPLOYED, {"failed": True, "unconfirmed": True}):
         assert run(CE, answer)[0] == answer
@@ -131,7 +141,8 @@ def test_a_router_that_does_not_answer_returns_by_itself(monkeypatch):
 
 
 def test_a_confirmation_that_comes_too_late():
-    result, _calls = run(CE, CHANGED, {"failed": True, "msg": "generation 0002-bb is not waiting"})
+    result, _calls = run(CE, CHANGED, {"failed": True, "msg": "generation 0002-bb is not waiting", "now": "nothing runs"})
+    assert result.result["now"] == "nothing runs"
     assert str(result) == "the change was rolled back, it was not confirmed in time: generation 0002-bb is not waiting"
 
 
@@ -163,10 +174,39 @@ def test_errors_on_the_controller_touch_no_router(arguments, said):
     assert said in str(result) and calls == []
 
 
-def test_a_connection_that_breaks_says_what_becomes_of_the_change():
-    text = r"gone \(a change that was under way is not confirmed, so the router rolls it back within 60 s\)"
-    with pytest.raises(AnsibleConnectionFailure, match=text):
-        run(CE, AnsibleConnectionFailure("gone"))
+@pytest.mark.parametrize("transport, works, warned", [("local", [], True), ("local", ["ping to 192.0.2.53"], False), ("ssh", [], False)])
+def test_a_router_that_deploys_itself_should_see_something_work(transport, works, warned, monkeypatch):
+    said = []
+    monkeypatch.setattr(deploy, "warn", said.append)
+    monkeypatch.setattr(CONNECTION, "transport", transport)
+    result, calls = run(CE, {**DEPLOYED, "previous": "", "unconfirmed": True, "works": works}, {"changed": False})
+    assert len(calls) == 2 and result["unconfirmed"] is False
+    assert [text.startswith("map_ce_health_target: not set: ") for text in said] == [True] * warned
+
+
+GONE = AnsibleConnectionFailure("gone")
+
+
+@pytest.mark.parametrize("arguments, answers, now", [
+    (CE, [GONE], "a change is not confirmed, so the router rolls it back within 60 s"),
+    ({"instance": "ce", "state": "rollback", "confirm_timeout": 30}, [GONE], "a change is not confirmed, so the router rolls it back within 30 s"),
+    ({"instance": "ce", "state": "absent"}, [GONE], "whether the instance is down is not known, another run tells"),
+    (CE, [wanted("nftables"), GONE], "packages may be installed, the running configuration was not touched"),
+])
+def test_a_router_that_is_lost_in_the_middle_has_failed(arguments, answers, now):
+    result, _calls = run(arguments, *answers)
+    assert str(result) == f"the connection broke after the deployment had begun; {now}: gone"
+    assert (result.result["lost"], result.result["now"]) == (True, now)
+
+
+def test_a_router_that_was_off_is_unreachable():
+    with pytest.raises(AnsibleConnectionFailure, match="^off$"):
+        run(CE, contact=AnsibleConnectionFailure("off"))
+
+
+def test_in_check_mode_a_router_that_is_lost_is_unreachable():
+    with pytest.raises(AnsibleConnectionFailure, match="^gone$"):
+        run(CE, GONE, check=True)
 
 
 def test_missing_packages_are_installed_and_the_module_called_again():

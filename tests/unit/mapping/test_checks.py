@@ -41,7 +41,8 @@ FAIL = [
     (checks.boolean, (1,)), (checks.boolean, ("on",)), (checks.boolean, (None,)),
     (checks.instance, ("",)), (checks.instance, ("1ce",)), (checks.instance, ("ce\n",)), (checks.instance, (None,)),
     *((checks.interface, (name,)) for name in (
-        "", "a/b", "eth0:1", 'a"b', "a#b", "a\\b", "1234567890123456", None, 5, "lo", "all", "default", ".", "..", "-6", "eth0.100@eth0", "eth0 ")),
+        "", "a/b", "eth0:1", 'a"b', "a#b", "a\\b", "1234567890123456", None, 5, "lo", "all", "default", ".", "..", "-6", "eth0.100@eth0", "eth0 ",
+        "\u00e9th\u00e9rnetportal")),
     (checks.namespace, ("main",)), (checks.namespace, ("..",)), (checks.namespace, ("a b",)), (checks.namespace, ("-a",)),
     (checks.absolute_path, ("a/b",)), (checks.absolute_path, ("/a\n",)), (checks.absolute_path, (None,)),
     (checks.listed, ("text",)), (checks.listed, (None,)), (checks.listed, ({"a": 1},)),

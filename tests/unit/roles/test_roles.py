@@ -131,7 +131,7 @@ def test_the_readme_has_a_row_for_every_key_of_a_forward_and_every_time_out():
     role = Role("map_ce")
     timeouts = role.options["map_ce_conntrack_timeouts"]["options"]
     assert {name: option["default"] for name, option in timeouts.items()} == TIMEOUTS
-    options = {**role.options["map_ce_port_forwards"]["options"], **timeouts}
+    options = {**role.options["map_ce_port_forwards"]["options"], **timeouts, **role.options["map_ce_ipv6_forwards"]["options"]}
     table = role.table(r"`(?!map_)\w+`")
     assert list(table) == list(options)
     for name, (kind, default, _meaning) in table.items():

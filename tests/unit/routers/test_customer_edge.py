@@ -22,6 +22,13 @@ SHARED = role_variables.CE_CASES["offset_6_with_forwards"]
 FORWARD = {"port": 1232, "to_address": "192.168.0.10"}
 
 
+IPV6_FORWARD = {"address": "2001:db8:ce:11a::10", "port": 443}
+
+
+def stateful(*forwards):
+    return {"ipv6_firewall": "stateful", "ipv6_forwards": list(forwards)}
+
+
 def shared(**changes):
     return {**SHARED, "port_forwards": [], "reserved_ports": [], **changes}
 
@@ -150,6 +157,18 @@ REFUSALS = {
     "time-out of nothing": (
         shared(conntrack_timeouts={"udp": 0}), "map_ce_conntrack_timeouts.udp", "0", "an integer between 1 and 432000"),
     "size of the table": (shared(conntrack_max="many"), "map_ce_conntrack_max", "'many", "an integer between 0 and"),
+    "firewall": ({"ipv6_firewall": "on"}, "map_ce_ipv6_firewall", "'on", "none, stateful"),
+    "IPv6 forward of nothing": (
+        {"ipv6_forwards": [IPV6_FORWARD]}, "map_ce_ipv6_forwards", "[{'address'", "is for map_ce_ipv6_firewall: stateful"),
+    "IPv6 forward key": (
+        stateful({**IPV6_FORWARD, "to_address": "::1"}), "map_ce_ipv6_forwards[0].to_address", "'::1", "is not a key of an IPv6 forward"),
+    "IPv6 forward no dict": (stateful(443), "map_ce_ipv6_forwards[0]", "443", "must be an IPv6 forward, a dict with some of the keys address"),
+    "IPv6 forward no host": (stateful({"port": 443}), "map_ce_ipv6_forwards[0].address", "not set", "is required"),
+    "IPv6 forward host": (
+        stateful(IPV6_FORWARD, {**IPV6_FORWARD, "address": "192.168.0.10"}), "map_ce_ipv6_forwards[1].address", "'192.168.0.10", "a unicast IPv6 address"),
+    "IPv6 forward no port": (stateful({"address": "2001:db8::1"}), "map_ce_ipv6_forwards[0].port", "not set", "is required"),
+    "IPv6 forward port": (stateful({**IPV6_FORWARD, "port": 65536}), "map_ce_ipv6_forwards[0].port", "65536", "between 1 and 65535"),
+    "IPv6 forward protocol": (stateful({**IPV6_FORWARD, "protocol": "esp"}), "map_ce_ipv6_forwards[0].protocol", "'esp", "tcp, udp, tcp_udp"),
     "reserved not a list": (shared(reserved_ports=1232), "map_ce_reserved_ports", "1232", "must be a list"),
     "unknown": ({"prot_forwards": []}, "map_ce_prot_forwards", "unknown", "did you mean map_ce_port_forwards?"),
     "unknown and far from any": ({"xyzzy": []}, "map_ce_xyzzy", "unknown", "there is no such variable"),
@@ -384,6 +403,24 @@ def test_time_outs(layout):
     assert policies["udp"] == {"unreplied": "300", "replied": "300"} and policies["tcp"]["established"] == "7440"
     assert "nf_conntrack_icmp_timeout = 77\n" in sysctl
     assert "\n-net/netfilter/nf_conntrack_max = 5000\n" in main
+
+
+@pytest.mark.parametrize("layout", role_variables.LAYOUTS)
+@pytest.mark.parametrize("case, own", [("tutorial_11a", "2001:db8:ce:11a:0:c000:208:1a"), ("ipv4_prefix", "2001:db8:10::c000:210:0/108")])
+def test_the_firewall_of_the_lan_s_ipv6(case, own, layout):
+    """In each layout the main namespace filters, and what is the softwire's own passes before anything is dropped."""
+    variables = {"napt_namespace": role_variables.LAYOUTS[layout], **role_variables.CE_CASES[case]}
+    assert not any("ipv6_firewall.nft" in path for files in role_variables.ce_generations(**variables).values() for path in files)
+    variables.update(stateful({**IPV6_FORWARD, "protocol": "udp"}), conntrack_timeouts={"udp": 300})
+    for files in role_variables.ce_generations(**variables).values():
+        rules = files["main/ipv6_firewall.nft"]
+        forward = re.search(r"chain forward \{\n(.*?)\n    \}", rules, re.DOTALL)[1].splitlines()
+        assert [line.strip() for line in forward if "#" not in line] == [
+            "type filter hook forward priority filter; policy accept;", f"ip6 daddr {own} accept",
+            'iifname "isp" goto inbound', 'oifname "isp" goto outbound']
+        assert '        ip6 daddr 2001:db8:ce:11a::10 meta l4proto udp th dport 443 counter name "let_in" accept\n' in rules
+        assert "policy = { unreplied : 300, replied : 300 }" in rules
+        assert ("ip6 saddr { 2001:db8:ce:11a::/64 }" in rules) is (case == "tutorial_11a")
 
 
 def test_only_jool_mapt_lets_fmrs_in():

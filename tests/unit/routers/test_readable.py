@@ -13,9 +13,10 @@ import pytest
 
 LAYOUTS = {
     "map-t, napt": (role_variables.CE_CASES, {}),
-    "map-t, translator": (role_variables.CE_CASES, {"napt_namespace": ""}),
+    "map-t, translator": (role_variables.CE_CASES, {"napt_namespace": "", "ipv6_firewall": "stateful"}),
     "map-e, napt": (role_variables.MAPE_CASES, {}),
-    "map-e, main": (role_variables.MAPE_CASES, {"napt_namespace": "", "conntrack_max": 5000, "max_ports_per_client": 20}),
+    "map-e, main": (role_variables.MAPE_CASES, {"napt_namespace": "", "conntrack_max": 5000, "max_ports_per_client": 20, "ipv6_firewall": "stateful",
+                                                "ipv6_forwards": [{"address": "2001:db8:12:3400::10", "port": 443}]}),
     "map-e, networkd": (role_variables.MAPE_CASES, {"napt_namespace": "", "network_backend": "networkd", "dns_servers": ["2001:db8::53"]}),
 }
 GENERATIONS = {

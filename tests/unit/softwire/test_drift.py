@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import drift
+from ansible_collections.softwire.map.plugins.module_utils.softwire import drift, keeper, paths
 
 SETTINGS = {"namespaces": ["napt"], "networkd": None, "jool": "jool_siit", "interfaces": {"eth0": {}, "lan": {"move": "napt"}}}
 FILES = {
@@ -123,3 +123,15 @@ def test_a_tunnel_of_systemd_networkd(machine, generation):
     assert drift.missing(made) == ["link ce-tun (namespace main): missing"]
     machine["main"]["ce-tun"] = []
     assert drift.missing(made) == []
+
+
+@pytest.mark.parametrize("torn", ["", '{"format": 1, "dig'])
+def test_what_a_power_cut_has_torn_is_as_none(torn, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RUN", tmp_path)
+    instance = paths.Paths("ce")
+    instance.run_dir.mkdir()
+    monkeypatch.setattr(drift, "digests", lambda generation: {"BPF map rules": "aa"})
+    instance.loaded.write_text(torn)
+    instance.repairs.write_text(torn)
+    assert drift.changed_contents(SimpleNamespace(paths=instance)) == ["BPF map rules"]
+    assert keeper.repairs(instance) == {"repairs": 0, "failures": 0, "in_a_row": 0, "last": "", "time": None}

@@ -65,8 +65,8 @@ def test_staging_is_no_generation(instance, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda number: seen.append(names(instance)))
     running = instance.running()
     staging = instance.stage(dict(FILES, more=b"x"), "0002-aa")
-    # four files, and the directories of the instance, of its generations, of this one and of "main"
-    assert len(seen) == 4 + 4 and {name for listed in seen for name in listed} == {running, ".staging-0002-aa"}
+    # four files, and the directories of all instances and theirs, of the instance, of its generations, of this one and of "main"
+    assert len(seen) == 4 + 6 and {name for listed in seen for name in listed} == {running, ".staging-0002-aa"}
     assert instance.running() == running and instance.files() == FILES
     assert instance.next_name(FILES).startswith("0002-")
     instance.discard(staging)
@@ -137,6 +137,17 @@ def test_prune_keeps_nothing_that_nobody_confirmed(instance):
     Transaction(instance).switch(made[8])
     instance.prune(5, [made[0], made[2], made[8]])
     assert names(instance) == [made[0], made[2], made[8]]
+
+
+def test_what_goes_goes_by_its_name_first(instance, monkeypatch):
+    """So nobody returns to a generation of which a power cut left a part."""
+    made = [make(instance) for _number in range(2)]
+    monkeypatch.setattr(generations.shutil, "rmtree", lambda path: seen.append((os.path.basename(path), instance.running(), instance.names())))
+    seen = []
+    instance.prune(5, made[1:])
+    assert seen == [(f".staging-{made[0]}", made[1], made[1:])]
+    instance.remove()
+    assert seen[1:] == [(f".staging-{made[1]}", None, []), ("ce", None, [])]
 
 
 def test_an_earlier_generation_can_be_read(instance):

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 
 import pytest
 
@@ -60,6 +62,40 @@ def test_one_of_a_later_format_is_refused(path):
     assert path.exists()
 
 
+@pytest.mark.parametrize("cut", [1, 10, 40])
+def test_a_torn_last_line_was_never_acted_upon(cut, path, tmp_path):
+    first, second = (write_entry(tmp_path / "file", text) for text in "ab")
+    made = journal.Journal(path)
+    made.add(**first)
+    made.add(**second)
+    path.write_bytes(path.read_bytes()[:-cut])
+    torn = journal.Journal(path)
+    torn.add(**first)  # is there
+    torn.add(run=["true"])
+    assert read(path) == [FORMAT, first, {"run": ["true"]}]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert journal.Journal(path).undo() == [] and not path.exists()
+    assert (tmp_path / "file").read_text() == "a"
+
+
+@pytest.mark.parametrize("left", ["", '{"form'])
+def test_an_empty_one_begins_anew(left, path):
+    path.parent.mkdir(parents=True)
+    path.write_text(left)
+    made = journal.Journal(path)
+    made.add(run=["true"])
+    assert read(path) == [FORMAT, {"run": ["true"]}]
+    path.write_text(left)
+    assert journal.Journal(path).undo() == [] and not path.exists()
+
+
+def test_one_that_cannot_be_read_says_so(path):
+    path.parent.mkdir(parents=True)
+    path.write_text("\0\0\n")
+    with pytest.raises(paths.FormatError, match=f"^{path}: cannot be read, so what is up cannot be taken down; a reboot does that: "):
+        journal.Journal(path)
+
+
 def test_a_step_that_fails_is_not_in_it(path, tmp_path):
     made = journal.Journal(path)
     made.run(["true"], {"try": ["one"]})
@@ -75,3 +111,62 @@ def test_what_cannot_be_undone_stays_for_a_later_try(path):
     assert made.undo([{"run": ["true"]}, {"run": ["false"]}]) == ["false: exit code 1: "]
     assert len(read(path)) == 3
     assert len(made.undo()) == 1 and not path.exists()
+
+
+CLSACT = {"run": ["tc", "qdisc", "del", "dev", "isp", "clsact"]}
+ROUTE = {"run": ["ip", "route", "del", "2001:db8:ffff::1", "dev", "isp"]}
+OWN = ({"try": ["true"]}, {"run": ["networkctl", "reload"]}, {"run": ["ip", "link", "del", "ce-tun"]})
+
+
+@pytest.fixture
+def undone(monkeypatch):
+    """What is undone, in its order."""
+    entries = []
+    monkeypatch.setattr(journal, "undo", lambda some: entries.extend(some) or [])
+    return entries
+
+
+def test_what_another_instance_has_in_its_journal_is_undone_by_the_last(path, tmp_path, undone):
+    first, second = journal.Journal(path), journal.Journal(tmp_path / "run/br/journal")
+    shared = (write_entry("/proc/sys/a", "0"), CLSACT, ROUTE)
+    for entry in (*OWN, *shared):
+        first.add(**entry)
+        second.add(**entry)
+    assert first.undo([ROUTE]) == [] and undone == [] and ROUTE not in read(path)
+    first.undo()
+    assert undone == list(OWN) and not path.exists()
+    undone.clear()
+    second.undo()
+    assert undone == [*OWN, *shared]
+
+
+def test_a_value_is_one_thing_whatever_it_was_before(path, tmp_path, undone):
+    first, second = journal.Journal(path), journal.Journal(tmp_path / "run/br/journal")
+    first.add(**write_entry("/proc/sys/a", "0"))
+    for text in "01":
+        second.add(**write_entry("/proc/sys/a", text))
+    with first.locked() as others:
+        assert others == {"/proc/sys/a": write_entry("/proc/sys/a", "0")}
+    first.undo()
+    assert undone == []
+
+
+def test_a_journal_that_another_instance_is_writing_is_read_up_to_its_last_whole_line(path, tmp_path):
+    other = tmp_path / "run/br/journal"
+    other.parent.mkdir(parents=True)
+    other.write_text(json.dumps({**FORMAT, "format": 2}) + "\n" + json.dumps(CLSACT) + "\n" + json.dumps(ROUTE)[:20])
+    with journal.Journal(path).locked() as others:
+        assert list(others.values()) == [CLSACT]
+
+
+def test_instances_wait_for_each_other(path, tmp_path):
+    with journal.Journal(path).locked():
+        handle = os.open(str(tmp_path / "run"), os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(handle)
+
+
+def test_the_settings_of_an_interface_that_is_gone_need_no_undoing(tmp_path):
+    assert journal.undo([write_entry(tmp_path / "conf/gone/forwarding", "1")]) == []

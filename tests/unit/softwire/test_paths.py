@@ -43,6 +43,31 @@ def test_the_applied_generation():
     assert instance.applied_name() == "0001-aa"
 
 
+@pytest.mark.parametrize("text", ["", "/", "/etc/softwire/ce", "/etc/softwire/ce/generations/", "/etc/softwire/ce/genera", "\0\0"])
+def test_an_applied_generation_that_is_torn_is_none(text):
+    instance = paths.Paths("ce")
+    instance.run_dir.mkdir(parents=True)
+    instance.applied.write_text(text)
+    assert instance.applied_name() is None and instance.applied_directory() is None
+
+
+def test_a_record_is_read_without_its_format(tmp_path):
+    path = tmp_path / "record"
+    assert paths.read_record(path) is None
+    path.write_text('{"format": 1, "a": 2}')
+    assert paths.read_record(path) == {"a": 2}
+    path.write_text('{"format": 2}')
+    with pytest.raises(paths.FormatError):
+        paths.read_record(path)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"format": 1, "a', b"7", b"\0\0\0", b"\xff"])
+def test_a_record_that_is_torn_says_nothing(torn, tmp_path):
+    path = tmp_path / "record"
+    path.write_bytes(torn)
+    assert paths.read_record(path) == {}
+
+
 def test_a_file_is_written_whatever_the_umask(tmp_path):
     path = tmp_path / "file"
     before = os.umask(0o077)
@@ -63,6 +88,25 @@ def test_the_file_is_on_the_disk_before_its_name_and_the_name_before_the_end(tmp
     paths.write(path, "new")
     partial = str(tmp_path / ".file.new")
     assert events == [(partial, "old"), (partial, str(path)), (str(tmp_path), "new")]
+
+
+def test_a_name_that_goes_or_changes_does_so_for_good(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append((os.readlink(f"/proc/self/fd/{number}"), sorted(os.listdir(tmp_path)))))
+    (tmp_path / "old").touch()
+    paths.move(tmp_path / "old", tmp_path / "new")
+    paths.drop(tmp_path / "new")
+    assert synced == [(str(tmp_path), ["new"]), (str(tmp_path), [])]
+
+
+def test_what_systemd_enables_is_synced(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(paths, "UNITS", tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{number}"))))
+    for name in ("multi-user.target.wants", "timers.target.wants", "nftables.service.d"):
+        (tmp_path / name).mkdir()
+    paths.sync_units()
+    assert sorted(synced) == sorted([tmp_path.name, "multi-user.target.wants", "timers.target.wants"])
 
 
 def test_a_disk_that_is_full_leaves_the_old_file(tmp_path, monkeypatch):

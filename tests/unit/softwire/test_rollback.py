@@ -30,8 +30,8 @@ class Systemd:
             self.applied.write_text(os.readlink(self.current))
         return not self.fails & set(words)
 
-    def start_service(self, unit, argv, directory):
-        self.calls.append(("start_service", unit, argv, directory))
+    def start_service(self, unit, program, arguments, directory):
+        self.calls.append(("start_service", unit, program, arguments, directory))
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def begun(transaction, previous="0001-aa", active=True, timeout=60):
 
 def test_the_service_runs_the_new_generations_own_program(transaction, systemd):
     begun(transaction)
-    assert systemd.calls[-1] == (
-        "start_service", "softwire-rollback-ce.service", ["/usr/bin/python3", "-B", "-m", "softwire", "watch"],
+    assert systemd.calls[-2] == (
+        "start_service", "softwire-rollback-ce.service", "softwire.__main__", ["-m", "softwire", "watch"],
         transaction.instance.generations / "0002-bb")
 
 
@@ -76,9 +76,37 @@ def test_a_generation_of_loose_files_watches_with_its_own_program(transaction, s
     directory = transaction.instance.generations / "0002-bb"
     (directory / "softwire_rollback.py").touch()
     begun(transaction)
-    assert systemd.calls[-1] == (
-        "start_service", "softwire-rollback-ce.service",
-        ["/usr/bin/python3", "-B", "softwire_rollback.py", "watch", str(transaction.instance.directory)], directory)
+    assert systemd.calls[-2] == (
+        "start_service", "softwire-rollback-ce.service", "softwire_rollback",
+        ["softwire_rollback.py", "watch", str(transaction.instance.directory)], directory)
+
+
+@pytest.mark.parametrize("fault", ["systemd-run", "is-active"])
+def test_a_watch_that_does_not_start_leaves_nothing_waiting(fault, transaction, systemd, monkeypatch):
+    def refused(*_arguments, **_named):
+        raise OSError("systemd-run says no")
+
+    if fault == "systemd-run":
+        monkeypatch.setattr(rollback, "start_service", refused)
+    systemd.fails.add("is-active")
+    with pytest.raises(rollback.UnwatchedError, match="nobody would watch over generation 0002-bb: " + (
+            "systemd-run says no" if fault == "systemd-run" else "softwire-rollback-ce.service has ended at once")):
+        begun(transaction)
+    assert transaction.record() is None and current(transaction) == "0001-aa"
+    assert systemd.calls[-1] == ("stop", "--quiet", "softwire-rollback-ce.service")
+
+
+def test_a_program_that_does_not_start_is_noticed(tmp_path, monkeypatch):
+    started, run = [], commands.finished
+    monkeypatch.setattr(commands, "finished", lambda argv, *rest, **named: run(
+        argv if "systemd-run" not in argv else started.append(argv) or ["true"], *rest, **named))
+    (tmp_path / "program.py").write_text("import nonsense\n")
+    with pytest.raises(commands.StepError, match="No module named 'nonsense'"):
+        rollback.start_service("a.service", "program", ["-m", "program", "watch"], tmp_path)
+    assert not started
+    (tmp_path / "program.py").write_text("")
+    rollback.start_service("a.service", "program", ["-m", "program", "watch"], tmp_path)
+    assert started[0][-5:] == ["/usr/bin/python3", "-B", "-m", "program", "watch"] and "--property=Type=exec" in started[0]
 
 
 def test_the_record_says_its_format(transaction):
@@ -192,6 +220,29 @@ def test_a_power_cut_before_the_confirmation_goes_back(transaction, systemd):
     assert rollback.boot(transaction) == 0
     assert current(transaction) == "0001-aa" and transaction.record() is None
     assert rollback.boot(transaction) == 0
+
+
+@pytest.mark.parametrize("torn", ["", '{"format": 1, "gen', "{}", '{"generation": "0002-bb"}'])
+@pytest.mark.parametrize("confirmed, previous", [("0001-aa\n0003-cc\n", "0001-aa"), ("0001", None), (None, None)])
+def test_a_record_that_a_power_cut_tore_leads_to_the_last_confirmed_generation(confirmed, previous, torn, transaction, systemd, capfd):
+    begun(transaction)
+    instance = transaction.instance
+    instance.unconfirmed.write_text(torn)
+    if confirmed:
+        instance.confirmed.write_text(confirmed)
+    systemd.fails.add("is-active")
+    assert rollback.boot(transaction) == 0
+    assert current(transaction) == previous and transaction.record() is None
+    assert capfd.readouterr().err == (
+        f"{instance.unconfirmed}: is empty or torn; the last confirmed generation counts as the one before, {previous or 'none'}\n")
+
+
+def test_the_watch_does_not_wait_for_a_record_that_is_lost(transaction, capfd):
+    begun(transaction)
+    transaction.instance.confirmed.write_text("0001-aa\n")
+    transaction.instance.unconfirmed.write_text("")
+    assert rollback.watch(transaction) == 0
+    assert current(transaction) == "0001-aa" and "is empty or torn" in capfd.readouterr().err
 
 
 def test_a_power_cut_during_the_first_deployment(transaction, systemd):
