@@ -23,7 +23,9 @@ from .domain import ALGORITHM, BR_ADDRESS, EXPLICIT_PSID, PORTS
 from .errors import Faults, MapError, did_you_mean
 
 LONGEST_TEXT = 262144  # characters: the hex of the largest message, and 256 rules in JSON
+LONGEST_STRING = 1024  # characters of one rule
 MOST_RULES = 256
+DEEPEST = 8  # levels of lists and dicts in an answer; its rules are on the third
 # The script that a server puts around JSON for its query parameter `callback`.
 SCRIPT = re.compile(r"[\w.$?]*\((.*)\)\s*;?", re.DOTALL)
 HEXADECIMAL = re.compile("0[xX][0-9A-Fa-f]{1,4}")
@@ -82,11 +84,23 @@ def domain_of(source: Any, code: Any = None, end_user_prefix: Any = None, warn: 
 
 
 def _json(text: str) -> Any:
+    answer = None
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        reason = "it is nested too deep" if isinstance(exc, RecursionError) else exc
-        raise MapError("option", text, f"begins as JSON and is none: {reason}") from None
+        # A number of 200,000 digits takes seconds; as text it is refused.
+        answer = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 16 else digits)
+        deep = _is_deeper(answer, DEEPEST)
+    except RecursionError:
+        deep = True
+    except ValueError as exc:
+        raise MapError("option", text, f"begins as JSON and is none: {exc}") from None
+    if deep:
+        raise MapError("option", text, f"is no answer of a rule server, whose lists and dicts are at most {DEEPEST} levels deep")
+    return answer
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return not levels or any(_is_deeper(inner, levels - 1) for inner in inside)
 
 
 def _rule_strings(text: str, end_user_prefix: Any, tell: Tell) -> dict[str, Any]:
@@ -111,8 +125,11 @@ def _rule_strings(text: str, end_user_prefix: Any, tell: Tell) -> dict[str, Any]
 
 
 def _pairs(string: str, path: str, faults: Faults) -> dict[str, Any]:
-    """The values of a rule string by their keys, all of br in a list; fmr is true where the rule has that word."""
+    """The values of a rule string by their keys, all of br in a list; fmr is true where the rule has that word. What is wrong first is a fault."""
     values: dict[str, Any] = {"fmr": False}
+    if len(string) > LONGEST_STRING:
+        faults.add(path, string, f"has {len(string)} characters; a rule has at most {LONGEST_STRING}")
+        return values
     for item in filter(None, string.split(",")):
         name, equals, value = item.partition("=")
         if item == "fmr":
@@ -120,6 +137,7 @@ def _pairs(string: str, path: str, faults: Faults) -> dict[str, Any]:
         elif not equals or name not in STRINGS.keys.values():
             advice = did_you_mean(name, STRINGS.keys.values()) or f"; there are fmr, {', '.join(STRINGS.keys.values())}"
             faults.add(f"{path}.{name}", value, f"is not a value of a rule{advice}")
+            break
         elif name == "br":
             values["br"] = list(dict.fromkeys([*values.get("br", []), value]))
         else:

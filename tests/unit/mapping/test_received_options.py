@@ -68,7 +68,7 @@ def test_any_number_of_zero_bytes_up_to_a_whole_address(count, inside):
 
 def test_a_dmr_and_a_binding_are_padded_as_well():
     domain, warned = decoded(option(95, rule(), option(91, "4020010db8ffff000000000000000000")))
-    assert domain == DOMAIN_T and warned[0].startswith("byte 36 (dmr): '2001:db8:ffff::/64': the provider pads the prefix to 15 bytes")
+    assert domain == DOMAIN_T and warned[0].startswith("byte 34 (dmr): '2001:db8:ffff::/64': the provider pads the prefix to 15 bytes")
     domain, warned = decoded(option(96, BR, option(92, "c0000212", "3820010db800123400", psid("08", "3400"))))
     assert domain["binding"] == {"ipv4_address": "192.0.2.18", "ipv6_prefix": "2001:db8:12:3400::/56", "psid_offset": 0, "psid_length": 8, "psid": 52}
     assert warned[0].startswith("byte 32 (binding.ipv6_prefix): '2001:db8:12:3400::/56': the provider pads the prefix to 8 bytes")
@@ -78,15 +78,14 @@ def test_a_dmr_and_a_binding_are_padded_as_well():
     ("ipv6", "start"),
     [
         # More than an address, and bytes that are not zero, stand where options do.
-        ("3020010db80030" + "00" * 11, "byte 22: '0000': says that option 0 has 93 bytes, here are 7"),
+        ("3020010db80030" + "00" * 11, "byte 36: '0400': says that option 23808 has 1024 bytes, here are 3"),
         ("3020010db800301234", "byte 24: '005d': says that option 4660 has 93 bytes, here are 6"),
         ("3020010db800300001", "byte 24: '005d': says that option 1 has 93 bytes, here are 6"),
     ],
 )
 def test_what_is_no_padding(ipv6, start):
     text = refusal(option(95, rule(ipv6=ipv6), DMR))
-    assert text.startswith(start.split(":")[0]) or "says that option" in text
-    assert "RFC 8415 section 21.1" in text
+    assert text.startswith(start), text
 
 
 def test_bits_after_the_length_do_not_count():
@@ -162,7 +161,8 @@ def test_a_psid_for_an_ipv4_prefix_is_ignored():
                       "all its own (RFC 7598 section 4.5)"]
 
 
-@pytest.mark.parametrize("text", [option(94, rule(ea="08", ipv4="20c0000212", inside=psid("07", "3400")), BR), option(95, rule(inside=psid("04", "3000")), DMR)])
+@pytest.mark.parametrize(
+    "text", [option(94, rule(ea="08", ipv4="20c0000212", inside=psid("07", "3400")), BR), option(95, rule(inside=psid("04", "3000")), DMR)])
 def test_a_psid_of_another_length_than_the_ea_bits_give(text):
     assert "byte 27 (rules[0].psid_length)" in refusal(text) and "contradicts the EA bits" in refusal(text)
 
@@ -176,7 +176,7 @@ def test_one_rule_that_comes_twice(flags):
     assert domain == parse_domain({**DOMAIN_E, "rules": [
         {**RULE, "fmr": fmr}, {**RULE, "ipv6_prefix": "2001:db8:31::/48", "ipv4_prefix": "198.51.102.0/23"}]})
     said = "forwarding (fmr) as one of them is" if fmr else "not forwarding (fmr)"
-    assert warned == [f"byte 43 (rules[1].ipv6_prefix): '2001:db8:30::/48': is the rule of byte 4 (rules[0]) again: they are one, {said}"]
+    assert warned == [f"byte 41 (rules[1].ipv6_prefix): '2001:db8:30::/48': is the rule of byte 4 (rules[0]) again: they are one, {said}"]
 
 
 def test_a_rule_that_says_the_default_offset_is_the_one_that_leaves_it_out():
@@ -186,9 +186,9 @@ def test_a_rule_that_says_the_default_offset_is_the_one_that_leaves_it_out():
 
 def test_rules_that_differ_are_two_and_errors_count_as_the_provider_does():
     text = refusal(option(94, rule(), rule(flags="01"), rule(inside=psid("00", "0000", "04")), BR))
-    assert text.startswith("2 faults:\n- byte 71 (rules[2].ipv6_prefix): '2001:db8:30::/48': is the prefix of rules[0] too")
+    assert text.startswith("2 faults:\n- byte 67 (rules[2].ipv6_prefix): '2001:db8:30::/48': is the prefix of rules[0] too")
     text = refusal(option(94, rule(), rule(flags="01"), rule(ipv6="3020010db80031", ipv4="17c6336600"), rule(ipv6="3020010db80032", ipv4="17c6336600"), BR))
-    assert text.startswith("byte 90 (rules[3].ipv4_prefix): '198.51.102.0/23': overlaps 198.51.102.0/23 of rules[2]")
+    assert text.startswith("byte 88 (rules[3].ipv4_prefix): '198.51.102.0/23': overlaps 198.51.102.0/23 of rules[2]")
 
 
 PREFERS = "no option 111 that prefers one: the first valid of MAP-E and MAP-T is taken; code chooses the other (RFC 8026 section 1.4)"
@@ -214,11 +214,11 @@ BAD_E = option(94, rule())
         (MAP_E + MAP_T + LW4O6 + option(111, "0060"), DOMAIN_E, [PREFERS, "S46_CONT_LW is here too"]),
         # A malformed one is ignored, said once, and the other counts.
         (BAD_E + MAP_T + option(111, "005e005f"), DOMAIN_T, ["S46_CONT_MAPE is ignored: byte 0: '005e': S46_CONT_MAPE has no S46_BR, which it needs"]),
-        (MAP_E + option(95, rule(), DMR, DMR) + option(111, "005f"), DOMAIN_E, ["S46_CONT_MAPT is ignored: byte 86: '005b': is a second S46_DMR"]),
+        (MAP_E + option(95, rule(), DMR, DMR) + option(111, "005f"), DOMAIN_E, ["S46_CONT_MAPT is ignored: byte 93: '005b': is a second S46_DMR"]),
         (option(94, rule(ea="31"), rule(ea="31"), BR) + MAP_T + option(111, "005e"), DOMAIN_T,
          ["S46_CONT_MAPE is ignored: byte 9 (rules[0].ea_length): 49: must be an integer between 0 and 48"]),
         # Of two with one code the first counts.
-        (MAP_E + option(94, rule(flags="01"), BR), DOMAIN_E, ["byte 47: '005e': is a second option 94: the first one counts (RFC 8415 section 21)"]),
+        (MAP_E + option(94, rule(flags="01"), BR), DOMAIN_E, ["byte 50: '005e': is a second option 94: the first one counts (RFC 8415 section 21)"]),
         (MAP_E + MAP_T + option(111, "005f") + option(111, "005e"), DOMAIN_T, ["is a second option 111: the first one counts"]),
     ],
 )
@@ -239,18 +239,19 @@ def test_lightweight_4over6_where_nothing_else_is_valid():
 def test_all_containers_are_malformed():
     assert refusal(BAD_E + option(95, rule())).startswith(
         "2 faults:\n- byte 0: '005e': S46_CONT_MAPE has no S46_BR, which it needs (RFC 7598 section 5.1)\n"
-        "- byte 31: '005f': S46_CONT_MAPT has no S46_DMR, which it needs")
+        "- byte 30: '005f': S46_CONT_MAPT has no S46_DMR, which it needs")
 
 
 def test_the_container_that_is_wanted():
     assert decoded(MAP_E + MAP_T + option(111, "005e"), 95) == (DOMAIN_T, [])
     assert decoded(MAP_E, 94) == decoded(MAP_E[8:], 94) == (DOMAIN_E, [])
-    assert refusal(MAP_E + option(95, rule()), code=95).startswith("byte 47: '005f': S46_CONT_MAPT has no S46_DMR")
+    assert refusal(MAP_E + option(95, rule()), code=95).startswith("byte 50: '005f': S46_CONT_MAPT has no S46_DMR")
 
 
 # A Reply: type, transaction id, the identifiers of client and server, a delegated prefix, the name server.
-REPLY = ("07112233" + option(1, "00030001020000000001") + option(2, "00030001020000000002")
-         + option(25, "00000001000000000000", "0000", option(26, "0000070800000e103820010db8003020000000000000000000")) + MAP_T + option(23, "20010db8" + "00" * 12))
+DELEGATED = option(26, "0000070800000e103820010db8003020000000000000000000")
+REPLY = ("07112233" + option(1, "00030001020000000001") + option(2, "00030001020000000002") + option(25, "00000001", "00" * 8, DELEGATED)
+         + MAP_T + option(23, "20010db8" + "00" * 12))
 
 
 @pytest.mark.parametrize("text", [REPLY, "02" + REPLY[2:], "0x" + REPLY, ":".join(REPLY[at:at + 2] for at in range(0, len(REPLY), 2)), bytes.fromhex(REPLY)])
@@ -267,7 +268,7 @@ def test_a_whole_message(text):
         ("07112233", "byte 0: '0711': no container is here"),
         ("07", "byte 0: '07': no container is here"),
         ("07112233" + option(23, "00"), "byte 0: '0711': no container is here"),
-        (REPLY[:-2], "byte 129: '0010': says that option 23 has 16 bytes, here are 15"),
+        (REPLY[:-2], "byte 122: '0010': says that option 23 has 16 bytes, here are 15"),
         (b"", "option: b'': must be hex"),
     ],
 )
@@ -287,9 +288,9 @@ def many(count, filler=""):
 
 def test_sizes():
     assert len(domain_of(many(64))["rules"]) == 64
-    assert refusal(many(65)).startswith("byte 1412: '0059': is one of 65 rules; no line needs more than 64 (RFC 7598 section 5.1)")
+    assert refusal(many(65)).startswith("byte 1156: '0059': is one of 65 rules; no line needs more than 64 (RFC 7598 section 5.1)")
     filler = option(200, "00" * 4096)
-    assert refusal(option(94, filler, rule(), BR)).startswith("byte 0: '005e': S46_CONT_MAPE has 4143 bytes; no line needs more than 4096")
+    assert refusal(option(94, filler, rule(), BR)).startswith("byte 0: '005e': S46_CONT_MAPE has 4146 bytes; no line needs more than 4096")
     assert decoded(option(94, filler, rule(), BR) + MAP_T)[0] == DOMAIN_T
 
 
