@@ -159,7 +159,7 @@ from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_fi
 
 
 @map_filter
-def from_dhcpv6_options(option: Any, code: Any = None, end_user_prefix: Any = None) -> dict[str, Any]:
+def from_dhcpv6_options(option: Any, code: Any = None, *, end_user_prefix: Any = None) -> dict[str, Any]:
     """The domain in what a provider sends its customer edges."""
     return rule_sources.domain_of(option, code, end_user_prefix, warn)
 
