@@ -51,7 +51,6 @@ STRINGS = Form("rules", {
 ANSWER = Form("basicMapRules", {
     "ipv6_prefix": "ipv6Prefix", "ipv6_length": "ipv6PrefixLength", "ipv4_prefix": "ipv4Prefix", "ipv4_length": "ipv4PrefixLength",
     "ea_length": "eaBitLength", "psid_offset": "psIdOffset", "psid_length": "eaBitLength", "psid": "psId", "br_address": "brIpv6Address"})
-Tell = Callable[[MapError], None]
 
 
 def domain_of(source: Any, code: Any = None, end_user_prefix: Any = None, warn: Callable[[str], None] | None = None) -> dict[str, Any]:
@@ -103,7 +102,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return not levels or any(_is_deeper(inner, levels - 1) for inner in inside)
 
 
-def _rule_strings(text: str, end_user_prefix: Any, tell: Tell) -> dict[str, Any]:
+def _rule_strings(text: str, end_user_prefix: Any, tell: Callable[[MapError], None]) -> dict[str, Any]:
     """Rules with blanks between them; each is key=value with commas between, and the word fmr where it is a forwarding one."""
     strings = re.sub("^MAP[ET]=", "", text).strip("'\"").split()
     _refuse_more(strings, STRINGS.rules)
@@ -151,7 +150,7 @@ def _transport(value: Any, path: str) -> str:
     return choice(value, path, ("map-e", "map-t"))
 
 
-def _string_rule(values: dict[str, Any], path: str, faults: Faults, tell: Tell) -> dict[str, Any]:
+def _string_rule(values: dict[str, Any], path: str, faults: Faults, tell: Callable[[MapError], None]) -> dict[str, Any]:
     rule = {**_rule({"prefix4len": "32", **values}, path, STRINGS, faults, tell), "fmr": values["fmr"]}
     length = faults.check(integer, values.get("psidlen", 0), f"{path}.psidlen", 0, 16, EXPLICIT_PSID)
     written = values.get("psid")
@@ -163,7 +162,7 @@ def _string_rule(values: dict[str, Any], path: str, faults: Faults, tell: Tell) 
     return {**rule, "psid_length": length, "psid": psid >> (16 - length)}
 
 
-def _basic_map_rules(answer: Any, end_user_prefix: Any, tell: Tell) -> dict[str, Any]:
+def _basic_map_rules(answer: Any, end_user_prefix: Any, tell: Callable[[MapError], None]) -> dict[str, Any]:
     """The answer of a rule server, whose customers build the interface identifiers of draft03.
 
     It has no word of forwarding, and a BR address in every rule.
@@ -192,7 +191,7 @@ def _basic_map_rules(answer: Any, end_user_prefix: Any, tell: Tell) -> dict[str,
     return received.domain_of({**fields, "rules": [rules[index] for index in taken]}, place, end_user_prefix, tell)
 
 
-def _answered_rule(entry: Mapping[str, Any], path: str, faults: Faults, tell: Tell) -> dict[str, Any]:
+def _answered_rule(entry: Mapping[str, Any], path: str, faults: Faults, tell: Callable[[MapError], None]) -> dict[str, Any]:
     before = len(faults.found)
     rule = {**_rule(entry, path, ANSWER, faults, tell), "fmr": False}
     psid = faults.check(integer, entry.get("psId") or 0, f"{path}.psId", 0, 65535, EXPLICIT_PSID)
@@ -222,7 +221,7 @@ def _match(rule: dict[str, Any], prefix: int, length: int) -> int:
     return bits if bits <= length and (prefix ^ base) >> (128 - bits) == 0 else -1
 
 
-def _rule(entry: Mapping[str, Any], path: str, form: Form, faults: Faults, tell: Tell) -> dict[str, Any]:
+def _rule(entry: Mapping[str, Any], path: str, form: Form, faults: Faults, tell: Callable[[MapError], None]) -> dict[str, Any]:
     """What both forms have of a rule: the prefixes, whose lengths stand apart, the EA bits and the PSID offset."""
 
     def value(key: str) -> tuple[Any, str]:
