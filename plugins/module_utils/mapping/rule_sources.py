@@ -42,7 +42,7 @@ class Form(NamedTuple):
         """The path in the source for one in a domain. What a domain has once stands in every rule of the source."""
         found = RULE_VALUE.match(path)
         index, key = (found[1], found[2]) if found else ("0", path.partition("[")[0])
-        return f"{self.rules}[{index}].{self.keys[key]}" if key else f"{self.rules}[{index}]"
+        return f"{self.rules}[{index}].{self.keys.get(key, key)}" if key else f"{self.rules}[{index}]"
 
 
 STRINGS = Form("rules", {
