@@ -191,9 +191,12 @@ def _in_order(data: bytes, code: Any, told: list[str]) -> list[Option]:
         raise _fault(data, 0, 1, "begins a message that is not for a client: give a Reply or an Advertise, or options alone", "RFC 8415 section 8")
     start = MESSAGE_HEADER if data[0] in FROM_SERVER else 0
     found: dict[int, Option] = {}
+    second: dict[int, Option] = {}
     for option in _walk(data, start, len(data)):
         if found.setdefault(option.code, option) is not option and option.code in (*TRANSPORTS, PRIORITY):
-            told.append(str(_fault(data, option.start, 2, f"is a second option {option.code}: the first one counts", "RFC 8415 section 21")))
+            second.setdefault(option.code, option)
+    for option in second.values():
+        told.append(str(_fault(data, option.start, 2, f"is a second option {option.code}: the first one counts", "RFC 8415 section 21")))
     containers = {option.code: option for option in found.values() if option.code in TRANSPORTS}
     if wanted and not containers and not start:
         return [Option(wanted, 0, 0, len(data))]
