@@ -218,7 +218,8 @@ BAD_E = option(94, rule())
         (option(94, rule(ea="31"), rule(ea="31"), BR) + MAP_T + option(111, "005e"), DOMAIN_T,
          ["S46_CONT_MAPE is ignored: byte 9 (rules[0].ea_length): 49: must be an integer between 0 and 48"]),
         # Of two with one code the first counts.
-        (MAP_E + option(94, rule(flags="01"), BR) + option(94) * 100, DOMAIN_E, ["byte 50: '005e': is a second option 94: the first one counts (RFC 8415 section 21)"]),
+        (MAP_E + option(94, rule(flags="01"), BR) + option(94) * 100, DOMAIN_E,
+         ["byte 50: '005e': is a second option 94: the first one counts (RFC 8415 section 21)"]),
         (MAP_E + MAP_T + option(111, "005f") + option(111, "005e"), DOMAIN_T, ["is a second option 111: the first one counts"]),
     ],
 )
