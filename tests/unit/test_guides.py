@@ -12,7 +12,7 @@ import yaml
 from ansible.errors import AnsibleParserError
 from ansible.parsing.dataloader import DataLoader
 
-CALCULATED = ["guide_one_router", "guide_arithmetic"]
+CALCULATED = ["guide_one_router", "guide_arithmetic", "dhcpv6"]
 
 
 @pytest.mark.parametrize("page", CALCULATED)

@@ -45,7 +45,7 @@ def test_a_file_imports_what_its_package_may(path):
 
 ON_A_ROUTER = """
 import json, sys
-from module_utils.mapping import calculator, dhcpv6, isp
+from module_utils.mapping import calculator, dhcpv6, isp, rule_sources
 from module_utils.routers import deployment
 
 prefix = "2400:4050:1234:5600::/56"
@@ -58,7 +58,7 @@ except ValueError as exc:
 edge = json.load(sys.stdin)
 made = deployment.read({"customer_edge": {**edge, "isp": "ocn", "end_user_prefix": prefix}})
 json.dump({
-    "ce": calculator.ce(domain, prefix), "decoded": dhcpv6.domain_of(option), "refused": refused,
+    "ce": calculator.ce(domain, prefix), "decoded": rule_sources.domain_of(option), "refused": refused,
     "files": made.alternatives, "loaded": sorted(name for name in sys.modules if name.startswith(("ansible", "netaddr", "yaml"))),
 }, sys.stdout, default=bytes.hex)
 """
