@@ -142,10 +142,10 @@ def _object(written: Any) -> Mapping[str, Any]:
             raise MapError("answer", written, f"is no JSON: {exc}; give the body of the answer as it came", ANSWER) from None
     if not isinstance(value, Mapping):
         raise MapError("answer", written, "must be an object of JSON, with order and the methods that it names", ANSWER)
-    level: list[Any] = [value]
+    level: list[Any] = list(value.values())
     for _depth in range(DEEPEST):
-        inside = (inner for outer in level for inner in (outer.values() if isinstance(outer, Mapping) else outer))
-        level = [inner for inner in inside if isinstance(inner, Mapping) or is_list(inner)]
+        containers = [outer for outer in level if isinstance(outer, (dict, list))]
+        level = [inner for outer in containers for inner in (outer.values() if isinstance(outer, dict) else outer)]
     if level:
         raise MapError("answer", NO_VALUE, f"has more than {DEEPEST} objects or lists inside each other", ANSWER)
     return value

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from typing import Any, NamedTuple, Pattern
 from urllib.parse import unquote_plus, urljoin, urlsplit, urlunsplit
 
-from .checks import address, choice, is_list, text
+from .checks import choice, is_list, text
 from .errors import NO_VALUE, Faults, MapError
 from .hb46pp import DOMAINS, TOKEN, Answer, no_choice, read_answer
 
@@ -36,6 +37,8 @@ PARAMETERS = ("vendorid", "product", "version", "capability", "token", "user", "
 RECORD = re.compile("[ -~]{1,2000}")
 # The characters of RFC 3986 but the one of a fragment, which no server sees.
 URL = re.compile(r"[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%-]+")
+# No user; what stands in brackets is an IPv6 address, whatever urlsplit takes for one.
+AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]+))(?::[0-9]{0,5})?")
 SERVER_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
 VENDORID = re.compile("[0-9A-Fa-f]{6}(-[0-9A-Za-z_]{1,24})?")
 FIRMWARE = re.compile("[0-9_]{1,32}")
@@ -179,26 +182,32 @@ def seconds_until_next(outcome: str, uniform: Callable[[float, float], float], t
 
 
 def _server(url: Any, path: str, verify: bool) -> Server:
-    """The server of a URL that people, or rather a resolver or another server, gave."""
+    """The server of a URL that a resolver or another server gave."""
     # A query may hold user and pass, so no message has it.
     shown = url.partition("?")[0] if isinstance(url, str) else url
-    if not isinstance(url, str) or len(url) > LONGEST_URL or not URL.fullmatch(url):
-        raise MapError(path, shown, f"must be a URL of at most {LONGEST_URL} characters, such as https://server.example.net/", DISCOVERY)
+    host = _host(url) if isinstance(url, str) and len(url) <= LONGEST_URL and URL.fullmatch(url) else None
+    if host is None:
+        raise MapError(path, shown, f"must be a URL of http or https, of at most {LONGEST_URL} characters, with the name or the IPv6 address of a "
+                                    "server, which is asked over IPv6 alone, such as https://server.example.net/", DISCOVERY)
+    if verify and urlsplit(url).scheme == "http":
+        raise MapError(path, shown, "is http, and the provider has the certificate verified (t=b): only https has one", DISCOVERY)
+    return Server(url, host, verify)
+
+
+def _host(url: str) -> str | None:
+    """The host of a URL, in lower case and without brackets; None where it has none that can be asked, or is no URL of HTTP."""
     try:
         parts = urlsplit(url)
-        port = parts.port
+        found = AUTHORITY.fullmatch(parts.netloc)
+        if parts.scheme not in ("http", "https") or not found or parts.port == 0:
+            return None
+        literal, name = found.groups()
+        if literal:
+            return str(IPv6Address(literal))
     except ValueError:
-        raise MapError(path, shown, "must be a URL with a host and, if any, a port of at most 65535", DISCOVERY) from None
-    if parts.scheme not in ("http", "https") or parts.username is not None or port == 0:
-        raise MapError(path, shown, "must be a URL of http or https without a user", DISCOVERY)
-    if verify and parts.scheme == "http":
-        raise MapError(path, shown, "is http, and the provider has the certificate verified (t=b): only https has one", DISCOVERY)
-    host = _plain(parts.hostname or "")
-    if ":" in host:
-        address(host, path, 6, DISCOVERY)
-    elif not SERVER_NAME.fullmatch(host) or not host.strip("0123456789."):
-        raise MapError(path, shown, "must have the name or the IPv6 address of a server, which is asked over IPv6 alone", REQUEST)
-    return Server(url, host, verify)
+        return None
+    name = _plain(name)
+    return name if SERVER_NAME.fullmatch(name) and name.strip("0123456789.") else None
 
 
 def _next_server(server: Server, location: Any) -> Server:
