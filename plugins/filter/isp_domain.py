@@ -35,6 +35,8 @@ options:
 seealso:
   - plugin: softwire.map.ce
     plugin_type: filter
+  - plugin: softwire.map.from_hb46pp
+    plugin_type: filter
   - name: "RFC 7597: MAP-E"
     description: The mapping rules are in section 5.
     link: https://www.rfc-editor.org/rfc/rfc7597

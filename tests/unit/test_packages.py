@@ -45,7 +45,7 @@ def test_a_file_imports_what_its_package_may(path):
 
 ON_A_ROUTER = """
 import json, sys
-from module_utils.mapping import calculator, dhcpv6, isp, rule_sources
+from module_utils.mapping import calculator, dhcpv6, hb46pp_exchange, isp, rule_sources
 from module_utils.routers import deployment
 
 prefix = "2400:4050:1234:5600::/56"
@@ -55,10 +55,16 @@ try:
     calculator.ce(domain, "2001:db8::/56")
 except ValueError as exc:
     refused = str(exc)
+(rule,) = domain["rules"]
+names = {"ipv6": "ipv6_prefix", "ipv4": "ipv4_prefix", "ea_length": "ea_length", "psid_offset": "psid_offset"}
+answer = {"order": ["map_e"], "map_e": {"br": domain["br_address"][0], "rules": [{key: rule[name] for key, name in names.items()}]}}
+server = hb46pp_exchange.server_of(["v=v6mig-1 url=https://vne.example.jp/ t=b"])
+reply = hb46pp_exchange.reply_of(server, 200, None, json.dumps(answer).encode())
 edge = json.load(sys.stdin)
 made = deployment.read({"customer_edge": {**edge, "isp": "ocn", "end_user_prefix": prefix}})
 json.dump({
     "ce": calculator.ce(domain, prefix), "decoded": rule_sources.domain_of(option), "refused": refused,
+    "provisioned": reply.answer.choices[0].domain,
     "files": made.alternatives, "loaded": sorted(name for name in sys.modules if name.startswith(("ansible", "netaddr", "yaml"))),
 }, sys.stdout, default=bytes.hex)
 """
@@ -81,6 +87,7 @@ def test_a_customer_edge_is_computed_and_rendered_on_a_router(tmp_path, napt_nam
     assert said["loaded"] == []
     assert said["ce"] == calculator.ce(isp.isp_domain("ocn", prefix), prefix) and said["ce"]["ipv4_address"] == "153.240.72.209"
     assert said["decoded"]["rules"] == isp.isp_domain("ocn", prefix)["rules"]
+    assert said["provisioned"] == isp.isp_domain("ocn", prefix)
     assert said["refused"].startswith("end_user_prefix: '2001:db8::/56': is outside every rule")
     here = role_variables.ce_generations(
         isp="ocn", domain=None, end_user_prefix=prefix, lan_addresses=["192.168.1.1/24"], napt_namespace=napt_namespace)
