@@ -216,7 +216,7 @@ def test_a_power_cut_leads_to_the_generation_before_or_to_the_confirmed_one(disk
     # Nobody confirms it.
     story.during([third], lambda: router.call(False, alternatives=small(reserved_ports=[53301])))
     story.boots = {third}
-    rollback.Transaction(router.instance).roll_back()
+    rollback.Transaction(router.instance).roll_back("unconfirmed")
     story.afterwards(third, stays)
 
     for metrics, expect in ((True, measures), (False, measures_nothing)):

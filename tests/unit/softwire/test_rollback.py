@@ -183,7 +183,7 @@ def test_the_first_generation_leaves_nothing_running(transaction, systemd, monke
 
     begun(transaction, previous=None, active=False)
     monkeypatch.setattr(commands, "systemctl", systemctl)
-    assert transaction.roll_back() == "nothing runs, as before"
+    assert transaction.roll_back("unconfirmed") == "nothing runs, as before"
     assert current(transaction) is None
     # It stops by the program that "current" leads to.
     assert systemd.calls[-1] == ("0002-bb", "disable", "--quiet", "--now", "softwire@ce.service")
@@ -191,7 +191,7 @@ def test_the_first_generation_leaves_nothing_running(transaction, systemd, monke
 
 def test_what_was_stopped_is_stopped_again(transaction, systemd):
     begun(transaction, active=False)
-    assert transaction.roll_back() == "generation 0001-aa is stopped, as before"
+    assert transaction.roll_back("unconfirmed") == "generation 0001-aa is stopped, as before"
     assert current(transaction) == "0001-aa" and ("stop", "softwire@ce.service") in systemd.calls
 
 
@@ -200,7 +200,7 @@ def test_a_start_that_was_under_way_is_no_rollback(transaction, systemd):
     systemd.applies.remove("reload-or-restart")  # it joins the start of the new generation, which a killed play left
     systemd.applied.parent.mkdir(parents=True)
     systemd.applied.write_text("/etc/softwire/ce/generations/0002-bb")
-    assert transaction.roll_back() == "generation 0001-aa runs again"
+    assert transaction.roll_back("unconfirmed") == "generation 0001-aa runs again"
     assert systemd.calls[-1] == ("restart", "softwire@ce.service") and transaction.instance.applied_name() == "0001-aa"
 
 
@@ -208,7 +208,7 @@ def test_a_rollback_that_fails_stays_open(transaction, systemd):
     begun(transaction)
     systemd.fails |= {"reload-or-restart", "restart"}
     with pytest.raises(RollbackError, match="generation 0001-aa does not start again either"):
-        transaction.roll_back()
+        transaction.roll_back("unconfirmed")
     assert current(transaction) == "0001-aa" and transaction.record()
 
 
