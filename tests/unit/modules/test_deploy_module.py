@@ -19,21 +19,6 @@ from ansible_collections.softwire.map.plugins.module_utils.softwire import gener
 from ansible_collections.softwire.map.plugins.modules import deploy
 
 
-@pytest.fixture
-def router(tmp_path, monkeypatch):
-    made = Router(tmp_path)
-    made.pretend(monkeypatch)
-    return made
-
-
-@pytest.fixture
-def running(router):
-    """A router with a first generation."""
-    first = router.run(alternatives=offered())
-    assert not first["failed"], first
-    return router
-
-
 def test_the_first_time(router):
     result = router.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["alternative"]) == (False, True, "start", "jool_siit")
