@@ -61,7 +61,7 @@ class Keeper:
         if absent:
             return LOOK  # whatever else is wrong: the kernel tells when it comes
         if state != "active":
-            return self._repair("start", ["every interface is there"])
+            return self._repair("start", [])
         whole = told or self.compared is None or now - self.compared >= WHOLE
         before = spent()
         faults = drift.differences(generation) if whole else drift.untold_differences(generation)
@@ -84,7 +84,7 @@ class Keeper:
         commands.systemctl("reset-failed", self.unit)
         good = commands.systemctl(action, self.unit)
         self.repaired, self.tries = time.monotonic(), self.tries + 1
-        why = "; ".join(faults)
+        why = "; ".join(faults) or "every interface is there"
         report("%s: %s%s" % (action, why, "" if good else ": to no avail"))
         before = repairs(self.instance)
         self._record(repairs=before["repairs"] + good, failures=before["failures"] + (not good), in_a_row=self.tries, last=why, time=int(time.time()))

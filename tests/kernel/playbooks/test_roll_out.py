@@ -60,7 +60,7 @@ def roll_out(fleet, good, bad=(), lost=(), off=(), relays=None, **extra):
 
 # The parts of a stand-in router in place of this machine's.
 ON_THE_ROUTER = """
-mount --make-rprivate /; mkdir etc; mount -t tmpfs tmpfs etc; cp -a /etc/. etc; mkdir -p etc/softwire etc/systemd/system; mount --bind etc /etc
+mount --make-rprivate /; mkdir -p etc; mount -t tmpfs tmpfs etc; cp -a /etc/. etc; mkdir -p etc/softwire etc/systemd/system; mount --bind etc /etc
 printf 'ID=debian\\nVERSION_ID="12"\\n' > new; rm /etc/os-release; mv new /etc/os-release
 mount --bind TOOLS /usr/local/sbin
 mount --bind router/softwire /etc/softwire; mount --bind router/system /etc/systemd/system

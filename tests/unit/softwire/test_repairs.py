@@ -61,7 +61,8 @@ def test_a_late_interface(world):
     world.state = "failed"
     damage(world)
     (line,) = trail(world)
-    assert (line.event, line.applied, line.drift) == ("repair", "start", ["every interface is there"])
+    assert (line.event, line.applied, line.drift) == ("repair", "start", [])
+    assert keeper.repairs(paths.Paths("ce"))["last"] == "every interface is there"
 
 
 def test_what_does_not_hold_and_what_is_to_no_avail(world):
