@@ -40,7 +40,7 @@ class Keeper:
         self.compared = None  # when the last whole comparison found nothing; None: the next one has to be whole
         self.rest = 0.0  # until when there is none, however much the kernel tells
         self.trail = audit.Trail(instance)
-        self.told = {}  # {(what was wrong, whether the repair was good): (how often, when last (monotonic))}, of the last day
+        self.seen = {}  # {(what was wrong, whether the repair was good): (how often, when last (monotonic))}, of the last day
 
     def look(self, told):
         """Looks once; returns the seconds until the next look. told: whether the kernel has told of something. Raises OSError, StepError."""
@@ -96,9 +96,9 @@ class Keeper:
     def _times(self, why, good):
         """How often it was so, without a day in between, this time included."""
         now = time.monotonic()
-        self.told = {key: (times, when) for key, (times, when) in self.told.items() if now - when < DAY}
-        times = self.told.get((why, good), (0, now))[0] + 1
-        self.told[why, good] = times, now
+        self.seen = {key: (times, when) for key, (times, when) in self.seen.items() if now - when < DAY}
+        times = self.seen.get((why, good), (0, now))[0] + 1
+        self.seen[why, good] = times, now
         return times
 
     def _record(self, **changes):

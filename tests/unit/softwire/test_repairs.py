@@ -85,7 +85,7 @@ def test_what_comes_again_for_months_leaves_few_lines(world):
 def test_what_comes_once_a_week_has_its_line_each_time(world):
     for _time in range(10):
         damage(world, "one thing", after=7 * 86400)
-    assert [line.times for line in trail(world)] == [1] * 10 and len(world.keeper.told) == 1
+    assert [line.times for line in trail(world)] == [1] * 10 and len(world.keeper.seen) == 1
 
 
 def test_a_full_disk_stops_no_repair(world, capfd):
