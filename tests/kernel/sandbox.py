@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A machine of its own: main network namespace, process 1, /run and /sys. Root is needed, and no kernel module.
+"""A machine of its own: main network namespace, process 1, /run, /sys and /var/log. Root is needed, and no kernel module.
 
 Jool and modprobe are scripts that write down how they were called; another device takes the place of a tunnel, which needs a module.
 """
@@ -95,7 +95,8 @@ class Sandbox:
         self.holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private",
              # The namespaces of others are mounts, too, which would come and go in a snapshot.
-             "sh", "-c", "umount -R -l /run/netns 2>/dev/null; mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && echo ready && exec cat"],
+             "sh", "-c", "umount -R -l /run/netns 2>/dev/null; mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && "
+                         "mount -t tmpfs tmpfs /var/log && echo ready && exec cat"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.holder.stdout.readline() == "ready\n", f"needs root and namespaces: {self.holder.stderr.read()}"
         children = Path(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children").read_text(encoding="ascii")
