@@ -177,7 +177,7 @@ _value:
 
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.plugin_utils import plan
+from ansible_collections.softwire.map.plugins.module_utils.mapping import plan
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 
