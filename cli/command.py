@@ -127,8 +127,8 @@ def _completion(_asked: argparse.Namespace) -> Iterator[answers.Answer]:
 def _domain(subcommand: argparse.ArgumentParser, isp: bool) -> None:
     """The ways to name a domain; isp: whether by an ISP's name as well."""
     ways = subcommand.add_mutually_exclusive_group(required=True)
-    ways.add_argument("-d", "--domain", metavar="FILE", help="a file with the domain, or with map_domain, in JSON, or in YAML where Python has PyYAML; "
-                                                           "- is standard input")
+    ways.add_argument("-d", "--domain", metavar="FILE",
+                      help="a file with the domain, or with map_domain, in JSON, or in YAML where Python has PyYAML; - is standard input")
     ways.add_argument("--option", metavar="HEX", help="a DHCPv6 option that holds the domain")
     if isp:
         ways.add_argument("--isp", metavar="ISP", help="the name of an ISP whose rules are known, such as ocn")
