@@ -14,8 +14,6 @@ description:
     and returns the domain, what it offers and what is left over.
   - Every pool becomes a rule. All rules have one PSID length and one length of end-user prefixes.
   - Where there is no such domain, the error says which requirement is in the way and what would fit.
-requirements:
-  - netaddr
 options:
   _input:
     description:
