@@ -308,6 +308,7 @@ static __always_inline int exchange(struct __sk_buff *skb, const struct place *p
 {
 	/* what no checksum covers changes the sum over the packet */
 	__u64 flags = place->is_unsummed && !place->outer ? BPF_F_RECOMPUTE_CSUM : 0;
+	__be16 *port;
 
 	if (place->outer) {
 		if (exchange_quoted(skb, place, new))
@@ -317,7 +318,12 @@ static __always_inline int exchange(struct __sk_buff *skb, const struct place *p
 				       (place->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0) | sizeof(new))) {
 		return -1;
 	}
-	return bpf_skb_store_bytes(skb, place->port, &new, sizeof(new), flags);
+	/* below 256 it is; the verifier wants to see that */
+	port = (void *)(long)skb->data + (place->port & 0xff);
+	if (flags || (void *)(port + 1) > (void *)(long)skb->data_end)
+		return bpf_skb_store_bytes(skb, place->port, &new, sizeof(new), flags);
+	*port = new;
+	return 0;
 }
 
 static __always_inline enum counter pass(struct __sk_buff *skb, const struct config *c,
