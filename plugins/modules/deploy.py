@@ -206,7 +206,7 @@ class Deployment:
     def __init__(self, module):
         self.module = module
         self.name = module.params["instance"]
-        self.sent = module.params["_from_controller"] or {}
+        self.sent = module.params.pop("_from_controller") or {}  # AnsibleModule returns what is left of params to the controller
         self.instance = generations.Instance(self.name)
         self.transaction = rollback.Transaction(self.instance)
         self.unit = self.transaction.unit
