@@ -207,7 +207,8 @@ class Deployment:
     def __init__(self, module):
         self.module = module
         self.name = module.params["instance"]
-        self.sent = json.loads(module.params["_from_controller"] or "{}")
+        # AnsibleModule returns what is left of params to the controller.
+        self.sent = json.loads(module.params.pop("_from_controller") or "{}")
         self.instance = generations.Instance(self.name)
         self.trail = audit.Trail(self.instance, audit.who(self.sent.get("by", {})), module.warn)
         self.transaction = rollback.Transaction(self.instance, self.trail)

@@ -152,7 +152,7 @@ class Router:
         result = {}
 
         def end(**values):
-            result.update(values)
+            result.update(values, invocation={"module_args": dict(module.params)})  # as AnsibleModule does
             raise Ended
 
         module = SimpleNamespace(

@@ -38,6 +38,14 @@ def test_the_second_time_nothing_changes(running):
     assert running.actions() == [] and running.tree() == before
 
 
+def test_what_was_sent_does_not_travel_back(router):
+    # Every file of every alternative: Ansible would keep it for each router until the task has ended.
+    for result in (router.run(alternatives=offered()), router.run(alternatives=offered()), router.call(confirm="0009-ab", check=False)):
+        assert set(result["invocation"]["module_args"]) == {
+            "instance", "state", "generation", "install_packages", "confirm_timeout", "health_target", "keep_generations",
+            "metrics", "metrics_directory"}
+
+
 @pytest.mark.parametrize("check", [True, False])
 def test_what_somebody_has_changed_is_named_and_put_right(running, check):
     running.drift = ["one thing", "another"]
