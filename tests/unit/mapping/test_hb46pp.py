@@ -55,7 +55,7 @@ def rule(**changed):
 def many(count):
     """Rules that do not overlap, in each of which a customer edge has an address of its own."""
     networks = zip(ipaddress.ip_network("2001:db8::/32").subnets(new_prefix=44), ipaddress.ip_network("10.0.0.0/8").subnets(new_prefix=24))
-    return [{"ipv6": str(ipv6), "ipv4": str(ipv4), "ea_length": 8, "psid_offset": 4} for (ipv6, ipv4), _ in zip(networks, range(count))]
+    return [{"ipv6": str(ipv6), "ipv4": str(ipv4), "ea_length": 8, "psid_offset": 4} for (ipv6, ipv4), _index in zip(networks, range(count))]
 
 
 def refusal(answer, able=("map_e", "map_t")):
