@@ -18,6 +18,7 @@ from pathlib import Path
 
 from namespaces import network_namespace
 
+from ansible_collections.softwire.map.plugins.module_utils.routers import bpf_rule
 from ansible_collections.softwire.map.plugins.module_utils.softwire import info
 from ansible_collections.softwire.map.plugins.module_utils.softwire.generations import Instance
 from ansible_collections.softwire.map.plugins.module_utils.softwire.rollback import Transaction
@@ -36,6 +37,20 @@ case "$*" in
     echo "$batch" | grep 'type ip6tnl' >> DIRECTORY/tunnels
     echo "$batch" | sed 's/type ip6tnl.*/type TUNNEL/' | REAL_IP "$@" ;;
 *) exec REAL_IP "$@" ;;
+esac
+"""
+# A bridge has Ethernet's headers, of which the NAPT's programs have to know: the 33rd word is the byte of their flags.
+FAKE_BPFTOOL = """#!/bin/sh
+case "$*" in
+"map update pinned "*"/napt/maps/config key hex "*)
+    number=0 line=
+    for word; do
+        number=$((number + 1))
+        [ $number != 33 ] || word=$(printf %02x $((0x$word | ETHERNET)))
+        line="$line $word"
+    done
+    exec REAL_BPFTOOL $line ;;
+*) exec REAL_BPFTOOL "$@" ;;
 esac
 """
 # A systemd-networkd that has configured isp, and knows of our files only what the tests look at.
@@ -115,15 +130,18 @@ class Sandbox:
         self.holder.stderr.close()
 
     def _write_tools(self):
-        real_ip = shutil.which("ip", path=SYSTEM_PATH)
+        real = {name: shutil.which(name, path=SYSTEM_PATH) or name for name in ("ip", "bpftool")}
+        placeholders = (("DIRECTORY", str(self.directory)), ("SYSTEM_PATH", SYSTEM_PATH), ("REAL_IP", real["ip"]), ("REAL_BPFTOOL", real["bpftool"]),
+                        ("TUNNEL", self.tunnel), ("ETHERNET", str(bpf_rule.NAPT_ETHERNET)))
         for folder, names, text in (
             ("fakes", ("jool_siit", "jool_mapt", "modprobe"), FAKE), ("fakes", ("ip",), FAKE_TUNNEL),
             ("fakes", ("networkctl",), FAKE_NETWORKCTL), ("steps.d", STEPS, STEP),
+            *([("fakes", ("bpftool",), FAKE_BPFTOOL)] if self.tunnel.startswith("bridge") else []),
         ):
             (self.directory / folder).mkdir(exist_ok=True)
             for name in names:
                 script = self.directory / folder / name
-                for placeholder, value in (("DIRECTORY", str(self.directory)), ("SYSTEM_PATH", SYSTEM_PATH), ("REAL_IP", real_ip), ("TUNNEL", self.tunnel)):
+                for placeholder, value in placeholders:
                     text = text.replace(placeholder, value)
                 script.write_text(text)
                 script.chmod(0o755)
