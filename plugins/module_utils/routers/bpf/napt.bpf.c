@@ -309,6 +309,7 @@ static __always_inline int exchange(struct __sk_buff *skb, const struct place *p
 {
 	/* what no checksum covers changes the sum over the packet */
 	__u64 flags = place->is_unsummed && !place->outer ? BPF_F_RECOMPUTE_CSUM : 0;
+	__be16 *port;
 
 	if (place->outer) {
 		if (exchange_quoted(skb, place, new))
@@ -318,7 +319,12 @@ static __always_inline int exchange(struct __sk_buff *skb, const struct place *p
 				       (place->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0) | sizeof(new))) {
 		return -1;
 	}
-	return bpf_skb_store_bytes(skb, place->port, &new, sizeof(new), flags);
+	/* it is even and below 256, which the verifier wants to see */
+	port = (void *)(long)skb->data + (place->port & 0xfe);
+	if (flags || (void *)(port + 1) > (void *)(long)skb->data_end)
+		return bpf_skb_store_bytes(skb, place->port, &new, sizeof(new), flags);
+	*port = new;
+	return 0;
 }
 
 static __always_inline enum counter pass(struct __sk_buff *skb, const struct config *c,
