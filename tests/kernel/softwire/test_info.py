@@ -298,7 +298,8 @@ def test_whether_the_router_runs_what_the_generation_says(router):
 
 @pytest.mark.parametrize("change, undo, fault", [
     ("nft insert rule ip softwire_ce_napt uninvited accept", "", "nftables table ip softwire_ce_napt (namespace main): not as it was loaded"),
-    ("bpftool map update pinned /run/softwire/ce/bpf/napt/maps/config key hex 00 00 00 00 value hex" + " 00" * 24, "", "BPF map napt/config: not as it was loaded"),
+    ("bpftool map update pinned /run/softwire/ce/bpf/napt/maps/config key hex 00 00 00 00 value hex" + " 00" * 24, "",
+     "BPF map napt/config: not as it was loaded"),
     ("tc filter del dev ce-tun egress pref 7590", "", "program napt_out on ce-tun egress (namespace main): missing"),
     ("ip route del default dev ce-tun table 7598", "ip route add default dev ce-tun table 7598",
      "route add default dev ce-tun table 7598 (namespace main): missing"),

@@ -221,10 +221,11 @@ struct beginning {
 /* Reads the IPv4 header and what is behind it. `link`: its offset. Returns 0 if there is none. */
 static __always_inline int read_beginning(struct __sk_buff *skb, __u32 link, struct beginning *packet)
 {
-	const struct beginning *there = (void *)(long)skb->data + link;
+	const __u16 *there = (void *)(long)skb->data + link;
 
-	if ((void *)(there + 1) <= (void *)(long)skb->data_end) /* nearly always, and a call costs more */
-		*packet = *there;
+	/* nearly always, and a call costs more; in halves, for there are machines whose verifier wants them aligned */
+	if ((void *)there + sizeof(*packet) <= (void *)(long)skb->data_end)
+		__builtin_memcpy(packet, there, sizeof(*packet));
 	else if (bpf_skb_load_bytes(skb, link, packet, sizeof(*packet)) &&
 		 bpf_skb_load_bytes(skb, link, &packet->ip, sizeof(packet->ip)))
 		return 0;
@@ -318,8 +319,8 @@ static __always_inline int exchange(struct __sk_buff *skb, const struct place *p
 				       (place->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0) | sizeof(new))) {
 		return -1;
 	}
-	/* below 256 it is; the verifier wants to see that */
-	port = (void *)(long)skb->data + (place->port & 0xff);
+	/* it is even and below 256, which the verifier wants to see */
+	port = (void *)(long)skb->data + (place->port & 0xfe);
 	if (flags || (void *)(port + 1) > (void *)(long)skb->data_end)
 		return bpf_skb_store_bytes(skb, place->port, &new, sizeof(new), flags);
 	*port = new;
