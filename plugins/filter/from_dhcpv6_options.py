@@ -22,8 +22,6 @@ description:
     compared. A CE with an IPv4 prefix has no PSID.
   - Anything else that is wrong, such as a truncated or misplaced option, is an error that names the offset of the byte, from 0, or the value's path.
   - A container has at most 4096 bytes and 64 rules, and text at most 256 rules.
-requirements:
-  - netaddr
 positional: code
 options:
   _input:

@@ -19,8 +19,6 @@ description:
     forwarding mapping rule.
   - Up to 256 rules of MAP-E and 200 of MAP-T are taken. An error lists every fault of the answer, each by its place in it. Unknown keys, and
     what belongs to methods that are not used, are ignored.
-requirements:
-  - netaddr
 options:
   _input:
     description: The answer, as JSON in a string of at most 256 KiB, or as the dict that it is.
