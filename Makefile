@@ -4,7 +4,7 @@ SHELL := bash
 DEMO ?= map-t
 IN_VENV = PATH="$(CURDIR)/.cache/$(1)/bin:$$PATH"
 
-.PHONY: help test unit kernel verifier lint docs sanity build install molecule faults programs bench-packet demo demo-down clean
+.PHONY: help test unit kernel verifier lint docs sanity build install molecule faults kills programs bench-packet demo demo-down clean
 help:
 	@echo "make unit       the tests that need no root and no network"
 	@echo "make lint       linters and formatters; make sanity what Ansible asks of a collection; make build the artifact"
@@ -15,6 +15,7 @@ help:
 	@echo "make molecule   a MAP-T network in containers, with real packets; needs root"
 	@echo "make test       all of these, and a MAP-E network"
 	@echo "make faults     routers that are killed, cut off and starved during a deployment, up to an hour more"
+	@echo "make kills      routers that are killed at 200 random moments of a deployment, more than an hour"
 	@echo "make programs   the BPF objects beside their sources, compiled anew; on Debian 12"
 	@echo "make demo       a MAP-T network in containers: deployed, shown at work, left running"
 	@echo "                (DEMO=map-e: a MAP-E network with two border relays)"
@@ -40,6 +41,10 @@ molecule: .cache/tests/ready
 faults: .cache/tests/ready
 	@tests/bootstrap packages tests
 	@$(call IN_VENV,tests) tests/run molecule-faults
+
+kills: .cache/tests/ready
+	@tests/bootstrap packages tests
+	@$(call IN_VENV,tests) tests/run molecule-kills
 
 programs:
 	@[ $$(id -u) != 0 ] || tests/bootstrap packages tests

@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+import getpass
+import json
+import os
+import socket
 import time
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
@@ -28,6 +32,15 @@ HINTS = {
     "linux-headers-": "DKMS needs the headers of the running kernel: boot a kernel that the distribution still has headers for",
     "jool-dkms": "what DKMS said is in /var/lib/dkms/jool*/*/build/make.log on the router",
 }
+
+
+def sent(**content):
+    """What the module gets from here alone, for its option _from_controller: the content, and who sends it."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # one without a name, as in containers; Python 3.13 says it by the other
+        user = str(os.getuid())
+    return json.dumps({**content, "by": {"controller": socket.gethostname(), "user": user}})
 
 
 class ActionModule(ActionBase):
@@ -53,11 +66,9 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"{exc} (nothing was changed)") from None
         call = {name: getattr(wanted, name) for name in deployment.DEFAULTS}
         call["generation"] = args["generation"]
-        if wanted.state == "present":
-            call["_from_controller"] = {
-                "alternatives": [{"name": name, "files": encoded(files)} for name, files in wanted.alternatives],
-                "units": {unit.name: unit.read_text() for unit in render.UNITS},
-            }
+        call["_from_controller"] = sent() if wanted.state != "present" else sent(
+            alternatives=[{"name": name, "files": encoded(files)} for name, files in wanted.alternatives],
+            units={unit.name: unit.read_text() for unit in render.UNITS})
         if not self._task.check_mode:
             # A router that is off is "unreachable", by this; one that is lost after it has failed.
             self._low_level_execute_command("exit 0", sudoable=False)
@@ -91,7 +102,7 @@ class ActionModule(ActionBase):
     def _confirmed(self, call, result, task_vars):
         """Proves by a fresh connection that the router can still be reached; else it returns to what it was."""
         arguments = {key: call[key] for key in ("instance", "keep_generations")}
-        arguments["_from_controller"] = {"confirm": result["generation"]}
+        arguments["_from_controller"] = sent(confirm=result["generation"])
         deadline = time.monotonic() + call["confirm_timeout"]
         while True:
             if getattr(type(self._connection), "reset", None) is not ConnectionBase.reset:  # the base class only warns

@@ -9,8 +9,6 @@ class ModuleDocFragment:
     """What every filter that takes a MAP domain says about it."""
 
     DOCUMENTATION = r"""
-requirements:
-  - netaddr
 options:
   _input:
     description:

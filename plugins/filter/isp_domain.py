@@ -17,8 +17,6 @@ description:
   - The other rules of the ISP, and whether its customer edges send to each other directly, the role P(softwire.map.map_ce#role) knows by itself
     (O(softwire.map.map_ce#role:main:map_ce_isp)).
   - A service, or a line by its prefix, that is known to be DS-Lite or IPIP (transix, v6 Connect, xpass, SoftBank) is refused as such.
-requirements:
-  - netaddr
 positional: end_user_prefix
 options:
   _input:
@@ -34,6 +32,8 @@ options:
     required: true
 seealso:
   - plugin: softwire.map.ce
+    plugin_type: filter
+  - plugin: softwire.map.from_hb46pp
     plugin_type: filter
   - name: "RFC 7597: MAP-E"
     description: The mapping rules are in section 5.

@@ -14,8 +14,6 @@ description:
     and returns the domain, what it offers and what is left over.
   - Every pool becomes a rule. All rules have one PSID length and one length of end-user prefixes.
   - Where there is no such domain, the error says which requirement is in the way and what would fit.
-requirements:
-  - netaddr
 options:
   _input:
     description:
@@ -177,7 +175,7 @@ _value:
 
 from typing import Any
 
-from ansible_collections.softwire.map.plugins.plugin_utils import plan
+from ansible_collections.softwire.map.plugins.module_utils.mapping import plan
 from ansible_collections.softwire.map.plugins.plugin_utils.filters import map_filter, warn
 
 

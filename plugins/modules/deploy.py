@@ -18,6 +18,7 @@ description:
     packages had to be installed.
   - After a change another short call over a fresh connection confirms it. Without that confirmation, because the change cut
     the connection or the controller is gone, the router returns by itself to the generation before, also across a reboot.
+  - Who changed what and how it ended is on the router in C(/var/log/softwire/INSTANCE.jsonl), see RV(softwire.map.map_info#module:audit).
   - The roles P(softwire.map.map_ce#role) and P(softwire.map.map_br#role) call this module; their documentation explains the variables.
 options:
   instance:
@@ -28,7 +29,7 @@ options:
     type: str
   state:
     description:
-      - With V(absent) the instance is taken down and its files are removed; packages stay.
+      - With V(absent) the instance is taken down and its files are removed; packages and the audit trail stay.
       - With V(rollback) an earlier generation runs again, see O(generation).
     type: str
     choices: [present, absent, rollback]
@@ -90,7 +91,7 @@ options:
   _from_controller:
     description:
       - What the action plugin adds. Not for playbooks, and not part of the interface.
-    type: dict
+    type: str
 attributes:
   check_mode:
     support: full
@@ -191,7 +192,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.softwire.map.plugins.module_utils.softwire import (
-    drift, generations, health, instances, metrics_timer, paths, preflight, rollback)
+    audit, drift, generations, health, instances, metrics_timer, paths, preflight, rollback)
 from ansible_collections.softwire.map.plugins.module_utils.softwire.commands import StepError
 from ansible_collections.softwire.map.plugins.module_utils.softwire.files import reload_suffices
 from ansible_collections.softwire.map.plugins.module_utils.softwire.runner import Generation
@@ -206,9 +207,11 @@ class Deployment:
     def __init__(self, module):
         self.module = module
         self.name = module.params["instance"]
-        self.sent = module.params["_from_controller"] or {}
+        # AnsibleModule returns what is left of params to the controller.
+        self.sent = json.loads(module.params.pop("_from_controller") or "{}")
         self.instance = generations.Instance(self.name)
-        self.transaction = rollback.Transaction(self.instance)
+        self.trail = audit.Trail(self.instance, audit.who(self.sent.get("by", {})), module.warn)
+        self.transaction = rollback.Transaction(self.instance, self.trail)
         self.unit = self.transaction.unit
         self.keeper = "softwire-keep@%s.service" % self.name
         self.metrics = metrics_timer.Metrics(self.instance)
@@ -216,7 +219,10 @@ class Deployment:
         self.returns = None  # in check mode: the record of the deployment that a real run would first roll back
         self.diff = []
 
-    def fail(self, message, **result):
+    def fail(self, message, told=False, **result):
+        """Ends the module. told: whether the audit trail has a line already that says how it ended."""
+        if not (told or self.module.check_mode):
+            self.trail.add("failure", detail=message)
         self.module.fail_json(msg="instance %s: %s" % (self.name, message), **result)
 
     def systemctl(self, *arguments):
@@ -278,7 +284,7 @@ class Deployment:
             return record
         if "lost" in record:
             self.module.warn(record["lost"])
-        self.roll_back()
+        self.roll_back("abandoned")
         return None
 
     def foreseen(self):
@@ -407,6 +413,7 @@ class Deployment:
             right = previous == name and self.is_up() and not drifted
             how = "nothing" if right else "reload" if reload_suffices(before, files) else "restart"
         result.update(applied=how, previous=previous or "", unconfirmed=how != "nothing")
+        self.trail.add("deploy", state=self.module.params["state"], applied=how, drift=list(drifted), **{"from": previous, "to": name})
         if how != "nothing":
             target = self.module.params["health_target"]
             worked = health.working(self.instance, target) if was_active else set()
@@ -420,10 +427,11 @@ class Deployment:
                 faults = drift.missing(Generation(self.instance.current))
                 if self.instance.applied_name() != name:
                     faults.append("generation %s is not up as a whole" % name)
-                if not faults:
-                    faults = ["%s worked before, and does not now" % what for what in health.lost(worked, self.instance, target)]
                 if faults:
                     self.fail_back(how, "; ".join(faults))
+                lost = ["%s worked before, and does not now" % what for what in health.lost(worked, self.instance, target)]
+                if lost:
+                    self.fail_back(how, "; ".join(lost), "unhealthy")
                 result["works"] = sorted(worked or health.working(self.instance, target))
                 self.transaction.extend(self.module.params["confirm_timeout"])
             except rollback.UnwatchedError as exc:
@@ -437,14 +445,15 @@ class Deployment:
             self.fail_back("start at the next boot", (err or out).strip() or "systemctl enable has not done it")
         paths.sync_units()
 
-    def fail_back(self, how, reason):
-        """Rolls back where that is due, and fails with what runs now."""
-        now = self.roll_back() if self.transaction.record() else "the running configuration was not touched"
-        self.fail("the new generation does not %s; %s: %s" % (how, now, reason), now=now, diff=self.diff)
+    def fail_back(self, how, detail, reason="failed"):
+        """Rolls back where that is due, and fails with what runs now. reason: one of audit.REASONS."""
+        switched = bool(self.transaction.record())
+        now = self.roll_back(reason, detail) if switched else "the running configuration was not touched"
+        self.fail("the new generation does not %s; %s: %s" % (how, now, detail), told=switched, now=now, diff=self.diff)
 
-    def roll_back(self):
+    def roll_back(self, reason, detail=""):
         try:
-            return self.transaction.roll_back()
+            return self.transaction.roll_back(reason, detail)
         except rollback.RollbackError as exc:
             return "%s" % exc
 
@@ -454,7 +463,7 @@ class Deployment:
         if not self.transaction.confirm(name):
             now = self.instance.running()
             self.fail("generation %s is not waiting for a confirmation; %s runs" % (name, now or "nothing"),
-                      now="generation %s runs" % now if now else "nothing runs")
+                      told=True, now="generation %s runs" % now if now else "nothing runs")
         self.instance.prune(self.module.params["keep_generations"], self.transaction.confirmed())
         self.module.exit_json(changed=False, generation=name)
 
@@ -507,6 +516,7 @@ class Deployment:
             if last_units:
                 self.systemctl("daemon-reload")
             self.remove_empty()
+            self.trail.add("remove", **{"from": self.base})
         self.module.exit_json(changed=changed, diff=self.diff)
 
     def remove_empty(self):
@@ -542,9 +552,11 @@ def main():
             "install_packages": {"type": "bool", "default": True},
             "metrics": {"type": "bool", "default": False},
             "metrics_directory": {"type": "path", "default": "/var/lib/prometheus/node-exporter"},
-            # {"alternatives": [{"name", "files": {path: content}}], "units": {name: text}}: generations in order of preference, of which
-            # the first that the machine can run is taken. Or {"confirm": name}, of the generation that waits for its confirmation.
-            "_from_controller": {"type": "dict"},
+            # JSON of {"by": {"controller", "user"}}, and with state present {"alternatives": [{"name", "files": {path: content}}], "units":
+            # {name: text}}: generations in order of preference, of which the first that the machine can run is taken. Or with {"confirm": name},
+            # of the generation that waits for its confirmation. One text and no_log: so much neither goes to the router's log nor comes back,
+            # and no word of it is taken for a secret.
+            "_from_controller": {"type": "str", "no_log": True},
         },
         required_if=[("state", "present", ["_from_controller"])],
         supports_check_mode=True,

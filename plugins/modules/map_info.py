@@ -26,6 +26,10 @@ options:
     description: Whether each port in use is listed with its host, too, as RV(ports.list).
     type: bool
     default: false
+  audit_lines:
+    description: How many of the last lines of the audit trail RV(audit.lines) has, 0 or more.
+    type: int
+    default: 5
 attributes:
   check_mode:
     support: full
@@ -134,6 +138,46 @@ repairs:
       description: When that was, in seconds since 1970, or null.
       type: int
   sample: {"repairs": 1, "failures": 0, "in_a_row": 0, "last": "nftables table inet softwire_ce_guard (namespace main): missing", "time": 1790000000}
+audit:
+  description:
+    - The audit trail, which is in C(/var/log/softwire/INSTANCE.jsonl) on the router and stays there when the instance goes.
+    - Null where it cannot be read; without lines where nothing was written yet.
+  type: dict
+  returned: success
+  contains:
+    lines:
+      description:
+        - The last lines, the oldest first. Each has RV(ignore:format), 1, RV(ignore:time) (UTC), RV(ignore:uptime) (seconds since the boot) and
+          RV(ignore:event).
+        - Lines of the module M(softwire.map.deploy) have RV(ignore:by) - the controller's name and user, the user that it came as, and the address
+          that it came from, as far as they are known.
+        - The guide about a network lists the events.
+      type: list
+      elements: dict
+    counts:
+      description: What happened since the trail began, lines that have gone since included.
+      type: dict
+      contains:
+        deployments:
+          description: How many were V(confirmed), V(rolled_back), V(failed) before anything was switched, or V(unchanged), which
+            switched nothing because the units or the metrics alone changed.
+          type: dict
+        rollbacks:
+          description:
+            - How many there were because it did not come up (V(failed)), because something stopped working (V(unhealthy)), because nobody confirmed it
+              in time (V(unconfirmed)) or before a reboot (V(reboot)), or because nobody watched over it any more (V(abandoned)).
+          type: dict
+        drift:
+          description: How many deployments found that somebody had changed something.
+          type: int
+  sample:
+    lines:
+      - {"format": 1, "time": "2026-09-21T14:13:20Z", "uptime": 86400, "event": "confirm", "to": "0001-3f2a9c01de",
+         "by": {"controller": "control", "user": "alice", "remote_user": "ansible", "address": "2001:db8::9"}}
+    counts:
+      deployments: {"confirmed": 1, "rolled_back": 0, "failed": 0, "unchanged": 0}
+      rollbacks: {"failed": 0, "unhealthy": 0, "unconfirmed": 0, "reboot": 0, "abandoned": 0}
+      drift: 0
 rules:
   description: The named counters of the guard and the NAPT, most of them of drops.
   type: list
@@ -231,16 +275,19 @@ from ansible_collections.softwire.map.plugins.module_utils.softwire import info,
 
 def main():
     module = AnsibleModule(
-        argument_spec={"instance": {"type": "str", "required": True}, "list_ports": {"type": "bool", "default": False}},
+        argument_spec={"instance": {"type": "str", "required": True}, "list_ports": {"type": "bool", "default": False},
+                       "audit_lines": {"type": "int", "default": 5}},
         supports_check_mode=True,
     )
     deployed = paths.instances()
-    name = module.params["instance"]
+    name, audit_lines = module.params["instance"], module.params["audit_lines"]
+    if audit_lines < 0:
+        module.fail_json(msg="audit_lines: %d: must be 0 or more" % audit_lines)
     if name not in deployed:
         module.fail_json(msg="instance: %s: nothing of this name is deployed on this router, which has %s; the roles map_ce and map_br deploy" % (
             name, ", ".join(sorted(deployed)) or "no instance at all"))
     try:
-        found = info.collect(deployed[name].current, module.params["list_ports"])
+        found = info.collect(deployed[name].current, module.params["list_ports"], audit_lines)
     except (OSError, ValueError) as exc:
         module.fail_json(msg="instance: %s: its generation cannot be read: %s" % (name, exc))
     module.exit_json(changed=False, **found)

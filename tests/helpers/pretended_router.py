@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import role_variables
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import commands, generations, health, paths
+from ansible_collections.softwire.map.plugins.module_utils.softwire import audit, commands, generations, health, paths
 from ansible_collections.softwire.map.plugins.modules import deploy
 
 UNITS = {name: "[Unit]\n" for name in deploy.UNIT_NAMES}
+BY = {"controller": "control", "user": "alice"}
 MOVED = {"veth_network": "192.0.0.8/29"}  # a change of topology
 
 
@@ -28,7 +29,7 @@ class Router:
 
     def __init__(self, root):
         self.root = root
-        self.etc, self.run_directory, self.units = root / "etc", root / "run", root / "units"
+        self.etc, self.run_directory, self.units, self.logs = root / "etc", root / "run", root / "units", root / "log" / "softwire"
         self.unit, self.wants, self.timers = (
             self.units / name for name in ("softwire@.service", "multi-user.target.wants", "timers.target.wants"))
         self.wants.mkdir(parents=True)
@@ -57,7 +58,7 @@ class Router:
 
     def pretend(self, monkeypatch):
         """Lets the module find this router."""
-        for name, place in (("CONFIGURATION", self.etc), ("RUN", self.run_directory), ("UNITS", self.units), ("SYSTEMD", self.root)):
+        for name, place in (("CONFIGURATION", self.etc), ("RUN", self.run_directory), ("UNITS", self.units), ("LOGS", self.logs), ("SYSTEMD", self.root)):
             monkeypatch.setattr(paths, name, place)
         monkeypatch.setattr(deploy.preflight, "Machine", lambda: self.machine)
         monkeypatch.setattr(deploy.preflight, "links", lambda prefix: {"lan": link()} if self.namespaces else {})
@@ -146,16 +147,16 @@ class Router:
         return result
 
     def call(self, check, alternatives=None, units=None, confirm="", **parameters):
-        sent = {"confirm": confirm} if confirm else {"alternatives": alternatives, "units": units or UNITS}
+        sent = {**({"confirm": confirm} if confirm else {"alternatives": alternatives, "units": units or UNITS}), "by": BY}
         (self.root / "tmp").mkdir(exist_ok=True)
         result = {}
 
         def end(**values):
-            result.update(values)
+            result.update(values, invocation={"module_args": dict(module.params)})  # as AnsibleModule does
             raise Ended
 
         module = SimpleNamespace(
-            params={"instance": "ce", "state": "present", "install_packages": True, "_from_controller": sent, "generation": "",
+            params={"instance": "ce", "state": "present", "install_packages": True, "_from_controller": json.dumps(sent), "generation": "",
                     "confirm_timeout": 60, "health_target": "", "keep_generations": 5,
                     "metrics": False, "metrics_directory": str(self.exporter), **parameters},
             check_mode=check, warn=self.warnings.append, tmpdir=str(self.root / "tmp"), run_command=self.command,
@@ -164,12 +165,17 @@ class Router:
             deploy.Deployment(module).run()
         return result
 
+    def trail(self):
+        """The lines of the audit trail."""
+        return audit.read(self.instance, 1000)["lines"]
+
     def actions(self):
         """What systemd was told to change."""
         words = [next(word for word in argv[1:] if not word.startswith("-")) for argv in self.calls if argv[0] == "systemctl"]
         return [word for word in words if word not in ("is-active", "show", "stop")]
 
     def tree(self):
+        # The audit trail is no part of what it runs.
         folders = (self.etc, self.run_directory, self.units, self.exporter)
         return sorted(str(path) for folder in folders for path in folder.rglob("*") if path not in (self.wants, self.timers))
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The README's and the guides' own commands install the collection on a bare machine, and it renders and builds there.
+"""The README's and the guides' own commands install the collection or the calculator on a bare machine, and it works there.
 
 Bare: a home, a virtual environment and a path of their own, so nothing of the tests' packages. What pip needs to find the
 machine's package index is kept.
@@ -10,8 +10,10 @@ machine's package index is kept.
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,8 +22,11 @@ from pathlib import Path
 
 import pytest
 import doc_samples
+import questions
+import yaml
 
 INSTALL = "ansible-galaxy collection install git+https://github.com/softwire-map/softwire.map.git"
+CALCULATOR = "pip install git+https://github.com/softwire-map/softwire.map.git"
 README = doc_samples.REPOSITORY / "README.md"
 
 
@@ -92,3 +97,23 @@ def test_installs_renders_and_builds(page, tmp_path):
     (built,) = machine.home.glob("softwire-map-*.tar.gz")
     with tarfile.open(built) as archive:
         assert "playbooks/site.yml" in archive.getnames()
+
+
+def test_the_calculator_installs_with_nothing_else_and_answers_as_the_filters_do(tmp_path):
+    machine = Machine(tmp_path)
+    (block,) = (block.text for block in PAGES["calculator"] if "pip install" in block.text)
+    assert CALCULATOR in block, "the page installs from elsewhere"
+    machine.run(block.replace(CALCULATOR, f"pip install git+file://{machine.repository}"))
+    version = yaml.safe_load((machine.repository / "galaxy.yml").read_text())["version"]
+    installed = json.loads(machine.run("~/calculator/bin/pip list --format json"))
+    assert {one["name"]: one["version"] for one in installed if one["name"] not in ("pip", "setuptools")} == {"softwire-map": version}
+    assert machine.run("~/.local/bin/softwire-map --version") == f"softwire-map {version}\n"
+    (package,) = machine.home.glob("calculator/lib/python3*/site-packages/softwire_map")
+    sources = {"": machine.repository / "cli", "mapping": machine.repository / "plugins/module_utils/mapping"}
+    expect = {Path(place, path.name): path.read_bytes() for place, source in sources.items() for path in source.iterdir()}
+    held = [path for path in package.rglob("*") if path.is_file() and path.parent.name != "__pycache__"]
+    assert {path.relative_to(package): path.read_bytes() for path in held} == expect
+    for name, arguments, answers in questions.asked(machine.home):
+        asking = f"~/calculator/bin/softwire-map {shlex.join(arguments)} --json 2>/dev/null"
+        said = machine.run(f"code=0; {asking} || code=$?; [ $code = {int(None in answers)} ]")
+        assert [json.loads(line) for line in said.splitlines()] == answers, name

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A machine of its own: main network namespace, process 1, /run and /sys. Root is needed, and no kernel module.
+"""A machine of its own: main network namespace, process 1, /run, /sys and /var/log. Root is needed, and no kernel module.
 
 Jool and modprobe are scripts that write down how they were called; another device takes the place of a tunnel, which needs a module.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from namespaces import network_namespace
 
+from ansible_collections.softwire.map.plugins.module_utils.routers import bpf_rule
 from ansible_collections.softwire.map.plugins.module_utils.softwire import info
 from ansible_collections.softwire.map.plugins.module_utils.softwire.generations import Instance
 from ansible_collections.softwire.map.plugins.module_utils.softwire.rollback import Transaction
@@ -36,6 +37,20 @@ case "$*" in
     echo "$batch" | grep 'type ip6tnl' >> DIRECTORY/tunnels
     echo "$batch" | sed 's/type ip6tnl.*/type TUNNEL/' | REAL_IP "$@" ;;
 *) exec REAL_IP "$@" ;;
+esac
+"""
+# A bridge has Ethernet's headers, of which the NAPT's programs have to know: the 33rd word is the byte of their flags.
+FAKE_BPFTOOL = """#!/bin/sh
+case "$*" in
+"map update pinned "*"/napt/maps/config key hex "*)
+    number=0 line=
+    for word; do
+        number=$((number + 1))
+        [ $number != 33 ] || word=$(printf %02x $((0x$word | ETHERNET)))
+        line="$line $word"
+    done
+    exec REAL_BPFTOOL $line ;;
+*) exec REAL_BPFTOOL "$@" ;;
 esac
 """
 # A systemd-networkd that has configured isp, and knows of our files only what the tests look at.
@@ -95,7 +110,8 @@ class Sandbox:
         self.holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private",
              # The namespaces of others are mounts, too, which would come and go in a snapshot.
-             "sh", "-c", "umount -R -l /run/netns 2>/dev/null; mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && echo ready && exec cat"],
+             "sh", "-c", "umount -R -l /run/netns 2>/dev/null; mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && "
+                         "mount -t tmpfs tmpfs /var/log && echo ready && exec cat"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.holder.stdout.readline() == "ready\n", f"needs root and namespaces: {self.holder.stderr.read()}"
         children = Path(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children").read_text(encoding="ascii")
@@ -115,15 +131,18 @@ class Sandbox:
         self.holder.stderr.close()
 
     def _write_tools(self):
-        real_ip = shutil.which("ip", path=SYSTEM_PATH)
+        real = {name: shutil.which(name, path=SYSTEM_PATH) or name for name in ("ip", "bpftool")}
+        placeholders = (("DIRECTORY", str(self.directory)), ("SYSTEM_PATH", SYSTEM_PATH), ("REAL_IP", real["ip"]), ("REAL_BPFTOOL", real["bpftool"]),
+                        ("TUNNEL", self.tunnel), ("ETHERNET", str(bpf_rule.NAPT_ETHERNET)))
         for folder, names, text in (
             ("fakes", ("jool_siit", "jool_mapt", "modprobe"), FAKE), ("fakes", ("ip",), FAKE_TUNNEL),
             ("fakes", ("networkctl",), FAKE_NETWORKCTL), ("steps.d", STEPS, STEP),
+            *([("fakes", ("bpftool",), FAKE_BPFTOOL)] if self.tunnel.startswith("bridge") else []),
         ):
             (self.directory / folder).mkdir(exist_ok=True)
             for name in names:
                 script = self.directory / folder / name
-                for placeholder, value in (("DIRECTORY", str(self.directory)), ("SYSTEM_PATH", SYSTEM_PATH), ("REAL_IP", real_ip), ("TUNNEL", self.tunnel)):
+                for placeholder, value in placeholders:
                     text = text.replace(placeholder, value)
                 script.write_text(text)
                 script.chmod(0o755)

@@ -4,15 +4,20 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import doc_samples
 import yaml
 from ansible.errors import AnsibleParserError
 from ansible.parsing.dataloader import DataLoader
+from softwire_map import command
 
-CALCULATED = ["guide_one_router", "guide_arithmetic"]
+CALCULATED = ["guide_one_router", "guide_arithmetic", "dhcpv6"]
 
 
 @pytest.mark.parametrize("page", CALCULATED)
@@ -27,6 +32,26 @@ def test_samples_give_the_stated_results(page, tmp_path):
             assert sample.expected in given[name], sample.task["name"]
         else:
             assert given[name] == sample.expected, sample.task["name"]
+
+
+def test_the_commands_of_the_calculator_print_what_its_page_says(tmp_path):
+    program = tmp_path / "bin" / "softwire-map"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} -m softwire_map \"$@\"\n")
+    program.chmod(0o755)
+    blocks = doc_samples.blocks("calculator")
+    for block in blocks:
+        if block.caption:
+            (tmp_path / block.caption).write_text(block.text)
+    samples = [sample for block in blocks if block.language == "console" for sample in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE)]
+    # Each with the exit code of the one before, and a mark after what it prints.
+    script = "".join(f"(exit $code)\n{given}\ncode=$?\nprintf '\\0'\n" for given, _printed in samples)
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(doc_samples.REPOSITORY / "tests" / "helpers")}
+    done = subprocess.run(["bash", "-c", f"exec 2>&1; code=0\n{script}"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert list(zip([given for given, _printed in samples], done.stdout.split("\0"))) == samples
+    subcommands = {match[1] for given, _printed in samples for match in re.finditer(r"softwire-map (\w+)", given)}
+    (known,) = (action.choices for action in command.parser()._actions if isinstance(action, argparse._SubParsersAction))
+    assert subcommands == set(known) - {"completion"}
 
 
 # What the guides' note on quotes says of values without them: None where YAML cannot read it.

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The packages that run on routers: Python 3.8, the standard library, and each knows only what stands below it."""
+"""The packages that run without Ansible: Python 3.8, the standard library, and each knows only what stands below it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from ansible_collections.softwire.map.plugins.module_utils.mapping import calcul
 PACKAGES = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 # What a package may import beside the standard library, and the packages that it may know.
 MAY = {"mapping": ((), ()), "routers": (("jinja2",), ("mapping",)), "softwire": ((), ())}
+# The command line, whose subpackage `mapping` is that one; PyYAML where there is one.
+CLI = PACKAGES.parents[1] / "cli"
+MAY_CLI = {"cli": (("yaml",), ("mapping",))}
 
 
 def imports(path):
@@ -36,16 +39,16 @@ def test_there_are_no_other_packages():
     assert {path.name for path in PACKAGES.iterdir() if path.name != "__pycache__"} == set(MAY)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGES.rglob("*.py")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", sorted([*PACKAGES.rglob("*.py"), *CLI.rglob("*.py")]), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_file_imports_what_its_package_may(path):
-    libraries, packages = MAY[path.parent.name]
+    libraries, packages = {**MAY, **MAY_CLI}[path.parent.name]
     allowed = {("", name) for name in (*sys.stdlib_module_names, *libraries)} | {(name, "") for name in (path.parent.name, *packages)}
     assert set(imports(path)) <= allowed
 
 
 ON_A_ROUTER = """
 import json, sys
-from module_utils.mapping import calculator, dhcpv6, isp
+from module_utils.mapping import calculator, dhcpv6, hb46pp_exchange, isp, rule_sources
 from module_utils.routers import deployment
 
 prefix = "2400:4050:1234:5600::/56"
@@ -55,10 +58,16 @@ try:
     calculator.ce(domain, "2001:db8::/56")
 except ValueError as exc:
     refused = str(exc)
+(rule,) = domain["rules"]
+names = {"ipv6": "ipv6_prefix", "ipv4": "ipv4_prefix", "ea_length": "ea_length", "psid_offset": "psid_offset"}
+answer = {"order": ["map_e"], "map_e": {"br": domain["br_address"][0], "rules": [{key: rule[name] for key, name in names.items()}]}}
+server = hb46pp_exchange.server_of(["v=v6mig-1 url=https://vne.example.jp/ t=b"])
+reply = hb46pp_exchange.reply_of(server, 200, None, json.dumps(answer).encode())
 edge = json.load(sys.stdin)
 made = deployment.read({"customer_edge": {**edge, "isp": "ocn", "end_user_prefix": prefix}})
 json.dump({
-    "ce": calculator.ce(domain, prefix), "decoded": dhcpv6.domain_of(option), "refused": refused,
+    "ce": calculator.ce(domain, prefix), "decoded": rule_sources.domain_of(option), "refused": refused,
+    "provisioned": reply.answer.choices[0].domain,
     "files": made.alternatives, "loaded": sorted(name for name in sys.modules if name.startswith(("ansible", "netaddr", "yaml"))),
 }, sys.stdout, default=bytes.hex)
 """
@@ -81,6 +90,7 @@ def test_a_customer_edge_is_computed_and_rendered_on_a_router(tmp_path, napt_nam
     assert said["loaded"] == []
     assert said["ce"] == calculator.ce(isp.isp_domain("ocn", prefix), prefix) and said["ce"]["ipv4_address"] == "153.240.72.209"
     assert said["decoded"]["rules"] == isp.isp_domain("ocn", prefix)["rules"]
+    assert said["provisioned"] == isp.isp_domain("ocn", prefix)
     assert said["refused"].startswith("end_user_prefix: '2001:db8::/56': is outside every rule")
     here = role_variables.ce_generations(
         isp="ocn", domain=None, end_user_prefix=prefix, lan_addresses=["192.168.1.1/24"], napt_namespace=napt_namespace)

@@ -137,6 +137,24 @@ class Rule:
         ea_bits = suffix << psid_bits | psid & ((1 << psid_bits) - 1)
         return self.ipv6 | ea_bits << (128 - self.end_user_length)
 
+    def ea_bits_below(self, version, prefix, prefix_length):
+        """The EA bits (a range of int) of the CEs whose end-user prefix, or IPv4 address or prefix, lies in a prefix of that IP version or holds it.
+
+        prefix: an int without bits after its length.
+        """
+        if version == 6:
+            own, own_length, width, embedded = self.ipv6, self.ipv6_length, 128, self.ea_length
+        else:
+            own, own_length, width, embedded = self.ipv4, self.ipv4_length, 32, self.suffix_length
+        common = width - min(own_length, prefix_length)
+        if own >> common != prefix >> common:
+            return range(0)
+        # Of the EA bits those that the prefix sets, then those that it leaves open.
+        given = min(max(0, prefix_length - own_length), embedded)
+        first = prefix >> (width - own_length - given) & ((1 << given) - 1)
+        left = self.ea_length - given
+        return range(first << left, first + 1 << left)
+
 
 class Domain:
     """A domain made ready for many end-user prefixes. `fields` is the dict, read only."""
@@ -210,6 +228,18 @@ class Domain:
         if self.bmr(prefix, rule.end_user_length) is not rule:
             return None
         return self._parameters(rule, prefix, None)
+
+    def ces(self, version, prefix, prefix_length):
+        """The parameters of all CEs that there can be below an IPv6 or IPv4 prefix (an int, bits), one after the other, in the order of the rules.
+
+        A CE whose end-user prefix, or IPv4 prefix, holds the prefix is the one below it. (6, 0, 0) stands for all CEs of the domain.
+        The `delegated_prefix` is the end-user prefix, as in owner().
+        """
+        for rule in self.rules:
+            for ea_bits in rule.ea_bits_below(version, prefix, prefix_length):
+                end_user_prefix = rule.ipv6 | ea_bits << (128 - rule.end_user_length)
+                if self.bmr(end_user_prefix, rule.end_user_length) is rule:
+                    yield self._parameters(rule, end_user_prefix, None)
 
     def _parameters(self, rule, prefix, delegated_prefix):
         """The dict of a CE; prefix: its end-user prefix, an int of exactly rule + EA bits."""

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Questions to a domain as people write it: the parameters of a CE, of many, the owner of an address and port, a port set."""
+"""Questions to a domain as people write it: the parameters of a CE, of many, the owner of an address and port, a port set.
+
+And what people write in a question, checked: for whoever asks a prepared Domain, or several, himself.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import conflicts
-from .arithmetic import Domain, port_ranges
-from .checks import address, integer, is_list
+from .arithmetic import Domain, port_ranges, split_prefix
+from .checks import address, integer, is_list, prefix
 from .domain import PORTS, parse_domain, refuse_no_port
 from .errors import Faults, MapError
 
@@ -51,7 +54,9 @@ def owner(
     """
     prepared = Domain(parse_domain(domain, domain_path, warn))
     if not is_list(ipv4_address):
-        return prepared.owner(*_address_and_port(ipv4_address, port, "ipv4_address", "port"))
+        if port is None and _is_both(ipv4_address):
+            return prepared.owner(*address_and_port(ipv4_address, "ipv4_address"))
+        return prepared.owner(*_pair(ipv4_address, port, "ipv4_address", "port"))
     if port is not None:
         raise MapError("port", port, "is for one address; with a list of pairs each pair has its own port")
     faults = Faults()
@@ -61,18 +66,34 @@ def owner(
 
 
 def _owner(prepared: Domain, pair: Any, path: str) -> dict[str, Any] | None:
-    if isinstance(pair, str) and ADDRESS_AND_PORT.fullmatch(pair):
-        return prepared.owner(*_address_and_port(pair, None, path, path))
+    if _is_both(pair):
+        return prepared.owner(*address_and_port(pair, path))
     if not is_list(pair) or len(pair) != 2:
         raise MapError(path, pair, "must be a pair of an IPv4 address and a port, such as [192.0.2.18, 1232] or 192.0.2.18:1232")
-    return prepared.owner(*_address_and_port(*pair, f"{path}[0]", f"{path}[1]"))
+    return prepared.owner(*_pair(*pair, f"{path}[0]", f"{path}[1]"))
 
 
-def _address_and_port(written: Any, port: Any, path: str, port_path: str) -> tuple[int, int]:
-    both = ADDRESS_AND_PORT.fullmatch(written) if port is None and isinstance(written, str) else None
-    if both:
-        written, port, port_path = both[1], both[2], path
+def _is_both(written: Any) -> bool:
+    return isinstance(written, str) and bool(ADDRESS_AND_PORT.fullmatch(written))
+
+
+def _pair(written: Any, port: Any, path: str, port_path: str) -> tuple[int, int]:
     return int(address(written, path, 4)), integer(port, port_path, 0, 65535)
+
+
+def address_and_port(written: Any, path: str) -> tuple[int, int]:
+    """An IPv4 address and a port (0 to 65535), both int, of one text as logs have them: "192.0.2.18:1232". Raises MapError."""
+    if not _is_both(written):
+        raise MapError(path, written, "must be an IPv4 address and a port, such as 192.0.2.18:1232")
+    return _pair(*written.split(":"), path, path)
+
+
+def part(written: Any, path: str) -> tuple[int, int, int]:
+    """What Domain.ces takes: the IP version and the prefix (an int, its length in bits) of an IPv6 or IPv4 prefix or an IPv4 address. Raises MapError."""
+    if not isinstance(written, str) or ":" in written:
+        return (6, *split_prefix(written, path))
+    network = prefix(written if "/" in written else f"{address(written, path, 4)}/32", path, 4)
+    return 4, int(network.network_address), network.prefixlen
 
 
 def port_set(psid: Any, psid_length: Any, psid_offset: Any) -> list[list[int]]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from typing import Any, NamedTuple
 
+from . import received
+from .arithmetic import split_prefix
 from .checks import address, integer, mapping, prefix
 from .domain import EXPLICIT_PSID, br_addresses, parse_domain, refuse_no_port
 from .errors import NO_VALUE, Faults, MapError, join_path
@@ -20,6 +22,7 @@ NAMES = dict(zip(range(89, 97), (
     "S46_RULE", "S46_BR", "S46_DMR", "S46_V4V6BIND", "S46_PORTPARAMS", "S46_CONT_MAPE", "S46_CONT_MAPT", "S46_CONT_LW")))
 SECTIONS = {
     code: f"RFC 7598 section {section}" for code, section in zip(NAMES, ("4.1", "4.2", "4.3", "4.4", "4.5", "5.1", "5.2", "5.3"))}
+PRIORITY = 111
 CONTAINERS = {"map-e": CONT_MAPE, "map-t": CONT_MAPT, "lw4o6": CONT_LW}
 TRANSPORTS = {code: transport for transport, code in CONTAINERS.items()}
 # Which options may stand directly in which one, and how many of them: at least, at most.
@@ -31,6 +34,13 @@ CONTENTS = {
     V4V6BIND: {PORTPARAMS: (0, 1)},
 }
 FMR_FLAG = 1
+# A message begins with its type and a transaction id, options with a code, none of which is above 255 (RFC 8415 section 8).
+FROM_SERVER = (2, 7)  # Advertise, Reply
+MESSAGES = range(1, 14)
+MESSAGE_HEADER = 4  # bytes
+# Far above what a line needs; a container as long as an option can be takes seconds.
+LARGEST_CONTAINER = 4096  # bytes
+MOST_RULES = 64
 LW4O6_KEYS = ("transport", "br_address", "binding")
 BINDING_KEYS = ("ipv4_address", "ipv6_prefix", "psid_offset", "psid_length", "psid")
 BINDING = "RFC 7598 section 4.4"
@@ -133,44 +143,89 @@ class Option(NamedTuple):
     end: int
 
 
-def domain_of(text: Any, code: Any = None, warn: Callable[[str], None] | None = None) -> dict[str, Any]:
-    """The domain in a container that was received, as parse_domain or parse_lw4o6 returns it.
+def domain_of(text: Any, code: Any = None, warn: Callable[[str], None] | None = None, end_user_prefix: Any = None) -> dict[str, Any]:
+    """The domain in what a DHCPv6 server sent, as parse_domain or parse_lw4o6 returns it.
 
-    text: hex, of whole options; with `code`, of the body of the container with this code.
-    warn: gets a text for each PSID that is not used.
+    text: bytes, or hex as people have it, of options or of a whole Reply or Advertise; with `code` also of what one container holds.
+    code: the container that is wanted. Without it option 111 decides among the valid ones, then MAP-E comes before MAP-T; lightweight
+    4over6 is last in any case (RFC 8026 section 1.4).
+    warn: gets a text for each thing that is ignored, or that the server does in another way than the RFCs.
+    end_user_prefix: of this line; explicit PSIDs are compared with its EA bits.
     Raises MapError, whose path is the offset of the byte that is wrong.
     """
-    data = _bytes(text)
-    if code is None:
-        container = _container(data)
-    else:
-        container = Option(integer(code, "code", CONT_MAPE, CONT_LW, "RFC 7598 section 5"), 0, 0, len(data))
-    decoder = _Decoder(data)
-    parsed = decoder.domain(container)
-    for odd in decoder.oddities if warn else ():
-        warn(odd)
-    return parsed
+    data = octets(text)
+    if end_user_prefix is not None:
+        split_prefix(end_user_prefix, "end_user_prefix")
+    told: list[str] = []
+    domain, faults = None, Faults()
+    for container in _in_order(data, code, told):
+        decoder, before = _Decoder(data, end_user_prefix), len(faults.found)
+        domain = faults.check(decoder.domain, container)
+        if domain is not None:
+            told += decoder.oddities
+            break
+        told.append(f"{NAMES[container.code]} is ignored: {faults.found[before]}")
+    if domain is None:
+        faults.refuse()
+    for text in told if warn else ():
+        warn(text)
+    return domain
 
 
-def _bytes(text: Any) -> bytes:
-    """Hex as people have it: with or without colons or spaces; between colons a byte may have one digit."""
+def octets(text: Any) -> bytes:
+    """Hex as clients and people write it: with 0x before it; with colons or blanks between bytes, which may then have one digit."""
+    if isinstance(text, bytes) and text:
+        return text
     if isinstance(text, str):
-        pairs = ["0" * (2 - len(byte)) + byte for byte in text.strip().split(":")] if ":" in text else text.split()
-        digits = "".join(pairs)
-        if digits and len(digits) % 2 == 0 and re.fullmatch(r"[0-9A-Fa-f]+", digits):
-            return bytes.fromhex(digits)
+        parts = [re.fullmatch("(?:0[xX])?([0-9A-Fa-f]+)", part) for part in re.split(r"[:\s]+", text.strip(": \t\r\n"))]
+        digits = ["0" + part[1] if part and len(part[1]) == 1 else part and part[1] for part in parts]
+        if all(part and len(part) % 2 == 0 for part in digits):
+            return bytes.fromhex("".join(digits))
     raise MapError("option", text, "must be hex, two digits for each byte, such as 005e001d...", "RFC 7598 section 5")
 
 
-def _container(data: bytes) -> Option:
-    """The one container among options; what stands outside containers is ignored (RFC 7598 section 5)."""
-    found = [option for option in _walk(data, 0, len(data)) if option.code in TRANSPORTS]
-    if not found:
-        known = ", ".join(f"{code} ({NAMES[code]})" for code in TRANSPORTS)
-        raise _fault(data, 0, 2, f"no container is here: there are {known}", "RFC 7598 section 5")
-    if len(found) > 1:
-        raise _fault(data, found[1].start, 2, "is a second container: give one of them", "RFC 7598 section 5")
-    return found[0]
+def _in_order(data: bytes, code: Any, told: list[str]) -> list[Option]:
+    """The containers to try, the best first; what stands outside containers is ignored (RFC 7598 section 5)."""
+    wanted = None if code is None else integer(code, "code", CONT_MAPE, CONT_LW, "RFC 7598 section 5")
+    if data[0] in MESSAGES and data[0] not in FROM_SERVER:
+        raise _fault(data, 0, 1, "begins a message that is not for a client: give a Reply or an Advertise, or options alone", "RFC 8415 section 8")
+    start = MESSAGE_HEADER if data[0] in FROM_SERVER else 0
+    found: dict[int, Option] = {}
+    second: dict[int, Option] = {}
+    for option in _walk(data, start, len(data)):
+        if found.setdefault(option.code, option) is not option and option.code in (*TRANSPORTS, PRIORITY):
+            second.setdefault(option.code, option)
+    for option in second.values():
+        told.append(str(_fault(data, option.start, 2, f"is a second option {option.code}: the first one counts", "RFC 8415 section 21")))
+    containers = {option.code: option for option in found.values() if option.code in TRANSPORTS}
+    if wanted and not containers and not start:
+        return [Option(wanted, 0, 0, len(data))]
+    if not containers or wanted and wanted not in containers:
+        known = ", ".join(f"{code} ({NAMES[code]})" for code in containers or TRANSPORTS)
+        missing = f"no container {wanted}" if wanted and containers else "no container"
+        raise _fault(data, 0, 2, f"{missing} is here: there are {known}", "RFC 7598 section 5")
+    if wanted:
+        return [containers[wanted]]
+    preferred = _preferred(data, found.get(PRIORITY), told)
+    listed = [code for code in preferred if code in containers and code != CONT_LW]
+    if not listed and CONT_MAPE in containers and CONT_MAPT in containers:
+        told.append(str(_fault(data, containers[CONT_MAPT].start, 2, "S46_CONT_MAPT is here beside S46_CONT_MAPE, and no option 111 that prefers "
+                               "one: the first valid of MAP-E and MAP-T is taken; code chooses the other", "RFC 8026 section 1.4")))
+    if CONT_LW in containers and len(containers) > 1:
+        told.append(str(_fault(data, containers[CONT_LW].start, 2, "S46_CONT_LW is here too: lightweight 4over6 is not MAP, so it comes after the "
+                               "others whatever option 111 says", "RFC 7596")))
+    return [containers[code] for code in dict.fromkeys((*listed, CONT_MAPE, CONT_MAPT, CONT_LW)) if code in containers]
+
+
+def _preferred(data: bytes, priority: Option | None, told: list[str]) -> list[int]:
+    """The codes in option 111, the best first (RFC 8026 section 1.4)."""
+    if priority is None:
+        return []
+    body = data[priority.body:priority.end]
+    if len(body) % 2:
+        told.append(str(_fault(data, priority.start, 2, f"option 111 is ignored: it has codes of two bytes, here are {len(body)}", "RFC 8026 section 1.4")))
+        return []
+    return [int.from_bytes(body[at:at + 2], "big") for at in range(0, len(body), 2)]
 
 
 def _walk(data: bytes, start: int, end: int) -> Iterator[Option]:
@@ -194,34 +249,49 @@ def _fault(data: bytes, at: int, count: int, reason: str, reference: str) -> Map
 
 
 class _Decoder:
-    """Turns a container into a domain as people write it, and remembers at which byte each of its values stands, and what is odd."""
+    """Turns a container into a domain, and remembers at which byte each of its values stands, and what is odd."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, end_user_prefix: Any) -> None:
         self.data = data
+        self.end_user_prefix = end_user_prefix
         self.places: dict[str, int] = {}
         self.oddities: list[str] = []
 
     def domain(self, container: Option) -> dict[str, Any]:
+        size = container.end - container.body
+        if size > LARGEST_CONTAINER:
+            reason = f"{NAMES[container.code]} has {size} bytes; no line needs more than {LARGEST_CONTAINER}"
+            raise _fault(self.data, container.start, 2, reason, SECTIONS[container.code])
+        self.places[""] = container.start
         inside = self._contents(container, container.body)
-        transport = TRANSPORTS[container.code]
-        written: dict[str, Any] = {"transport": transport}
+        if len(inside.get(RULE, ())) > MOST_RULES:
+            reason = f"is one of {len(inside[RULE])} rules; no line needs more than {MOST_RULES}"
+            raise _fault(self.data, inside[RULE][MOST_RULES].start, 2, reason, SECTIONS[container.code])
+        written: dict[str, Any] = {"transport": TRANSPORTS[container.code]}
         if BR in inside:
             written["br_address"] = [self._br(option, f"br_address[{index}]") for index, option in enumerate(inside[BR])]
         if DMR in inside:
             written["dmr"], end = self._prefix(inside[DMR][0], inside[DMR][0].body, "dmr")
             self._refuse_rest(inside[DMR][0], end)
-        if transport == "lw4o6":
+        if container.code == CONT_LW:
             written["binding"] = self._binding(inside[V4V6BIND][0]) if V4V6BIND in inside else None
-        else:
-            written["rules"] = [self._rule(option, f"rules[{index}]") for index, option in enumerate(inside[RULE])]
-        faults = Faults()
-        parsed = faults.check(parse_lw4o6 if transport == "lw4o6" else parse_domain, written)
-        placed = Faults()
+            return self._lw4o6(written)
+        written["rules"] = [self._rule(option, f"rules[{index}]") for index, option in enumerate(inside[RULE])]
+        return received.domain_of(written, self._place, self.end_user_prefix, lambda error: self.oddities.append(str(error)))
+
+    def _lw4o6(self, written: dict[str, Any]) -> dict[str, Any]:
+        faults, placed = Faults(), Faults()
+        parsed = faults.check(parse_lw4o6, written)
         for fault in faults.found:
-            at = self.places.get(fault.path, container.start)
-            placed.add(f"byte {at} ({fault.path})", fault.value, fault.reason, fault.reference)
+            placed.add(self._place(fault.path), fault.value, fault.reason, fault.reference)
         placed.refuse()
         return parsed
+
+    def _place(self, path: str) -> str:
+        return f"byte {self.places.get(path, self.places[''])} ({path})"
+
+    def _say(self, path: str, value: Any, reason: str, reference: str) -> None:
+        self.oddities.append(str(MapError(self._place(path), value, reason, reference)))
 
     def _contents(self, parent: Option, start: int) -> dict[int, list[Option]]:
         """The options inside another one by their code, from a byte on. Codes that RFC 7598 does not know are ignored."""
@@ -267,8 +337,32 @@ class _Decoder:
         if length > 128:
             raise _fault(self.data, at, 1, f"an IPv6 prefix of {length} bits; at most 128", SECTIONS[option.code])
         count = (length + 7) // 8
-        address = self._take(option, at + 1, count, "IPv6 prefix").ljust(16, b"\0")
-        return f"{IPv6Address(address)}/{length}", at + 1 + count
+        sent = int.from_bytes(self._take(option, at + 1, count, "IPv6 prefix").ljust(16, b"\0"), "big")
+        network = IPv6Network((sent >> (128 - length) << (128 - length), length))
+        if sent != int(network.network_address):
+            # The length says where the prefix ends; what fills its last byte is padding.
+            reason = f"the provider pads the prefix with other bits than zero after its first {length}; they are ignored"
+            self._say(path, str(network), reason, SECTIONS[option.code])
+        end = at + 1 + count
+        padding = self._padding(option, end, 16 - count)
+        if padding:
+            reason = f"the provider pads the prefix to {count + padding} bytes, where {length} bits need {count}; the zero bytes are ignored"
+            self._say(path, str(network), reason, SECTIONS[option.code])
+        return str(network), end + padding
+
+    def _padding(self, option: Option, start: int, most: int) -> int:
+        """How many of the zero bytes after a prefix are no options: the least number after which port parameters or nothing follow."""
+        for count in range(min(most, option.end - start) + 1):
+            if self.data[start:start + count].strip(b"\0"):
+                break
+            try:
+                codes = {inner.code for inner in _walk(self.data, start + count, option.end)}
+            except MapError:
+                continue
+            # No option has the code 0.
+            if codes <= {PORTPARAMS} or not count and 0 not in codes:
+                return count
+        return 0
 
     def _rule(self, option: Option, path: str) -> dict[str, Any]:
         flags, ea_length, length = self._take(option, option.body, 3, "flags and lengths")
@@ -279,13 +373,6 @@ class _Decoder:
         ipv4 = int.from_bytes(self._take(option, option.body + 3, 4, "IPv4 prefix"), "big") >> (32 - length) << (32 - length)
         ipv6_prefix, end = self._prefix(option, option.body + 7, f"{path}.ipv6_prefix")
         ports = self._port_parameters(option, end, path)
-        if ports.get("psid") is not None and ea_length + length < 32:
-            # The CE has an IPv4 prefix, and an explicit PSID without a full address is to be discarded (section 4.5).
-            ports = {}
-        elif ea_length and ports.get("psid") is not None:
-            # Some servers send the PSID's length with every rule. An explicit PSID would give all CEs of this rule the same one.
-            self.oddities.append(f"byte {self.places[f'{path}.psid']} ({path}.psid): {ports.pop('psid')}: is not used: "
-                                 f"each customer edge takes its PSID from its EA bits ({SECTIONS[PORTPARAMS]})")
         return {
             "ipv6_prefix": ipv6_prefix, "ipv4_prefix": f"{IPv4Address(ipv4)}/{length}", "ea_length": ea_length,
             "fmr": bool(flags & FMR_FLAG), **ports,

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from .arithmetic import split_prefix
-from .domain import parse_domain
 from .errors import MapError
 
 RULE_KEYS = ("ipv6_prefix", "ipv4_prefix", "ea_length", "psid_offset", "psid_length")
@@ -51,20 +50,34 @@ def isp_domain(isp: Any, end_user_prefix: Any, isp_path: str = "isp", path: str 
 
     isp: a name as people write it; case, width, spaces, punctuation and words such as "光" do not matter. Raises MapError.
     """
-    name = _service_name(isp, isp_path)
+    name = service_name(isp, isp_path)
     service = services()[name]
     prefix, length = split_prefix(end_user_prefix, path)
     rule = _matching_rule(service, prefix, length)
     if rule is None:
         raise MapError(path, end_user_prefix, _outside(name, prefix, length))
-    return parse_domain(
-        {
-            "transport": service["transport"],
-            "interface_id": service["interface_id"],
-            "br_address": rule["br_address"],
-            "rules": [{key: rule[key] for key in RULE_KEYS}],
-        }
-    )
+    return _domain(service, rule["br_address"], [rule])
+
+
+def isp_domains(isp: Any, isp_path: str = "isp") -> list[dict[str, Any]]:
+    """The domains, as parse_domain returns them, that hold all rules of an ISP, one for each BR. Raises MapError."""
+    service = services()[service_name(isp, isp_path)]
+    by_br: dict[str, list[dict[str, Any]]] = {}
+    for rule in service["rules"]:
+        by_br.setdefault(rule["br_address"], []).append(rule)
+    return [_domain(service, br_address, rules) for br_address, rules in by_br.items()]
+
+
+def _domain(service: dict[str, Any], br_address: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
+    # Valid and canonical as they are: parse_domain would look at all rules of an ISP for as long as an answer from the command line takes.
+    return {
+        "transport": service["transport"], "interface_id": service["interface_id"], "br_address": [br_address], "dmr": None,
+        "rules": [_rule(rule, fmr=False) for rule in rules],
+    }
+
+
+def _rule(rule: dict[str, Any], fmr: bool) -> dict[str, Any]:
+    return {**{key: rule[key] for key in RULE_KEYS}, "psid": None, "fmr": fmr}
 
 
 def isp_mesh(isp: Any, isp_path: str = "isp") -> tuple[list[dict[str, Any]], bool]:
@@ -72,16 +85,16 @@ def isp_mesh(isp: Any, isp_path: str = "isp") -> tuple[list[dict[str, Any]], boo
 
     Where they do not, as far as is known, CEs of other makers may do so all the same.
     """
-    service = services()[_service_name(isp, isp_path)]
-    return [{**{key: rule[key] for key in RULE_KEYS}, "psid": None, "fmr": True} for rule in service["rules"]], service["mesh"]
+    service = services()[service_name(isp, isp_path)]
+    return [_rule(rule, fmr=True) for rule in service["rules"]], service["mesh"]
 
 
 def _read(name: str) -> dict[str, dict[str, Any]]:
     return json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
-def _service_name(isp: Any, path: str) -> str:
-    """The key in services() of the service that has this name. Raises MapError."""
+def service_name(isp: Any, path: str) -> str:
+    """The key in services() of the service that has this name, as people write it. Raises MapError."""
     names = _names()
     written = isp if isinstance(isp, str) else ""
     found = names.get(_plain(written))

@@ -64,6 +64,8 @@ NAPT_REASONS = (
 NAPT_EXCHANGE = 1
 NAPT_STATIC = 2
 NAPT_ROUTER = 4
+NAPT_SHARED = 8
+NAPT_ETHERNET = 16
 
 
 def counter_names(reasons: tuple[str, ...], infix: str = "") -> list[str]:
@@ -171,18 +173,23 @@ def mesh_config(ce: dict, br_address: str, sends: bool) -> str:
     return value.hex(" ")
 
 
-def napt_config(ce: dict, index: dict, router_network: str | None) -> str:
+def napt_config(ce: dict, index: dict, router_network: str | None, has_ethernet: bool) -> str:
     """The only entry (key 00 00 00 00) of the map `config` of napt.bpf.c, as hexadecimal bytes with spaces.
 
     ce: the dict of the filter softwire.map.ce; index: what mapping.port_index makes of its ports.
     router_network: an IPv4 network of the router's own behind the interface of the program, or None.
+    has_ethernet: whether that interface has Ethernet's headers; else it has none.
     """
     own = ipaddress.IPv4Network(ce["ipv4_prefix"] or ce["ipv4_address"])
     router = ipaddress.IPv4Network(router_network or "0.0.0.0/0")
-    flags = NAPT_EXCHANGE * index["rewrite"] | NAPT_STATIC * has_exceptions(index) | NAPT_ROUTER * bool(router_network)
+    offset, length = ce["psid_offset"], ce["psid_length"]
+    flags = (
+        NAPT_EXCHANGE * index["rewrite"] | NAPT_STATIC * has_exceptions(index) | NAPT_ROUTER * bool(router_network)
+        | NAPT_SHARED * bool(length) | NAPT_ETHERNET * has_ethernet)
+    bits = offset << 4 | 16 - offset - length if length else 0
     return struct.pack(
-        ">4s4s4s4sHHHBBBxxx", own.network_address.packed, own.netmask.packed, router.network_address.packed, router.netmask.packed,
-        ce["psid"] or 0, *index["pool"], ce["psid_offset"], ce["psid_length"], flags).hex(" ")
+        ">4s4s4sHHHBBBxxx", own.network_address.packed, router.network_address.packed, router.netmask.packed,
+        ce["psid"] or 0, *index["pool"], 32 - own.prefixlen, bits, flags).hex(" ")
 
 
 def has_exceptions(index: dict) -> bool:

@@ -176,7 +176,9 @@ def programs_of(made: dict[str, Any], wan_mtu: int) -> dict[str, Any]:
     # The NAPT may be elsewhere than the tunnel, but its end is the tunnel.
     namespace = "main" if made["tunnel"] else made["layout"]["namespaces"]["napt"]
     device = made["tunnel"] or made["napt"]["device"]
-    loaded = [napt_of(ce, made["napt"]["index"], None if made["tunnel"] else next(iter(made["napt"]["router_networks"]), None))]
+    router_network = None if made["tunnel"] else next(iter(made["napt"]["router_networks"]), None)
+    # A tunnel has no link layer, veth pairs have Ethernet's.
+    loaded = [napt_of(ce, made["napt"]["index"], router_network, has_ethernet=not made["tunnel"])]
     filters = [
         (device, "egress", programs.NAPT_OUT, "napt", "napt_out", "Index to port; nothing leaves but from our own address and ports."),
         (device, "ingress", programs.NAPT_IN, "napt", "napt_in", "Port to index; nothing comes in but for them."),
@@ -201,12 +203,13 @@ def programs_of(made: dict[str, Any], wan_mtu: int) -> dict[str, Any]:
         for where, hook, preference, name, program, comment in filters])
 
 
-def napt_of(ce: dict[str, Any], index: dict[str, Any], router_network: str | None) -> dict[str, Any]:
+def napt_of(ce: dict[str, Any], index: dict[str, Any], router_network: str | None, has_ethernet: bool) -> dict[str, Any]:
     """The object of the NAPT's end; the arguments are those of bpf_rule.napt_config."""
+    config = bpf_rule.napt_config(ce, index, router_network, has_ethernet)
     return programs.loaded("napt", "The end of the NAPT: our address, and the arithmetic of our ports.", bpf_rule.NAPT_COUNTERS, [
         # The exceptions first: the config says whether there are any.
         *(programs.entry(name, **each) for name, each in bpf_rule.napt_exceptions(ce, index)),
-        programs.entry("config", programs.ONLY, bpf_rule.napt_config(ce, index, router_network), "Our address, how ports and indexes go together."),
+        programs.entry("config", programs.ONLY, config, "Our address, how ports and indexes go together."),
     ])
 
 

@@ -9,11 +9,12 @@ import argparse
 import os
 from pathlib import Path
 
-from . import drift, info, keeper, metrics, rollback, runner
+from . import audit, drift, info, keeper, metrics, rollback, runner
 from .commands import StepError, report
 from .paths import Paths, write
 
 GENERATION = Path(os.path.realpath(__file__)).parents[1]
+EVENTS = {"up": "start", "down": "stop", "reload": "reload"}  # of the audit trail
 
 
 def main():
@@ -44,12 +45,25 @@ def run(arguments):
         for interface in absent:
             report("waits for the network interface %s" % interface)
         return int(bool(absent))
-    instance = GENERATION.parents[1]
+    directory = GENERATION.parents[1]
+    instance = Paths(directory.name, directory.parent)
     if arguments.command == "keep":
-        return keeper.keep(Paths(instance.name, instance.parent), GENERATION)
+        return keeper.keep(instance, GENERATION)
     if arguments.command in ("boot", "watch"):
-        return {"boot": rollback.boot, "watch": rollback.watch}[arguments.command](rollback.Transaction(Paths(instance.name, instance.parent)))
-    return runner.act(arguments.command, GENERATION)
+        return {"boot": rollback.boot, "watch": rollback.watch}[arguments.command](rollback.Transaction(instance))
+    return act(arguments.command, instance)
+
+
+def act(command, instance):
+    """Runs a command of the runner; returns its exit code. It leaves a line in the audit trail, unless who asked for it leaves one."""
+    # systemd also stops what never came up.
+    event = None if command == "down" and not instance.journal.exists() else EVENTS.get(command)
+    # Whoever asked holds its lock from before to after; a keeper that only looks does not.
+    begins = event and not rollback.is_at_work()
+    code = runner.act(command, GENERATION)
+    if event and (begins or not rollback.is_at_work()):
+        audit.Trail(instance).add(event, generation=GENERATION.name, result="failed" if code else "good")
+    return code
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import drift, keeper
+from . import audit, drift, keeper
 from .commands import StepError, in_namespace, run
 from .files import addresses, tables
 from .flows import listed, port_of, ports_and_services
@@ -24,10 +24,10 @@ from .runner import Generation
 PROTOCOLS = ("tcp", "udp", "icmp")
 
 
-def collect(directory, list_ports=False):
+def collect(directory, list_ports=False, audit_lines=0):
     """What the module map_info returns (see its RETURN) of the generation in a directory, which may be a link to it.
 
-    list_ports: whether each port in use is listed, too. Changes nothing.
+    list_ports: whether each port in use is listed, too. audit_lines: how many of the last lines of the audit trail. Changes nothing.
     What cannot be read, for want of a tool or of a part of the generation, is None and has its reason in "notices".
     """
     generation = Generation(Path(os.path.realpath(str(directory))))
@@ -53,6 +53,7 @@ def collect(directory, list_ports=False):
         "parameters": parameters,
         "state": state(generation, tried("state", functools.partial(drift.differences, generation))),
         "repairs": tried("repairs", functools.partial(keeper.repairs, generation.paths)),
+        "audit": tried("audit", functools.partial(audit.read, generation.paths, audit_lines)),
         "rules": [counter for counters in rules for counter in counters or []],
         "translator": tried("translator", functools.partial(translator, generation)),
         "tunnel": tried("tunnel", functools.partial(tunnel, parameters["tunnel"])),

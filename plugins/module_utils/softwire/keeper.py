@@ -15,7 +15,7 @@ import os
 import sys
 import time
 
-from . import commands, drift, paths, rollback
+from . import audit, commands, drift, paths, rollback
 from .commands import StepError, report
 from .events import Events
 from .runner import Generation
@@ -25,6 +25,7 @@ WHOLE = 900  # seconds between two whole comparisons where nothing is told
 BUSY = 2  # seconds until the next look while a deployment is at work
 HOLDS = 60  # seconds after which a repair has held
 PAUSES = (0, 2, 4, 8, 16, 32, 64, 128, 300)  # seconds between two repairs, by how many before did not hold
+DAY = 86400  # seconds in which a drift that comes again is the same one for the audit trail
 SHARE = 10  # comparisons take at most one part of this many of a processor, however much the kernel tells
 
 
@@ -38,6 +39,8 @@ class Keeper:
         self.repaired = 0.0  # when the last one was (monotonic)
         self.compared = None  # when the last whole comparison found nothing; None: the next one has to be whole
         self.rest = 0.0  # until when there is none, however much the kernel tells
+        self.trail = audit.Trail(instance)
+        self.seen = {}  # {(what was wrong, whether the repair was good): (how often, when last (monotonic))}, of the last day
 
     def look(self, told):
         """Looks once; returns the seconds until the next look. told: whether the kernel has told of something. Raises OSError, StepError."""
@@ -58,13 +61,13 @@ class Keeper:
         if absent:
             return LOOK  # whatever else is wrong: the kernel tells when it comes
         if state != "active":
-            return self._repair("start", "every interface is there")
+            return self._repair("start", [])
         whole = told or self.compared is None or now - self.compared >= WHOLE
         before = spent()
         faults = drift.differences(generation) if whole else drift.untold_differences(generation)
         if faults:
             self.compared = None
-            return self._repair("reload", "; ".join(faults))
+            return self._repair("reload", faults)
         if self.tries and now - self.repaired >= HOLDS:
             self.tries = 0
             self._record(in_a_row=0)
@@ -73,7 +76,7 @@ class Keeper:
             self.rest = time.monotonic() + (spent() - before) * SHARE
         return LOOK
 
-    def _repair(self, action, why):
+    def _repair(self, action, faults):
         """Reloads or starts the unit, unless that was to no avail a moment ago; returns the seconds until the next look."""
         left = self.repaired + PAUSES[min(self.tries, len(PAUSES) - 1)] - time.monotonic()
         if self.tries and left > 0:
@@ -81,10 +84,22 @@ class Keeper:
         commands.systemctl("reset-failed", self.unit)
         good = commands.systemctl(action, self.unit)
         self.repaired, self.tries = time.monotonic(), self.tries + 1
+        why = "; ".join(faults) or "every interface is there"
         report("%s: %s%s" % (action, why, "" if good else ": to no avail"))
         before = repairs(self.instance)
         self._record(repairs=before["repairs"] + good, failures=before["failures"] + (not good), in_a_row=self.tries, last=why, time=int(time.time()))
+        times = self._times(why, good)
+        if times & (times - 1) == 0:  # 1, 2, 4, 8: what goes on for months leaves the rest of the trail there
+            self.trail.add("repair", applied=action, drift=faults, result="good" if good else "failed", in_a_row=self.tries, times=times)
         return BUSY
+
+    def _times(self, why, good):
+        """How often it was so, without a day in between, this time included."""
+        now = time.monotonic()
+        self.seen = {key: (times, when) for key, (times, when) in self.seen.items() if now - when < DAY}
+        times = self.seen.get((why, good), (0, now))[0] + 1
+        self.seen[why, good] = times, now
+        return times
 
     def _record(self, **changes):
         """Writes down what map_info and the metrics tell."""

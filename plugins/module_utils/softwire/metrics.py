@@ -17,6 +17,12 @@ def families(info):
     yield "repairs_total", "counter", "How often something that somebody changed was put right since the boot.", [
         ({"result": result}, repairs[key]) for result, key in (("good", "repairs"), ("failed", "failures")) if repairs]
     yield "repairs_in_a_row", "gauge", "How many repairs in a row did not hold; the next ones wait longer.", [({}, repairs["in_a_row"])] if repairs else []
+    counts = info["audit"]["counts"] if info["audit"] else {}
+    for name, label, description in (("deployments", "result", "How deployments ended, since the audit trail began."),
+                                     ("rollbacks", "reason", "Why deployments were rolled back, since the audit trail began.")):
+        yield name + "_total", "counter", description, [({label: key}, value) for key, value in counts.get(name, {}).items()]
+    yield "deployments_drift_total", "counter", "How many deployments found that somebody had changed something, since the audit trail began.", [
+        ({}, counts["drift"])] if counts else []
     yield "notices", "gauge", "What could not be read.", [({}, len(info["notices"]))]
     for unit in ("packets", "bytes"):
         yield "rule_%s_total" % unit, "counter", "What the rules of the guard and the NAPT have counted, by reason.", [

@@ -17,6 +17,7 @@ from pathlib import Path
 # Tests put other directories here; nothing else names them.
 CONFIGURATION = Path("/etc/softwire")  # outlives a boot
 RUN = Path("/run/softwire")  # as long as what is up
+LOGS = Path("/var/log/softwire")  # outlives an instance, too
 UNITS = Path("/etc/systemd/system")
 SYSTEMD = Path("/run/systemd/system")  # there where systemd runs
 # Volatile, as the journal: at a boot nothing of ours is up before our own rules are.
@@ -41,6 +42,7 @@ class Paths:
         self.unconfirmed = self.directory / "unconfirmed"  # the record of a deployment that waits for its confirmation
         self.confirmed = self.directory / "confirmed"  # the names of the generations that somebody confirmed
         self.metrics = self.directory / "metrics"  # a link to the directory that node exporter reads
+        self.trail, self.older_trail = (LOGS / (name + ending) for ending in (".jsonl", ".jsonl.1"))  # what was done, audit.py
         self.run_dir = RUN / name
         self.journal = self.run_dir / "journal"  # how to undo each step that was done
         self.applied = self.run_dir / "applied"  # there while a generation is up as a whole: its directory

@@ -10,7 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
-from . import networkd
+from . import login, networkd
 from .commands import query, succeeds
 
 SUPPORTED = {"debian": (12, "12 (bookworm)"), "ubuntu": (22, "22.04")}
@@ -80,22 +80,8 @@ def links(prefix):
 
 
 def connection_address():
-    """The address of this router that the play's own SSH connection uses, or None.
-
-    sudo hides SSH_CONNECTION, so the environment of the parent processes is read as well.
-    """
-    process = os.getpid()
-    while process > 1:
-        try:
-            environment = Path("/proc/%d/environ" % process).read_bytes()
-            status = Path("/proc/%d/status" % process).read_text()
-        except OSError:
-            return None
-        for entry in environment.split(b"\0"):
-            if entry.startswith(b"SSH_CONNECTION="):
-                return entry.split(b"=", 1)[1].split()[2].decode()
-        process = int(status.split("PPid:")[1].split()[0])
-    return None
+    """The address of this router that the play's own SSH connection uses, or None."""
+    return (login.connection() + [None] * 4)[2]
 
 
 def distribution_fault(machine):

@@ -17,13 +17,13 @@ import os
 import sys
 import time
 
-from . import commands, paths
+from . import audit, commands, paths
 
 POLL = 0.5  # seconds
 PYTHON = ["/usr/bin/python3", "-B"]
-# The service writes below /etc/softwire and talks to systemd, no more.
+# The service writes below /etc/softwire and to the audit trail, where there is one, and talks to systemd, no more.
 CONFINED = """
-    ProtectSystem=strict ReadWritePaths=/etc/softwire ProtectHome=yes PrivateTmp=yes PrivateDevices=yes PrivateNetwork=yes
+    ProtectSystem=strict ReadWritePaths=/etc/softwire ReadWritePaths=-/var/log/softwire ProtectHome=yes PrivateTmp=yes PrivateDevices=yes PrivateNetwork=yes
     ProtectKernelTunables=yes ProtectKernelModules=yes ProtectKernelLogs=yes ProtectControlGroups=yes ProtectClock=yes
     CapabilityBoundingSet= NoNewPrivileges=yes RestrictAddressFamilies=AF_UNIX RestrictNamespaces=yes RestrictRealtime=yes
     RestrictSUIDSGID=yes LockPersonality=yes MemoryDenyWriteExecute=yes SystemCallArchitectures=native UMask=0022
@@ -73,12 +73,22 @@ def start_service(unit, program, arguments, directory):
         raise OSError("systemd-run %s: %s" % (unit, done.stderr.strip()))
 
 
+def is_at_work():
+    """Tells whether a deployment, a rollback or the keeper is at work on this router."""
+    try:
+        with locked(0):
+            return False
+    except OSError:
+        return True
+
+
 class Transaction:
     """A switch of one instance from a generation to another, until it is confirmed or rolled back."""
 
-    def __init__(self, instance):
-        """instance: its paths.Paths."""
+    def __init__(self, instance, trail=None):
+        """instance: its paths.Paths. trail: its audit.Trail, by default one that does not say who."""
         self.instance = instance
+        self.trail = trail or audit.Trail(instance)
         self.unit = "softwire@%s.service" % instance.name
         self.watcher = "softwire-rollback-%s.service" % instance.name
 
@@ -135,6 +145,7 @@ class Transaction:
         kept = [name for name in self.confirmed() if name != generation and (self.instance.generations / name).exists()]
         paths.write(self.instance.confirmed, "".join(name + "\n" for name in kept + [generation]))
         self.end()
+        self.trail.add("confirm", to=generation)
         return True
 
     def confirmed(self):
@@ -146,12 +157,30 @@ class Transaction:
         """Nothing waits for a confirmation any more; the service sees that by itself, too."""
         paths.drop(self.instance.unconfirmed)
 
-    def roll_back(self):
+    def roll_back(self, reason, detail=""):
         """Returns to how things were, and says what is now, for a person. The caller holds the lock.
 
-        Raises RollbackError where the generation before does not start.
+        reason: one of audit.REASONS. detail: a text. Raises RollbackError where the generation before does not start.
         """
         record = self.record()
+        try:
+            now = self._return(record)
+        except RollbackError:
+            self.tell(record, reason, detail, "failed")
+            raise
+        self.end()
+        self.tell(record, reason, detail, "good")
+        return now
+
+    def tell(self, record, reason, detail, result):
+        """Leaves a line in the audit trail; a rollback that is tried again and again leaves one."""
+        detail = record.get("lost", detail)
+        line = {"event": "rollback", "from": record["generation"], "to": record["previous"], "reason": reason, "detail": detail, "result": result}
+        if result == "good" or not self.trail.ends_with(line):
+            self.trail.add(**line)
+
+    def _return(self, record):
+        """Does what roll_back() says."""
         previous = record["previous"]
         if previous is None:
             # The unit stops by the program that "current" leads to, so the link goes last.
@@ -169,7 +198,6 @@ class Transaction:
             if not reloaded and not commands.systemctl("restart", self.unit):
                 raise RollbackError("generation %s does not start again either" % previous)
             now = "generation %s runs again" % previous
-        self.end()
         return now
 
     def switch(self, generation):
@@ -196,7 +224,7 @@ def watch(transaction):
             left = record["deadline"] - time.monotonic()
             if left <= 0:
                 sys.stderr.write("%s\n" % record.get("lost", "generation %s was not confirmed in time" % record["generation"]))
-                sys.stderr.write("%s\n" % transaction.roll_back())
+                sys.stderr.write("%s\n" % transaction.roll_back("unconfirmed"))
                 return 0
         time.sleep(min(left, POLL))
 
@@ -210,4 +238,5 @@ def boot(transaction):
             record["generation"], record["previous"] or "nothing")))
         transaction.switch(record["previous"])
         transaction.end()
+        transaction.tell(record, "reboot", "", "good")
     return 0

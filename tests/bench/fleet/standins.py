@@ -4,7 +4,7 @@
     standins.py DIRECTORY    answers connection_plugins/standin.py on DIRECTORY/socket; root is needed
 
 Every command of a play runs in a process forked from this one, in a mount namespace of its own in which the router's
-directory lies below /etc/softwire, /etc/systemd/system and /run. Modules run in the fork itself, since starting Python
+directory lies below /etc/softwire, /etc/systemd/system, /var/log and /run. Modules run in the fork itself, since starting Python
 and importing Ansible for each would cost ten times what they do. The commands in tools/ take the place of systemctl, ip,
 nft and others. DIRECTORY/calls gets a line per command: router, what was run.
 """
@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MOUNTED = {"softwire": "/etc/softwire", "system": "/etc/systemd/system", "run": "/run", "sysctl": "/proc/sys/net"}
+MOUNTED = {"softwire": "/etc/softwire", "system": "/etc/systemd/system", "run": "/run", "log": "/var/log", "sysctl": "/proc/sys/net"}
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OS_RELEASE = 'ID=debian\nVERSION_ID="12"\n'
 CLONE_NEWNS, MS_BIND = 0x20000, 0x1000
@@ -54,7 +54,7 @@ class Fleet:
         With a file is_cut_off in the directory a router does what a deployment says, and the answer is lost.
         """
         router = self.directory / name
-        for path in ("softwire", "system", "run/systemd/system", "run/netns", "sysctl"):
+        for path in ("softwire", "system", "run/systemd/system", "run/netns", "log", "sysctl"):
             (router / path).mkdir(parents=True)
         return router
 

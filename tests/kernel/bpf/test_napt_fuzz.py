@@ -35,14 +35,14 @@ SUMS = {packets.TCP: 16, packets.UDP: 6, packets.ICMP: 2}
 class Napt(Relay):
     """napt.bpf.c"""
 
-    sizes = {"config": (4, 28), "counters": (4, 8), "first_fragments": (12, 1), "index_to_port": (2, 2), "port_to_index": (2, 2)}
+    sizes = {"config": (4, 24), "counters": (4, 8), "first_fragments": (12, 1), "index_to_port": (2, 2), "port_to_index": (2, 2)}
 
     def configure(self, ce, index):
-        for each in ("config", "first_fragments", "index_to_port", "port_to_index"):
+        for each in ("first_fragments", "index_to_port", "port_to_index"):
             self.maps[each].clear()
         for name, entry in bpf_rule.napt_exceptions(ce, index):
             self.add(name, entry)
-        self.maps["config"].update(bytes(4), bytes.fromhex(bpf_rule.napt_config(ce, index, "192.0.0.0/29")))
+        self.maps["config"].update(bytes(4), bytes.fromhex(bpf_rule.napt_config(ce, index, "192.0.0.0/29", True)))
         self.last = self.counters()
 
     def counters(self):
@@ -60,20 +60,28 @@ class Napt(Relay):
         return after if verdict == PASS else None, counter.split("_napt_")[1]
 
 
+def arithmetic(dice):
+    """A random (PSID offset, PSID length, PSID); no length: the address is not shared."""
+    if not dice.randrange(6):
+        return 0, 0, 0
+    a = dice.choice((0, 0, 1, 4, 6, dice.randrange(11)))
+    k = dice.randrange(1, min(12, 16 - a) + 1)
+    return a, k, dice.choice((0, 2 ** k - 1, dice.randrange(2 ** k)))
+
+
 class Set:
     """A customer edge with a random port set; ports: {index: port}, as the NAPT's rules have them."""
 
-    def __init__(self, dice):
+    def __init__(self, dice, psid=None):
+        """psid: which the port set is to have."""
         self.dice = dice
         usable = []
         while not usable:
-            self.is_shared = dice.randrange(6) > 0
-            a = k = 0
-            if self.is_shared:
-                a = dice.choice((0, 0, 1, 4, 6, dice.randrange(11)))
-                k = dice.randrange(1, min(12, 16 - a) + 1)
-            psid = dice.choice((0, 2 ** k - 1, dice.randrange(2 ** k)))
-            mine = [port for port, text in enumerate(BITS) if not k or (text[a:a + k] == format(psid, f"0{k}b") and (not a or "1" in text[:a]))]
+            a, k, self.psid = arithmetic(dice)
+            if psid not in (None, self.psid):
+                continue
+            self.is_shared = k > 0
+            mine = [port for port, text in enumerate(BITS) if not k or (text[a:a + k] == format(self.psid, f"0{k}b") and (not a or "1" in text[:a]))]
             usable = [port for port in mine if port]
         ranges = []
         for port in mine:
@@ -88,7 +96,7 @@ class Set:
             self.index = port_index(ranges)
         self.prefix = "192.0.2.16/28" if not self.is_shared and dice.randrange(2) else None
         self.ce = {"ipv4_address": None if self.prefix else OWN, "ipv4_prefix": self.prefix, "port_ranges": ranges,
-                   "psid": psid if self.is_shared else None, "psid_length": k, "psid_offset": a}
+                   "psid": self.psid if self.is_shared else None, "psid_length": k, "psid_offset": a}
         self.owned = set(usable)
         first, last = self.index["pool"]
         table = {index + more: port + more for index, port, length in self.index["ranges"] for more in range(length)}
@@ -258,6 +266,30 @@ def test_whatever_the_packet_and_the_maps_hold_nothing_foreign_leaves(napt, seed
     assert left
 
 
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + NETWORKS))
+def test_nothing_foreign_leaves_by_a_config_that_is_half_overwritten(napt, seed):
+    """Any bytes of the old and of the new one, which have the same address and PSID: what leaves is of the old port set or of the new."""
+    dice = random.Random(seed)
+    first = Set(dice)
+    second = Set(dice, first.psid)
+    while second.prefix != first.prefix:
+        second = Set(dice, first.psid)
+    napt.configure(second.ce, second.index)
+    configs = [bytes.fromhex(bpf_rule.napt_config(each.ce, each.index, "192.0.0.0/29", True)) for each in (first, second)]
+    left = 0
+    for _packet in range(PACKETS):
+        napt.maps["config"].update(bytes(4), bytes(map(dice.choice, zip(*configs))))
+        _is_out, packet, _expected, _result = Fuzz(dice.choice((first, second)), dice).case()
+        made, result = napt.run(True, packet)
+        if made is None or result == "passed_router":
+            continue
+        left += 1
+        assert packets.source_of(made) == OWN
+        if first.is_shared and second.is_shared and result != "passed_later_fragment":
+            assert own_port(made) in first.owned | second.owned
+    assert left
+
+
 def own_port(packet):
     """The port from which a packet has left, or about which an error speaks."""
     upper, protocol = packet[4 * (packet[0] & 15):], packet[9]
@@ -284,7 +316,7 @@ def test_a_later_fragment_leaves_once_its_first_one_has(napt):
 
 
 def test_without_a_config_nothing_passes(napt):
-    napt.maps["config"].clear()
+    napt.maps["config"].update(bytes(4), bytes(24))
     packet = packets.udp(OWN, FAR, 1024, 9)
     assert napt.run(True, packet) == (None, "dropped_failed") and napt.run(False, packet) == (None, "dropped_failed")
 

@@ -68,10 +68,11 @@ class Case:
         return {"ipv4_address": None if self.prefix else self.address, "ipv4_prefix": self.prefix, "port_ranges": self.ranges,
                 "psid_length": self.psid_length, "psid_offset": self.psid_offset, "psid": self.psid}
 
-    def programs(self, instance, device="ce-main"):
-        """The end of its NAPT on a device of the instance's namespace, as the generation of a customer edge describes it."""
-        made = {"instance": instance, "softwire": "jool_siit", "ce": self.ce, "translator": None, "tunnel": None, "layout": {"namespaces": {"napt": instance}},
-                "napt": {"device": device, "index": self.index, "router_networks": self.router_networks}}
+    def programs(self, instance, tunnel=None):
+        """The end of its NAPT on a tunnel, or the veth pair, of the instance's namespace, as the generation of a customer edge describes it."""
+        made = {"instance": instance, "softwire": "jool_siit", "ce": self.ce, "translator": None, "tunnel": tunnel,
+                "layout": {"namespaces": {"napt": instance}},
+                "napt": {"device": "ce-main", "index": self.index, "router_networks": self.router_networks}}
         return customer_edge.programs_of(made, 1500)
 
     def render(self, max_ports_per_client=0):

@@ -53,6 +53,8 @@ def run(command, home, fleet):
             arguments += ["--syntax-check"]
         elif playbook not in ("softwire.map.render", "softwire.map.report"):
             arguments += [*STANDIN, *([] if "--limit" in arguments else ["--limit", "map_ce"])]
+    elif program == "ansible" and "map_ce" in arguments:
+        arguments += STANDIN
     code, said = doc_samples.ansible(program.removeprefix("ansible-").replace("ansible", "adhoc"), *arguments, home=home,
                                      ANSIBLE_REMOTE_TMP="/run/ansible", **fleet.environment())
     assert code == 0 and "Traceback" not in said, f"{command}\n{said}"

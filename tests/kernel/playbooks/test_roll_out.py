@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -62,13 +64,13 @@ mount --make-rprivate /; mkdir -p etc; mount -t tmpfs tmpfs etc; cp -a /etc/. et
 printf 'ID=debian\\nVERSION_ID="12"\\n' > new; rm /etc/os-release; mv new /etc/os-release
 mount --bind TOOLS /usr/local/sbin
 mount --bind router/softwire /etc/softwire; mount --bind router/system /etc/systemd/system
-mount --bind router/sysctl /proc/sys/net; mount --bind router/run /run
+mount --bind router/sysctl /proc/sys/net; mount --bind router/run /run; mount --bind router/log /var/log
 PATH=/usr/local/sbin:$PATH exec "$@"
 """
 
 
 def test_ansible_on_the_router_itself(tmp_path):
-    for path in ("softwire", "system", "run/systemd/system", "run/netns", "sysctl"):
+    for path in ("softwire", "system", "run/systemd/system", "run/netns", "log", "sysctl"):
         (tmp_path / "router" / path).mkdir(parents=True)
     variables = {**CE, "ansible_connection": "local", "map_ce_end_user_prefix": "2001:db8:0:100::/56"}
     (tmp_path / "inventory.yml").write_text(yaml.safe_dump({"map_ce": {"hosts": {"router": variables}}}))
@@ -85,6 +87,9 @@ def test_ansible_on_the_router_itself(tmp_path):
     instance = tmp_path / "router/softwire/ce"
     assert (instance / "confirmed").read_text().split() == [(instance / "current").readlink().name]
     assert not (instance / "unconfirmed").exists()
+    trail = [json.loads(line) for line in (tmp_path / "router/log/softwire/ce.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in trail] == ["deploy", "confirm"]
+    assert all(line["by"] == {"controller": socket.gethostname(), "user": getpass.getuser(), **line["by"]} for line in trail)
 
 
 def test_a_small_network_is_one_batch(fleet):

@@ -264,6 +264,7 @@ def test_what_is_missing_is_said_and_no_reason_to_fail(router):
     generation = router.install(role_variables.ce_generations(napt_namespace="", wan_gateway="")["jool_siit"])
     assert router.softwire(generation, "up").stderr == ""
     (router.directory / "fakes" / "jool_siit").write_text("#!/bin/sh\necho \"Error: no such instance\" >&2\nexit 1\n")
+    (router.directory / "fakes" / "bpftool").unlink()
     found = info(router, generation, PATH=f"{router.directory}/fakes:/usr/bin:/bin")
     assert (found["translator"], found["ports"], found["rules"]) == (None, None, [])
     assert {text.split(":")[0] for text in found["notices"]} == {
@@ -298,7 +299,8 @@ def test_whether_the_router_runs_what_the_generation_says(router):
 
 @pytest.mark.parametrize("change, undo, fault", [
     ("nft insert rule ip softwire_ce_napt uninvited accept", "", "nftables table ip softwire_ce_napt (namespace main): not as it was loaded"),
-    ("bpftool map delete pinned /run/softwire/ce/bpf/napt/maps/config key hex 00 00 00 00", "", "BPF map napt/config: not as it was loaded"),
+    ("bpftool map update pinned /run/softwire/ce/bpf/napt/maps/config key hex 00 00 00 00 value hex" + " 00" * 24, "",
+     "BPF map napt/config: not as it was loaded"),
     ("tc filter del dev ce-tun egress pref 7590", "", "program napt_out on ce-tun egress (namespace main): missing"),
     ("ip route del default dev ce-tun table 7598", "ip route add default dev ce-tun table 7598",
      "route add default dev ce-tun table 7598 (namespace main): missing"),

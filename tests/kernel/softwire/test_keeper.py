@@ -79,6 +79,11 @@ def test_what_the_kernel_tells(sandbox, change):
 
 @pytest.fixture
 def router(sandbox):
+    return with_systemctl(sandbox)
+
+
+def with_systemctl(sandbox):
+    """A router whose systemctl does what the keeper asks of it."""
     sandbox.sh(ROUTER)
     script = sandbox.directory / "fakes" / "systemctl"
     script.write_text(SYSTEMCTL.replace("DIRECTORY", str(sandbox.directory)))

@@ -20,7 +20,7 @@ from lacking import refusal
 from namespaces import mount_namespace
 from pretended_router import MOVED, UNITS, Router, offered
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import commands, generations, metrics_timer, paths, rollback
+from ansible_collections.softwire.map.plugins.module_utils.softwire import audit, commands, generations, metrics_timer, paths, rollback
 
 SIZE = "16M"  # some generations; its journal takes several of them, so that no lack of room makes it write early
 KEPT = ("instance.json", "softwire/rollback.py", "main/ip", "main/guard.nft", "napt/ip", "napt/napt.nft")
@@ -124,7 +124,7 @@ class Story:
             self.seen.add(now)
             self.cuts += 1
             with self.monkeypatch.context() as patch:
-                for name, path in (("CONFIGURATION", self.router.etc), ("UNITS", self.router.units)):
+                for name, path in (("CONFIGURATION", self.router.etc), ("UNITS", self.router.units), ("LOGS", self.router.logs)):
                     patch.setattr(paths, name, self.disk.after / path.relative_to(self.disk.root))
                 patch.setattr(paths, "RUN", self.disk.after / "run after a boot")
                 patch.setattr(commands, "systemctl", lambda *words: False)
@@ -172,16 +172,22 @@ class Story:
         return name
 
 
+def last_event(instance):
+    (line,) = audit.read(instance, 1)["lines"]
+    return line["event"]
+
+
 def stays(instance):
     """A confirmed deployment comes up at a boot."""
     assert {path.name: path.read_text() for path in paths.UNITS.glob("softwire*")} == UNITS
     assert (paths.UNITS / "multi-user.target.wants/softwire@ce.service").is_symlink()
     assert instance.running() in rollback.Transaction(instance).confirmed()
+    assert last_event(instance) in ("confirm", "rollback")
 
 
 def measures(instance):
     metrics = metrics_timer.Metrics(instance)
-    assert metrics.directory() and metrics.wants.is_symlink()
+    assert metrics.directory() and metrics.wants.is_symlink() and last_event(instance) == "deploy"
 
 
 def measures_nothing(instance):
@@ -189,8 +195,8 @@ def measures_nothing(instance):
     assert metrics.directory() is None and not metrics.wants.is_symlink()
 
 
-def is_gone(_instance):
-    assert not paths.CONFIGURATION.exists() and not list(paths.UNITS.rglob("softwire*"))
+def is_gone(instance):
+    assert not paths.CONFIGURATION.exists() and not list(paths.UNITS.rglob("softwire*")) and last_event(instance) == "remove"
 
 
 def test_the_disk_forgets_what_is_not_synced(disk):
@@ -216,7 +222,7 @@ def test_a_power_cut_leads_to_the_generation_before_or_to_the_confirmed_one(disk
     # Nobody confirms it.
     story.during([third], lambda: router.call(False, alternatives=small(reserved_ports=[53301])))
     story.boots = {third}
-    rollback.Transaction(router.instance).roll_back()
+    rollback.Transaction(router.instance).roll_back("unconfirmed")
     story.afterwards(third, stays)
 
     for metrics, expect in ((True, measures), (False, measures_nothing)):

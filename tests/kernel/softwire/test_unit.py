@@ -14,6 +14,9 @@ import pytest
 from sandbox import UNIT
 
 from ansible_collections.softwire.map.plugins.module_utils.routers import render
+from ansible_collections.softwire.map.plugins.module_utils.softwire import paths, rollback
+
+LOGS = paths.LOGS  # before any test puts another one there
 
 # Each gives a unit mounts of its own, so that the network namespaces it makes are nobody else's.
 OWN_MOUNTS = ("ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts", "PrivateUsers", "PrivateIPC", "ProtectProc",
@@ -49,6 +52,19 @@ def test_systemd_knows_every_setting(unit):
     # It also prints that the programs are missing here, and for other units.
     printed = analyze("verify", "--recursive-errors=no", "--man=no", unit=unit).stderr
     assert "Unknown" not in printed and "Failed to parse" not in printed and "ignoring" not in printed.lower()
+
+
+def test_systemd_knows_every_setting_of_the_service_that_rolls_back(tmp_path):
+    unit = tmp_path / "softwire-rollback-ce.service"
+    unit.write_text("\n".join(["[Service]", "ExecStart=/bin/true", *rollback.CONFINED]))
+    printed = analyze("verify", "--recursive-errors=no", "--man=no", unit=unit).stderr
+    assert "Unknown" not in printed and "Failed to parse" not in printed and "ignoring" not in printed.lower()
+
+
+def test_the_service_that_rolls_back_may_write_where_it_does():
+    writable = [value for name, value in (setting.split("=", 1) for setting in rollback.CONFINED) if name == "ReadWritePaths"]
+    # Without the second one the service has to start all the same.
+    assert writable == [str(paths.CONFIGURATION), f"-{LOGS}"]
 
 
 @pytest.mark.parametrize("unit", [UNIT, KEEPER], ids=lambda unit: unit.name)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from leaks import fault
+from nodes import RELAYS, captures, mac
 from play import Play
 from router import HERE, LAB, PACKAGES, ROUTERS, SERVER, Router, everywhere
 
@@ -21,9 +23,9 @@ class Network:
     def __init__(self):
         self.plays = []
 
-    def start(self, wanted, *arguments, more=None, **options):
-        """A play that is on its way; wanted: {router: Wanted}, more: variables for all of them."""
-        variables = {router.name: {**router.variables(target), **(more or {})} for router, target in wanted.items()}
+    def start(self, wanted, *arguments, more=None, each=None, **options):
+        """A play that is on its way; wanted: {router: Wanted}, more: variables for all of them, each: {router: variables}."""
+        variables = {router.name: {**router.variables(target), **(more or {}), **(each or {}).get(router, {})} for router, target in wanted.items()}
         self.plays.append(Play(variables, *arguments, **options))
         return self.plays[-1]
 
@@ -69,6 +71,25 @@ def network_():
     made = Network()
     made.check({router: router.wanted for router in ROUTERS})
     return made
+
+
+@pytest.fixture(scope="module")
+def wire(network):
+    """Everything that the customer edges put on their WAN from here on, looked at when all tests are done."""
+    senders = " or ".join(f"ether src {mac(router.name, 'isp')}" for router in network.routers)
+    with captures(LAB, {(relay, "isp"): senders for relay in RELAYS}) as seen:
+        yield
+    frames = {router: {} for router in network.routers}
+    by_mac = {bytes.fromhex(mac(router.name, "isp").replace(":", "")): router for router in network.routers}
+    for captured in seen.values():
+        for frame in captured.frames:
+            router = by_mac[frame[6:12]]
+            verdict = fault(frame, router.edges)
+            frames[router].setdefault(verdict, []).append(frame.hex())
+    for router, verdicts in frames.items():
+        assert len(verdicts.pop(None, [])) > 100, f"{router.name} forwarded nothing worth looking at"
+        verdicts.pop("", None)
+        assert not verdicts, (router.name, {text: found[0] for text, found in verdicts.items()})
 
 
 @pytest.hookimpl(wrapper=True)

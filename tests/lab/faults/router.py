@@ -28,6 +28,7 @@ LINES = {
 }
 PATIENCE = 120  # seconds; generous, since the machine may be busy
 SETTLING = 30
+CUT_OFF = 15  # seconds until a router that nobody confirms goes back
 STATE = (HERE / "state.sh").read_text()
 CLIENT = (HERE / "client.py").read_text()
 STOP = "/run/stop"
@@ -64,11 +65,18 @@ class Wanted(NamedTuple):
     forward: bool  # whether a port leads to the client
 
 
+def other(router, reload=True):
+    """The configuration to go to: another forward takes a reload, another prefix a restart."""
+    line, forward = router.wanted
+    return Wanted(line, not forward) if reload else Wanted(1 - line, forward)
+
+
 class Router:
     def __init__(self, name, client):
         self.name, self.client = name, client
         self.wanted = Wanted(0, False)  # as molecule's converge left it
-        self.edges = [FilterModule().filters()["ce"](INVENTORY[name]["map_domain"], prefix) for prefix in LINES[name]]
+        self.domain = INVENTORY[name]["map_domain"]
+        self.edges = [FilterModule().filters()["ce"](self.domain, prefix) for prefix in LINES[name]]
         self.known = {}  # the state of each configuration, as it was seen first
 
     def exec(self, script, timeout=PATIENCE):
@@ -119,6 +127,17 @@ class Router:
         old, new = ("\n".join(facts).splitlines() for facts in (expected, now))
         diff = list(difflib.unified_diff(old, new, "expected", "found", lineterm="", n=0))
         assert not diff, f"{self.name} is not {what}:\n" + "\n".join(diff)
+
+    def which(self, possible):
+        """The one of these known configurations that it is, as a whole; waits a little."""
+        deadline = time.monotonic() + SETTLING
+        while time.monotonic() < deadline:
+            now = self.state()
+            for wanted in possible:
+                if self.known[wanted] == now:
+                    return wanted
+            time.sleep(1)
+        return self.assert_state(self.known[possible[0]], f"{possible[0]}, nor another of {possible}")
 
     def check(self, wanted):
         """Asserts by packets in both directions, and by its state, that it is one configuration and no mixture."""

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from nodes import RELAYS, captures, mac
-from router import JOOL, LAB, ROOT, Router, Wanted, everywhere
-from leaks import fault
+from nodes import SERVER
+from router import CUT_OFF, JOOL, LAB, ROOT, Router, everywhere, other
 
 
 class Stage(NamedTuple):
@@ -38,35 +37,10 @@ STAGES = [
     Stage("confirming", "os.remove", r"/etc/softwire/ce/unconfirmed"),
     Stage("removing old generations", "os.rename", r"/generations/0\S+ \S+/\.staging-0", kept=True),
 ]
+pytestmark = pytest.mark.usefixtures("wire")
 # The controller's address and a network around it.
 STATION = LAB.topology.management_address.split("/")[0]
 MANAGEMENT = str(ipaddress.ip_network(f"{STATION}/29", strict=False))
-CUT_OFF = 15  # seconds until a router that nobody confirms goes back
-
-
-@pytest.fixture(scope="module", autouse=True)
-def wire(network):
-    """Everything that the customer edges put on their WAN from here on, looked at when all tests are done."""
-    senders = " or ".join(f"ether src {mac(router.name, 'isp')}" for router in network.routers)
-    with captures(LAB, {(relay, "isp"): senders for relay in RELAYS}) as seen:
-        yield
-    frames = {router: {} for router in network.routers}
-    by_mac = {bytes.fromhex(mac(router.name, "isp").replace(":", "")): router for router in network.routers}
-    for captured in seen.values():
-        for frame in captured.frames:
-            router = by_mac[frame[6:12]]
-            verdict = fault(frame, router.edges)
-            frames[router].setdefault(verdict, []).append(frame.hex())
-    for router, verdicts in frames.items():
-        assert len(verdicts.pop(None, [])) > 100, f"{router.name} forwarded nothing worth looking at"
-        verdicts.pop("", None)
-        assert not verdicts, (router.name, {text: found[0] for text, found in verdicts.items()})
-
-
-def other(router, reload=True):
-    """The configuration to go to: another forward takes a reload, another prefix a restart."""
-    line, forward = router.wanted
-    return Wanted(line, not forward) if reload else Wanted(1 - line, forward)
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name.replace(" ", "-"))
@@ -192,6 +166,23 @@ def test_a_configuration_that_cuts_off_the_management(network, cut):
         assert play.wait() in (2, 4), play.output
         assert f"so the router rolls it back within {CUT_OFF} s" in play.output or "the change was rolled back" in play.output
         router.wait_until_settled()
+    network.check(before)
+    network.converge(wanted)
+
+
+# A border relay that is nobody's.
+NOWHERE = {"map-e": {"br_address": "2001:db8:ffff::dead"}, "map-t": {"dmr": "2001:db8:dead::/96"}}
+
+
+def test_a_change_that_breaks_ipv4_and_not_the_management(network):
+    """What worked before does not work after it, so the routers do not keep it."""
+    before = {router: router.wanted for router in network.routers}
+    wanted = {router: other(router) for router in network.routers}
+    broken = {router: {"map_domain": {**router.domain, **NOWHERE[router.domain["transport"]]}} for router in network.routers}
+    play = network.start(wanted, more={"map_ce_health_target": SERVER}, each=broken)
+    assert play.wait() == 2, play.output
+    assert play.output.count(f"ping to {SERVER} worked before, and does not now") >= 2, play.output
+    assert play.output.count("runs again") >= 2, play.output
     network.check(before)
     network.converge(wanted)
 

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import getpass
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +32,7 @@ CE = {"instance": "ce", "customer_edge": role_variables.ce()}
 CONNECTION = mock.Mock(transport="ssh")
 DEFAULTS = {"generation": "", "confirm_timeout": 60, "health_target": "", "keep_generations": 5, "install_packages": True,
             "metrics": False, "metrics_directory": "/var/lib/prometheus/node-exporter"}
+BY = {"controller": socket.gethostname(), "user": getpass.getuser()}
 DEPLOYED = {"changed": True, "generation": "0001-aa"}
 INSTALLED = {"changed": True}
 
@@ -61,17 +65,19 @@ def test_one_module_call_brings_everything():
     assert name == "softwire.map.deploy"
     assert set(arguments) == {"instance", "state", "_from_controller", *DEFAULTS}
     assert (arguments["instance"], arguments["state"], arguments["install_packages"]) == ("ce", "present", True)
-    assert arguments["_from_controller"]["units"] == {path.name: path.read_text() for path in render.UNITS}
-    assert set(arguments["_from_controller"]["units"]) == set(deploy_module.UNIT_NAMES)
-    assert [entry["name"] for entry in arguments["_from_controller"]["alternatives"]] == ["bpf", "jool_mapt", "jool_siit"]
-    files = arguments["_from_controller"]["alternatives"][2]["files"]
+    sent = json.loads(arguments["_from_controller"])
+    assert sent["by"] == BY
+    assert sent["units"] == {path.name: path.read_text() for path in render.UNITS}
+    assert set(sent["units"]) == set(deploy_module.UNIT_NAMES)
+    assert [entry["name"] for entry in sent["alternatives"]] == ["bpf", "jool_mapt", "jool_siit"]
+    files = sent["alternatives"][2]["files"]
     assert files == generations.encoded(role_variables.ce_generations()["jool_siit"])
 
 
 def test_a_border_relay():
     arguments = {"instance": "br", "border_relay": role_variables.br()}
     _result, ((_name, arguments),) = run(arguments, DEPLOYED)
-    assert set(arguments["_from_controller"]["alternatives"][0]["files"]["main/translate.bpf.o"]) == {"base64"}
+    assert set(json.loads(arguments["_from_controller"])["alternatives"][0]["files"]["main/translate.bpf.o"]) == {"base64"}
 
 
 @pytest.mark.parametrize("arguments", [
@@ -92,12 +98,20 @@ def test_what_is_odd_is_a_warning(arguments):
 def test_absent_needs_no_variables():
     result, calls = run({"instance": "ce", "state": "absent"}, DEPLOYED)
     assert result == DEPLOYED
-    assert calls == [("softwire.map.deploy", {"instance": "ce", "state": "absent", **DEFAULTS})]
+    assert calls == [("softwire.map.deploy", {"instance": "ce", "state": "absent", **DEFAULTS, "_from_controller": json.dumps({"by": BY})})]
 
 
 def test_rollback_needs_no_variables():
     _result, calls = run({"instance": "ce", "state": "rollback", "generation": "0001-aa"}, DEPLOYED)
-    assert calls == [("softwire.map.deploy", {"instance": "ce", "state": "rollback", **DEFAULTS, "generation": "0001-aa"})]
+    assert calls == [("softwire.map.deploy", {
+        "instance": "ce", "state": "rollback", **DEFAULTS, "generation": "0001-aa", "_from_controller": json.dumps({"by": BY})})]
+
+
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 4711"), OSError("No username set in the environment")])
+def test_a_user_without_a_name_is_a_number(error, monkeypatch):
+    monkeypatch.setattr(getpass, "getuser", mock.Mock(side_effect=error))
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    assert json.loads(deploy.sent()) == {"by": {**BY, "user": "4711"}}
 
 
 CHANGED = {"changed": True, "generation": "0002-bb", "previous": "0001-aa", "unconfirmed": True}
@@ -107,7 +121,8 @@ def test_a_change_is_confirmed_over_a_new_connection():
     CONNECTION.reset_mock()
     result, calls = run({"customer_edge": role_variables.ce(keep_generations=3, instance="ce")}, CHANGED, {"changed": False})
     assert result == dict(CHANGED, unconfirmed=False)
-    assert calls[1] == ("softwire.map.deploy", {"instance": "ce", "keep_generations": 3, "_from_controller": {"confirm": "0002-bb"}})
+    assert calls[1] == ("softwire.map.deploy", {
+        "instance": "ce", "keep_generations": 3, "_from_controller": json.dumps({"confirm": "0002-bb", "by": BY})})
     CONNECTION.reset.assert_called_once_with()
 
 

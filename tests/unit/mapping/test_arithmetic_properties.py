@@ -129,9 +129,8 @@ def nested_domain(draw):
     return {"transport": "map-e", "interface_id": "rfc7597", "br_address": ["2001:db8::1"], "dmr": None, "rules": rules}
 
 
-def naive_owner(domain, address, port):
-    """The end-user prefix behind an address and port, found by asking every CE that the rules can have."""
-    owners = set()
+def naive_ces(domain):
+    """(end-user prefix, IPv4 address or prefix and PSID as bits, PSID offset) of every CE that the rules can have."""
     for rule in domain["rules"]:
         base, n = rule["ipv6_prefix"].split("/")
         length = int(n) + rule["ea_length"]
@@ -140,13 +139,15 @@ def naive_owner(domain, address, port):
             # The rule that the CE itself would take: the longest of those whose prefix its own one starts with.
             mine = max((one for one in domain["rules"] if prefix.startswith(prefix_bits(one["ipv6_prefix"]))),
                        key=lambda one: int(one["ipv6_prefix"].split("/")[1]))
-            text = f"{ipaddress.IPv6Address(int(prefix.ljust(128, '0'), 2))}/{length}"
-            if mine is not rule:
-                continue
-            v4 = prefix_bits(rule["ipv4_prefix"], 32) + prefix[int(n):]
-            psid = v4[32:]
-            if bits(int(ipaddress.IPv4Address(address)), 32).startswith(v4[:32]) and naive_holds(PORTS[port], psid, rule["psid_offset"]):
-                owners.add(text)
+            if mine is rule:
+                text = f"{ipaddress.IPv6Address(int(prefix.ljust(128, '0'), 2))}/{length}"
+                yield text, prefix_bits(rule["ipv4_prefix"], 32) + prefix[int(n):], rule["psid_offset"]
+
+
+def naive_owner(domain, address, port):
+    """The end-user prefix behind an address and port, found by asking every CE."""
+    wanted = bits(int(ipaddress.IPv4Address(address)), 32)
+    owners = {text for text, v4, offset in naive_ces(domain) if wanted.startswith(v4[:32]) and naive_holds(PORTS[port], v4[32:], offset)}
     assert len(owners) <= 1
     return owners.pop() if owners else None
 
@@ -162,6 +163,26 @@ def test_owner_equals_the_naive_search(domain, third, fourth, port):
     address = f"192.0.{third}.{fourth}"
     found = Domain(domain).owner(int(ipaddress.IPv4Address(address)), port)
     assert (found and found["end_user_prefix"]) == naive_owner(domain, address, port)
+
+
+@settings(max_examples=200, deadline=None)
+@given(nested_domain(), st.data())
+def test_ces_below_a_prefix_equal_the_naive_search(domain, data):
+    """In a prefix that is one of a rule's or of a CE's, cut or with bits after it; in all of them, too."""
+    version = data.draw(st.sampled_from([4, 6]))
+    width = 128 if version == 6 else 32
+    every = list(naive_ces(domain))
+    bases = [prefix_bits(text) if version == 6 else v4[:32] for text, v4, _offset in every]
+    bases += [prefix_bits(rule[f"ipv{version}_prefix"], width) for rule in domain["rules"]]
+    length = data.draw(st.integers(0, width))
+    prefix = (data.draw(st.sampled_from(bases)) + data.draw(st.sampled_from(["0" * width, "01" * 64, "1" * width])))[:length]
+    found = list(Domain(domain).ces(version, int(prefix.ljust(width, "0"), 2), length))
+    held = [prefix_bits(text) if version == 6 else v4[:32] for text, v4, _offset in every]
+    expect = [text for (text, _v4, _offset), own in zip(every, held) if own.startswith(prefix) or prefix.startswith(own)]
+    assert [one["end_user_prefix"] for one in found] == expect
+    whole = list(Domain(domain).ces(6, 0, 0))
+    assert [one["end_user_prefix"] for one in whole] == [text for text, _v4, _offset in every]
+    assert whole == [Domain(domain).ce(one["end_user_prefix"]) for one in whole]
 
 
 @settings(max_examples=200, deadline=None)

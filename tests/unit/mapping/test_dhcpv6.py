@@ -94,7 +94,7 @@ def test_there_and_back(domain):
     assert options(parsed) == [encoded]
 
 
-@pytest.mark.parametrize("text", ["005e0031 ", "00:5e:00:31:", "0:5E:0:31:", " 00 5e 0031 "])
+@pytest.mark.parametrize("text", ["005e0031 ", "00:5e:00:31:", "0:5E:0:31:", " 00 5e 0031 ", "0x005e0031", "0X00 5e 0 31 "])
 def test_ways_to_write_hex(text):
     body = rule(inside=ports()) + BR
     rest = ":".join(body[at:at + 2] for at in range(0, len(body), 2)) if ":" in text else body
@@ -161,7 +161,7 @@ def test_defaults_of_what_is_not_there():
         ("", "option: '': must be hex"),
         ("005", "option: '005': must be hex"),
         ("00:5e:000", "option: '00:5e:000': must be hex"),
-        ("0x5e", "option: '0x5e': must be hex"),
+        ("0x5g", "option: '0x5g': must be hex"),
         (5, "option: 5: must be hex"),
         # Truncated.
         ("005e", "byte 0: '005e': is no option: a code and a length are 4 bytes, here are 2"),
@@ -183,7 +183,7 @@ def test_defaults_of_what_is_not_there():
         (option(96, BR, option(92, "c000")), "byte 28: 'c000': S46_V4V6BIND ends within its IPv4 address"),
         # Over-long.
         (option(94, rule(), option(90, BR[8:], "ffff")), "byte 41: 'ffff': S46_BR is 2 bytes longer than what it holds"),
-        (option(95, rule(), dmr("600064ff9b000000000000000000")), "byte 38: '00': S46_DMR is 1 bytes longer than what it holds"),
+        (option(95, rule(), dmr("600064ff9b0000000000000000ff")), "byte 38: 'ff': S46_DMR is 1 bytes longer than what it holds"),
         (option(94, rule(inside=option(93, "0600000000")), BR), "byte 29: '00': S46_PORTPARAMS is 1 bytes longer than what it holds"),
         # Misnested, missing, too many.
         (option(94, rule(), BR, dmr()), "byte 41: '005b': S46_DMR must not stand in S46_CONT_MAPE (RFC 7598 section 5.1)"),
@@ -195,7 +195,6 @@ def test_defaults_of_what_is_not_there():
         (option(94, option(94, rule(), BR)), "byte 4: '005e': S46_CONT_MAPE must not stand in S46_CONT_MAPE"),
         (option(96, BR, bind(inside=BR)), "byte 40: '005a': S46_BR must not stand in S46_V4V6BIND"),
         (rule() + BR, "byte 0: '0059': no container is here: there are 94 (S46_CONT_MAPE), 95 (S46_CONT_MAPT), 96 (S46_CONT_LW)"),
-        (option(94, rule(), BR) + option(95, rule(), dmr()), "byte 41: '005f': is a second container"),
         (option(94), "byte 0: '005e': S46_CONT_MAPE has no S46_RULE, which it needs"),
         (option(23, "00") + option(94, rule()), "byte 5: '005e': S46_CONT_MAPE has no S46_BR, which it needs"),
         (option(95, rule()), "byte 0: '005f': S46_CONT_MAPT has no S46_DMR, which it needs"),
@@ -208,16 +207,14 @@ def test_defaults_of_what_is_not_there():
         (option(94, rule(ea="19"), BR), "byte 9 (rules[0].ea_length): 25: gives a PSID of 17 bits"),
         (option(94, rule(ipv4="2101020300"), BR), "byte 10: '21': an IPv4 prefix of 33 bits; at most 32 (RFC 7598 section 4.1)"),
         (option(94, rule(ipv6="81" + "00" * 17), BR), "byte 15: '81': an IPv6 prefix of 129 bits; at most 128"),
-        (option(94, rule(ipv6="2220010db83f"), BR), "byte 15 (rules[0].ipv6_prefix): '2001:db8:3f00::/34': has bits set after its first 34"),
         (option(94, rule(), rule(ipv6="30200100000000"), BR), "byte 27 (rules[1].ipv4_prefix): '1.2.3.0/24': overlaps"),
         (option(94, rule(), rule(ipv4="1801020400"), BR), "byte 32 (rules[1].ipv6_prefix): '2001:db8::/34': is the prefix of rules[0] too"),
         (option(94, rule(inside=ports("10")), BR), "byte 25 (rules[0].psid_offset): 16: must be an integer between 0 and 15"),
         (option(94, rule(inside=ports("09")), BR), "byte 25 (rules[0].psid_offset): 9: leaves no port"),
         (option(94, rule(inside=ports("00", "11")), BR), "byte 26: '11': a PSID of 17 bits; at most 16 (RFC 7598 section 4.5)"),
         (option(94, rule(inside=PORTS), BR), "byte 26 (rules[0].psid_length): 7: contradicts the EA bits: 16 with 1.2.3.0/24 give 8"),
-        (option(94, rule(ea="08", inside=PORTS), BR), "byte 26 (rules[0].psid_length): 7: contradicts the EA bits: 8 with 1.2.3.0/24 give 0"),
+        (option(94, rule(ea="08", inside=PORTS), BR), "byte 27 (rules[0].psid): 127: is explicit, while the EA bits give each customer edge an IPv4"),
         (option(96, BR, bind(ports("0a", "07"))), "byte 44 (binding.psid_offset): 10: leaves no port"),
-        (option(96, BR, bind(ipv6="3720010db8001235")), "byte 32 (binding.ipv6_prefix): '2001:db8:12:3500::/55': has bits set"),
         (option(95, rule(), dmr("2120010db800")), "byte 25 (dmr): '2001:db8::/33': must have one of the lengths 32, 40, 48, 56, 64, 96"),
         (option(94, rule(), option(90, "ff02" + "00" * 14)), "byte 25 (br_address[0]): 'ff02::': must be a unicast IPv6 address"),
         (
@@ -242,7 +239,7 @@ def test_refused_option(text, start):
         (rule() + BR, 93, "code: 93: must be an integer between 94 and 96"),
         (rule() + BR, "x", "code: 'x': must be an integer between 94 and 96"),
         (rule() + BR, 95, "byte 17: '005a': S46_BR must not stand in S46_CONT_MAPT"),
-        (option(94, rule(), BR), 94, "byte 0: '005e': S46_CONT_MAPE must not stand in S46_CONT_MAPE"),
+        (option(94, rule(), BR), 95, "byte 0: '005e': no container 95 is here: there are 94 (S46_CONT_MAPE)"),
         (rule() + BR[:-2], "94", "byte 19: '0010': says that option 90 has 16 bytes, here are 15"),
     ],
 )

@@ -14,7 +14,7 @@ from ansible_collections.softwire.map.plugins.filter import isp_domain as isp_fi
 from ansible_collections.softwire.map.plugins.module_utils.mapping.calculator import ce
 from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import parse_domain
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
-from ansible_collections.softwire.map.plugins.module_utils.mapping.isp import RULE_KEYS, _plain, isp_domain, not_map, services
+from ansible_collections.softwire.map.plugins.module_utils.mapping.isp import RULE_KEYS, _plain, isp_domain, isp_domains, not_map, services
 
 VECTORS = {vector["name"]: vector for vector in json.loads((Path(__file__).parents[1] / "vectors" / "ce.json").read_text())}
 
@@ -46,6 +46,20 @@ def test_every_rule_gives_a_ce_of_a_56_with_the_ports_that_the_isp_states(name):
         assert result["interface_id"] == "draft03"
         assert result["port_count"] == service["port_count"]
         assert result["br_address"] == rule["br_address"]
+
+
+@pytest.mark.parametrize("name", sorted(services()))
+def test_the_domains_of_an_isp_hold_all_its_rules_as_parse_domain_returns_them(name):
+    domains = isp_domains(f" {name.upper()} ")
+    assert domains == [parse_domain(domain) for domain in domains]
+    held = [{**{key: rule[key] for key in RULE_KEYS}, "br_address": domain["br_address"][0]} for domain in domains for rule in domain["rules"]]
+    known = [{key: rule[key] for key in (*RULE_KEYS, "br_address")} for rule in services()[name]["rules"]]
+    assert sorted(held, key=str) == sorted(known, key=str)
+    assert len({domain["br_address"][0] for domain in domains}) == len(domains)
+    for domain in domains:
+        rule = domain["rules"][-1]
+        base, length = rule["ipv6_prefix"].split("/")
+        assert isp_domain(name, f"{base}/{int(length) + rule['ea_length']}") == {**domain, "rules": [rule]}
 
 
 @pytest.mark.parametrize(

@@ -19,21 +19,6 @@ from ansible_collections.softwire.map.plugins.module_utils.softwire import gener
 from ansible_collections.softwire.map.plugins.modules import deploy
 
 
-@pytest.fixture
-def router(tmp_path, monkeypatch):
-    made = Router(tmp_path)
-    made.pretend(monkeypatch)
-    return made
-
-
-@pytest.fixture
-def running(router):
-    """A router with a first generation."""
-    first = router.run(alternatives=offered())
-    assert not first["failed"], first
-    return router
-
-
 def test_the_first_time(router):
     result = router.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["alternative"]) == (False, True, "start", "jool_siit")
@@ -51,6 +36,14 @@ def test_the_second_time_nothing_changes(running):
     result = running.run(alternatives=offered())
     assert (result["failed"], result["changed"], result["applied"], result["diff"]) == (False, False, "nothing", [])
     assert running.actions() == [] and running.tree() == before
+
+
+def test_what_was_sent_does_not_travel_back(router):
+    # Every file of every alternative: Ansible would keep it for each router until the task has ended.
+    for result in (router.run(alternatives=offered()), router.run(alternatives=offered()), router.call(confirm="0009-ab", check=False)):
+        assert set(result["invocation"]["module_args"]) == {
+            "instance", "state", "generation", "install_packages", "confirm_timeout", "health_target", "keep_generations",
+            "metrics", "metrics_directory"}
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -303,7 +296,7 @@ def test_a_run_killed_while_it_switches_is_rolled_back(moment, running, monkeypa
     killed_at(running, monkeypatch, moment, **MOVED)
     transaction = deploy.rollback.Transaction(running.instance)
     assert running.watched and transaction.record()["previous"] == first
-    assert transaction.roll_back() == f"generation {first} runs again"
+    assert transaction.roll_back("unconfirmed") == f"generation {first} runs again"
     assert running.instance.running() == first and running.active
     result = running.run(alternatives=offered(**MOVED))
     assert (result["failed"], result["changed"], result["applied"]) == (False, True, "restart")
@@ -470,7 +463,7 @@ def test_rollback_returns_to_an_earlier_generation(running):
 def test_nobody_returns_to_what_was_rolled_back(running):
     first = running.instance.running()
     refused = running.run(alternatives=offered(reserved_ports=[53300]), confirm=False)["generation"]
-    deploy.rollback.Transaction(running.instance).roll_back()
+    deploy.rollback.Transaction(running.instance).roll_back("unconfirmed")
     assert running.instance.running() == first
     assert not running.run(alternatives=offered(reserved_ports=[53301]))["failed"]
     assert running.run(state="rollback", generation=refused)["msg"].startswith(f"instance ce: there is no generation {refused} to return to")

@@ -70,10 +70,12 @@ def test_groups_of_other_names_are_an_error_that_lists_them(playbook, limit, tmp
     assert said.count("PLAY [") == 1, said
 
 
-def test_an_inventory_that_does_not_parse_is_an_error(tmp_path):
+@pytest.mark.parametrize("limit", [[], ["--limit", "ce1"]])
+@pytest.mark.parametrize("playbook", PLAYBOOK_NAMES)
+def test_an_inventory_that_does_not_parse_is_an_error(playbook, limit, tmp_path):
     (tmp_path / "inventory.yml").write_text("map_ce: {hosts: {ce1: [}\n")
-    code, said = ansible("site.yml", "-i", "inventory.yml", home=tmp_path)
-    assert code == 2 and "This inventory has no host at all: see whether Ansible warns above" in said, said
+    code, said = ansible(playbook, "-i", "inventory.yml", *limit, home=tmp_path)
+    assert code and "This inventory has no host at all: see whether Ansible warns above" in said, said
 
 
 @pytest.mark.parametrize(("group", "variables"), [("map_ce", {"map_ce_state": "absent"}), ("map_br", {"map_br_state": "absent"})])

@@ -54,6 +54,16 @@ def test_another_role_of_the_same_host_is_not_looked_at():
     assert roll_out.outcome("r", {"_map_br_batch": {"batch": ["r"]}, "_map_br_deployed": DEPLOYED}, "ce").state == "untouched"
 
 
+def test_the_names_of_the_batch_are_not_read_for_each_router_of_it():
+    # Ansible fills in what is read as if it were a template, at every reading.
+    class Variables(dict):
+        def __getitem__(self, name):
+            assert name != "_map_ce_batch"
+            return super().__getitem__(name)
+
+    assert roll_out.outcome("ce1", Variables(_map_ce_batch={"batch": ["ce1"]}, _map_ce_deployed=DEPLOYED), "ce").state == "changed"
+
+
 def hosts(text):
     return json.loads(text)["map_rolled_out"]["hosts"]
 

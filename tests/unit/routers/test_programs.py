@@ -12,6 +12,7 @@ import role_variables
 import pytest
 from ansible_collections.softwire.map.plugins.module_utils.mapping.port_index import port_index
 from ansible_collections.softwire.map.plugins.module_utils.routers import bpf_object, bpf_rule, programs, render
+from ansible_collections.softwire.map.plugins.module_utils.softwire.files import reload_suffices
 
 PINS = "/run/softwire/x/bpf"
 # Two objects, two programs on one hook.
@@ -104,10 +105,27 @@ SHARED = {
 
 def test_the_config_of_the_end_of_the_napt():
     index = port_index(SHARED["port_ranges"])
-    assert bpf_rule.napt_config(SHARED, index, None) == "c0 00 02 12 ff ff ff ff 00 00 00 00 00 00 00 00 00 34 40 d4 41 cf 06 08 01 00 00 00"
+    assert bpf_rule.napt_config(SHARED, index, None, False) == "c0 00 02 12 00 00 00 00 00 00 00 00 00 34 40 d4 41 cf 00 62 09 00 00 00"
     assert index["pool"] == [0x40D4, 0x41CF] and bpf_rule.napt_exceptions(SHARED, index) == []
     static = port_index(SHARED["port_ranges"], [1232])
-    assert bpf_rule.napt_config(SHARED, static, "192.0.0.0/29") == "c0 00 02 12 ff ff ff ff c0 00 00 00 ff ff ff f8 00 34 40 d4 41 ce 06 08 07 00 00 00"
+    assert bpf_rule.napt_config(SHARED, static, "192.0.0.0/29", True) == "c0 00 02 12 c0 00 00 00 ff ff ff f8 00 34 40 d4 41 ce 00 62 1f 00 00 00"
+
+
+EXPLICIT = {"ipv6_prefix": "2001:db8:12:3400::/56", "ipv4_prefix": "192.0.2.18/32", "ea_length": 0, "psid_length": 8, "psid": 0x34, "psid_offset": 6}
+
+
+@pytest.mark.parametrize("change, suffices", [
+    ({"psid_offset": 4}, True), ({"psid_length": 6}, True), ({"psid": 0x35}, False), ({"ipv4_prefix": "192.0.2.19/32"}, False),
+])
+def test_address_and_psid_of_a_config_stay_while_packets_pass(change, suffices):
+    """The programs' one entry is overwritten byte by byte."""
+    domain = {"transport": "map-e", "br_address": "2001:db8:ffff::1"}
+    first, second = (
+        files for rule in (EXPLICIT, EXPLICIT | change)
+        for files in role_variables.ce_generations(**role_variables.MAPE_CASES["shared"] | {"domain": {**domain, "rules": [rule]}}).values())
+    assert first["main/bpftool"] != second["main/bpftool"]
+    before, after = ({path: text if isinstance(text, bytes) else text.encode() for path, text in files.items()} for files in (first, second))
+    assert reload_suffices(before, after) is suffices
 
 
 def test_static_ports_and_those_in_their_places_are_exceptions():
@@ -125,9 +143,10 @@ def test_one_range_has_neither():
     plain = {**SHARED, "psid_offset": 0, "port_ranges": [[0x3400, 0x34FF]]}
     index = port_index(plain["port_ranges"], [0x3400])
     assert not index["rewrite"] and bpf_rule.napt_exceptions(plain, index) == []
-    assert bpf_rule.napt_config(plain, index, None).endswith("34 01 34 ff 00 08 00 00 00 00")
+    assert bpf_rule.napt_config(plain, index, None, False).endswith("34 01 34 ff 00 08 08 00 00 00")
     full = {**SHARED, "ipv4_address": None, "ipv4_prefix": "192.0.2.16/28", "psid": None, "psid_length": 0, "port_ranges": [[0, 65535]]}
-    assert bpf_rule.napt_config(full, port_index(full["port_ranges"]), None).startswith("c0 00 02 10 ff ff ff f0 ")
+    config = bpf_rule.napt_config(full, port_index(full["port_ranges"]), None, False)
+    assert config.startswith("c0 00 02 10 00 00 ") and config.endswith(" 04 00 00 00 00 00")
 
 
 @pytest.mark.parametrize("layout", role_variables.LAYOUTS)
@@ -140,6 +159,21 @@ def test_the_end_of_the_napt_is_around_what_carries_the_softwire(layout, carrier
     assert order == {"egress": ["napt_out", *(["ce_out", "ce_in"] if carrier == "bpf" else [])], "ingress": ["napt_in"]}
     assert {each["device"] for each in parameters["bpf"]["attached"]} == {parameters["napt"]["device"]}
     assert parameters["bpf"]["namespace"] == parameters["layout"]["namespaces"]["napt"]
+    assert napt_flags(parameters) & bpf_rule.NAPT_ETHERNET
+
+
+def napt_flags(parameters):
+    loaded, = (each for each in parameters["bpf"]["objects"] if each["name"] == "napt")
+    config, = (bytes.fromhex(entry["value"]) for entry in loaded["entries"] if entry["map"] == "config")
+    return config[20]
+
+
+@pytest.mark.parametrize("layout", role_variables.LAYOUTS)
+@pytest.mark.parametrize("mesh", [False, True])
+def test_a_tunnel_has_no_link_layer(layout, mesh):
+    generations = role_variables.ce_generations(**role_variables.MAPE_CASES["shared"], napt_namespace=role_variables.LAYOUTS[layout], mesh=mesh)
+    for files in generations.values():
+        assert not napt_flags(json.loads(files["parameters.json"])) & bpf_rule.NAPT_ETHERNET
 
 
 @pytest.mark.parametrize("layout", role_variables.MAPE_LAYOUTS)

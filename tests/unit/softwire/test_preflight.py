@@ -11,7 +11,7 @@ import json
 import role_variables
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import preflight
+from ansible_collections.softwire.map.plugins.module_utils.softwire import login, preflight
 
 
 class Machine:
@@ -276,8 +276,8 @@ def test_the_connection_is_found_behind_sudo(monkeypatch, tmp_path):
         def read_text(self):
             return f"Name:\tx\nPPid:\t{self.parent}\nUid:\t0\n"
 
-    monkeypatch.setattr(preflight, "Path", Proc)
-    monkeypatch.setattr(preflight.os, "getpid", lambda: 30)
+    monkeypatch.setattr(login, "Path", Proc)
+    monkeypatch.setattr(login.os, "getpid", lambda: 30)
     assert preflight.connection_address() == "2001:db8::1"
     processes[20] = (b"", 1)
     assert preflight.connection_address() is None

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import commands, paths, rollback
+from ansible_collections.softwire.map.plugins.module_utils.softwire import audit, commands, paths, rollback
 from ansible_collections.softwire.map.plugins.module_utils.softwire.rollback import RollbackError, Transaction, locked
 
 
@@ -39,7 +39,7 @@ def systemd(monkeypatch, tmp_path):
     made = Systemd()
     monkeypatch.setattr(commands, "systemctl", made.systemctl)
     monkeypatch.setattr(rollback, "start_service", made.start_service)
-    for name, place in (("UNITS", tmp_path), ("CONFIGURATION", tmp_path), ("RUN", tmp_path / "run")):
+    for name, place in (("UNITS", tmp_path), ("CONFIGURATION", tmp_path), ("RUN", tmp_path / "run"), ("LOGS", tmp_path / "log")):
         monkeypatch.setattr(paths, name, place)
     made.current, made.applied = tmp_path / "ce/current", tmp_path / "run/ce/applied"
     monkeypatch.setattr(rollback, "POLL", 0.01)
@@ -183,7 +183,7 @@ def test_the_first_generation_leaves_nothing_running(transaction, systemd, monke
 
     begun(transaction, previous=None, active=False)
     monkeypatch.setattr(commands, "systemctl", systemctl)
-    assert transaction.roll_back() == "nothing runs, as before"
+    assert transaction.roll_back("unconfirmed") == "nothing runs, as before"
     assert current(transaction) is None
     # It stops by the program that "current" leads to.
     assert systemd.calls[-1] == ("0002-bb", "disable", "--quiet", "--now", "softwire@ce.service")
@@ -191,7 +191,7 @@ def test_the_first_generation_leaves_nothing_running(transaction, systemd, monke
 
 def test_what_was_stopped_is_stopped_again(transaction, systemd):
     begun(transaction, active=False)
-    assert transaction.roll_back() == "generation 0001-aa is stopped, as before"
+    assert transaction.roll_back("unconfirmed") == "generation 0001-aa is stopped, as before"
     assert current(transaction) == "0001-aa" and ("stop", "softwire@ce.service") in systemd.calls
 
 
@@ -200,7 +200,7 @@ def test_a_start_that_was_under_way_is_no_rollback(transaction, systemd):
     systemd.applies.remove("reload-or-restart")  # it joins the start of the new generation, which a killed play left
     systemd.applied.parent.mkdir(parents=True)
     systemd.applied.write_text("/etc/softwire/ce/generations/0002-bb")
-    assert transaction.roll_back() == "generation 0001-aa runs again"
+    assert transaction.roll_back("unconfirmed") == "generation 0001-aa runs again"
     assert systemd.calls[-1] == ("restart", "softwire@ce.service") and transaction.instance.applied_name() == "0001-aa"
 
 
@@ -208,7 +208,7 @@ def test_a_rollback_that_fails_stays_open(transaction, systemd):
     begun(transaction)
     systemd.fails |= {"reload-or-restart", "restart"}
     with pytest.raises(RollbackError, match="generation 0001-aa does not start again either"):
-        transaction.roll_back()
+        transaction.roll_back("unconfirmed")
     assert current(transaction) == "0001-aa" and transaction.record()
 
 
@@ -260,3 +260,71 @@ def test_a_disk_that_is_full_switches_nothing(transaction, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         transaction.begin("0002-bb", "0001-aa", True, 60)
     assert transaction.record() is None and current(transaction) == "0001-aa"
+
+
+def trail(transaction):
+    return audit.read(transaction.instance, 100)["lines"]
+
+
+def rolled_back(**fields):
+    return {"event": "rollback", "from": "0002-bb", "to": "0001-aa", "detail": "", "result": "good", **fields}
+
+
+def test_the_watch_tells_the_audit_trail(transaction):
+    begun(transaction, timeout=0)
+    rollback.watch(transaction)
+    (line,) = trail(transaction)
+    assert rolled_back(reason="unconfirmed").items() <= line.items() and "by" not in line
+
+
+def test_a_boot_tells_the_audit_trail(transaction, systemd):
+    begun(transaction)
+    rollback.boot(transaction)  # the service is there
+    assert trail(transaction) == []
+    systemd.fails.add("is-active")
+    rollback.boot(transaction)
+    rollback.boot(transaction)
+    (line,) = trail(transaction)
+    assert rolled_back(reason="reboot").items() <= line.items()
+
+
+def test_a_record_that_is_lost_is_in_the_audit_trail(transaction):
+    begun(transaction)
+    transaction.instance.unconfirmed.write_text("")
+    rollback.watch(transaction)
+    assert "is empty or torn" in trail(transaction)[0]["detail"] and trail(transaction)[0]["reason"] == "unconfirmed"
+
+
+def test_a_confirmation_in_the_audit_trail_says_who(transaction):
+    begun(transaction)
+    transaction.trail.by = {"user": "alice"}
+    assert not transaction.confirm("0001-aa") and trail(transaction) == []
+    assert transaction.confirm("0002-bb")
+    (line,) = trail(transaction)
+    assert {"event": "confirm", "to": "0002-bb", "by": {"user": "alice"}}.items() <= line.items()
+
+
+def test_a_rollback_that_fails_again_and_again_is_one_line(transaction, systemd):
+    begun(transaction)
+    systemd.fails |= {"reload-or-restart", "restart"}
+    for _time in range(5):
+        with pytest.raises(RollbackError):
+            transaction.roll_back("unconfirmed")
+    assert [line["result"] for line in trail(transaction)] == ["failed"]
+    systemd.fails.clear()
+    transaction.roll_back("unconfirmed")
+    assert [line["result"] for line in trail(transaction)] == ["failed", "good"]
+
+
+def test_a_rollback_waits_for_no_trail(transaction, capfd):
+    paths.LOGS.write_text("")  # no directory
+    begun(transaction, timeout=0)
+    assert rollback.watch(transaction) == 0 and current(transaction) == "0001-aa"
+    assert "the audit trail lacks this rollback" in capfd.readouterr().err
+
+
+def test_whether_somebody_is_at_work(transaction):
+    assert not rollback.is_at_work()
+    with locked():
+        assert rollback.is_at_work()
+    assert not rollback.is_at_work()

@@ -8,8 +8,8 @@
  *   napt_out  tc egress of the interface towards the softwire: index -> port
  *   napt_in   tc ingress of the same: port -> index
  *
- * The interface may have a link layer or none. The stack has cut packets before they come out here, the first fragment first;
- * what comes in is put together behind. An address that is not shared only has its address and port 0 looked at.
+ * The interface has Ethernet's headers or none, as the config says. The stack has cut packets before they come out here, the first
+ * fragment first; what comes in is put together behind. An address that is not shared only has its address and port 0 looked at.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -20,15 +20,14 @@
 
 /* In network byte order where wider than a byte. */
 struct config {
-	__be32 address; /* the CE's own IPv4 address, or prefix */
-	__be32 mask;
-	__be32 router; /* a network of the router's own behind the interface, with NAPT_ROUTER */
+	__be32 address; /* the CE's own IPv4 address, or the first of its prefix; 0: there is no config yet */
+	__be32 router;  /* a network of the router's own behind the interface, with NAPT_ROUTER */
 	__be32 router_mask;
 	__be16 psid;
 	__be16 first_index;
 	__be16 last_index;
-	__u8 psid_offset; /* a */
-	__u8 psid_length; /* k; 0: the address is not shared */
+	__u8 host_length; /* bits of the address that differ inside the CE's own prefix; 0: it has one address */
+	__u8 bits;        /* a in the upper half, m in the lower (RFC 7597 section 5.1); k is what is left of 16 */
 	__u8 flags;       /* enum flag */
 	__u8 zero[3];
 };
@@ -37,13 +36,18 @@ enum flag {
 	NAPT_EXCHANGE = 1, /* index and port differ */
 	NAPT_STATIC = 2,   /* the maps of exceptions have entries */
 	NAPT_ROUTER = 4,
+	NAPT_SHARED = 8,    /* the address is, so that ports count */
+	NAPT_ETHERNET = 16, /* the interface has Ethernet's headers */
 };
 
-/* A hash table, not an array: a packet finds the old entry or the new one, never half of each. */
+/*
+ * An array: to look into a hash table costs a packet more than all the rest. But a new entry overwrites the old one byte by byte, and
+ * nothing foreign may pass by some bytes of each. While packets pass, addresses and PSID stay as they are: who gets others starts anew.
+ * host_length, bits and flags are a byte each, and read once; whatever the indexes are, a port has to be of the set.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, struct config);
 } config SEC(".maps");
@@ -128,58 +132,82 @@ static __always_inline int finish(enum direction direction, enum counter counter
 
 /* ---- the arithmetic of RFC 7597 section 5.1 ---- */
 
-static __always_inline int is_own_port(const struct config *c, __u32 port)
-{
-	__u32 a = c->psid_offset & 15, k = c->psid_length & 31, m = (16 - a - k) & 31;
+/* The config as one packet finds it; in host byte order, but for the address. */
+struct own {
+	__be32 address;
+	__u32 host_length;
+	__u32 a, k, m, psid;
+	__u32 first_index, last_index;
+	__u8 flags;
+};
 
-	if (!port || port > 0xffff || (a && !(port >> (16 - a))))
+/* Each field is read once, for it may change meanwhile. */
+static __always_inline void read_config(const volatile struct config *c, struct own *o)
+{
+	__u32 bits = c->bits;
+
+	o->address = c->address;
+	o->host_length = c->host_length & 31;
+	o->a = bits >> 4;
+	o->m = bits & 15;
+	o->k = (16 - o->a - o->m) & 31;
+	o->psid = bpf_ntohs(c->psid);
+	o->first_index = bpf_ntohs(c->first_index);
+	o->last_index = bpf_ntohs(c->last_index);
+	o->flags = c->flags;
+}
+
+static __always_inline int is_own_address(const struct own *o, __be32 address)
+{
+	return !(bpf_ntohl(address ^ o->address) >> o->host_length);
+}
+
+static __always_inline int is_own_port(const struct own *o, __u32 port)
+{
+	if (!port || port > 0xffff || (o->a && !(port >> (16 - o->a))))
 		return 0;
-	return ((port >> m) & ((1u << k) - 1)) == bpf_ntohs(c->psid);
+	return ((port >> o->m) & ((1u << o->k) - 1)) == o->psid;
 }
 
 /* The ports of the set in order, without port 0, have the numbers from this one on; a number is A and M, without the PSID. */
-static __always_inline __u32 first_number(const struct config *c)
+static __always_inline __u32 first_number(const struct own *o)
 {
-	__u32 a = c->psid_offset & 15, k = c->psid_length & 31;
-
-	return a ? 1u << ((16 - a - k) & 31) : !c->psid;
+	return o->a ? 1u << o->m : !o->psid;
 }
 
 /* The port of an index, or 0. Whatever the maps hold, it is a port of the set. */
-static __always_inline __u32 port_of(const struct config *c, __u32 index)
+static __always_inline __u32 port_of(const struct own *o, __u32 index)
 {
-	__u32 a = c->psid_offset & 15, k = c->psid_length & 31, m = (16 - a - k) & 31;
-	__u32 first = bpf_ntohs(c->first_index), port = index, number;
+	__u32 port = index, number;
 	__be16 key = bpf_htons(index), *exception = NULL;
 
-	if (c->flags & NAPT_STATIC)
+	if (o->flags & NAPT_STATIC)
 		exception = bpf_map_lookup_elem(&index_to_port, &key);
 	if (exception) {
 		port = bpf_ntohs(*exception);
-	} else if (c->flags & NAPT_EXCHANGE) {
-		if (index < first || index > bpf_ntohs(c->last_index))
+	} else if (o->flags & NAPT_EXCHANGE) {
+		if (index < o->first_index || index > o->last_index)
 			return 0;
-		number = index - first + first_number(c);
-		port = number >> m << (16 - a) | (__u32)bpf_ntohs(c->psid) << m | (number & ((1u << m) - 1));
+		number = index - o->first_index + first_number(o);
+		port = number >> o->m << (16 - o->a) | o->psid << o->m | (number & ((1u << o->m) - 1));
 	}
-	return is_own_port(c, port) ? port : 0;
+	return is_own_port(o, port) ? port : 0;
 }
 
 /* The index of a port, or 0. */
-static __always_inline __u32 index_of(const struct config *c, __u32 port)
+static __always_inline __u32 index_of(const struct own *o, __u32 port)
 {
-	__u32 a = c->psid_offset & 15, k = c->psid_length & 31, m = (16 - a - k) & 31;
 	__be16 key = bpf_htons(port), *exception = NULL;
 
-	if (!is_own_port(c, port))
+	if (!is_own_port(o, port))
 		return 0;
-	if (c->flags & NAPT_STATIC)
+	if (o->flags & NAPT_STATIC)
 		exception = bpf_map_lookup_elem(&port_to_index, &key);
 	if (exception)
 		return bpf_ntohs(*exception);
-	if (!(c->flags & NAPT_EXCHANGE))
+	if (!(o->flags & NAPT_EXCHANGE))
 		return port;
-	return (port >> (16 - a) << m | (port & ((1u << m) - 1))) - first_number(c) + bpf_ntohs(c->first_index);
+	return (port >> (16 - o->a) << o->m | (port & ((1u << o->m) - 1))) - first_number(o) + o->first_index;
 }
 
 /* ---- packets ---- */
@@ -190,27 +218,18 @@ struct beginning {
 	__u8 header[UPPER_NEEDED];
 };
 
-static __always_inline int is_at(const __u16 *place, const struct iphdr *ip)
+/* Reads the IPv4 header and what is behind it. `link`: its offset. Returns 0 if there is none. */
+static __always_inline int read_beginning(struct __sk_buff *skb, __u32 link, struct beginning *packet)
 {
-	const __u16 *halves = (const __u16 *)ip;
+	const __u16 *there = (void *)(long)skb->data + link;
 
-	return place[0] == halves[0] && place[1] == halves[1] && place[2] == halves[2] && place[3] == halves[3];
-}
-
-/* The length of the link layer's header: none, or Ethernet's; or -1. It lies in front of the network layer's, which the kernel knows. */
-static __always_inline int link_header(struct __sk_buff *skb, const struct iphdr *ip)
-{
-	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
-	__u16 copy[4];
-
-	if (data + ETH_HLEN + sizeof(copy) <= data_end) {
-		if (is_at(data + ETH_HLEN, ip))
-			return ETH_HLEN;
-		return is_at(data, ip) ? 0 : -1;
-	}
-	if (!bpf_skb_load_bytes(skb, ETH_HLEN, copy, sizeof(copy)) && is_at(copy, ip))
-		return ETH_HLEN;
-	return !bpf_skb_load_bytes(skb, 0, copy, sizeof(copy)) && is_at(copy, ip) ? 0 : -1;
+	/* nearly always, and a call costs more; in halves, for there are machines whose verifier wants them aligned */
+	if ((void *)there + sizeof(*packet) <= (void *)(long)skb->data_end)
+		__builtin_memcpy(packet, there, sizeof(*packet));
+	else if (bpf_skb_load_bytes(skb, link, packet, sizeof(*packet)) &&
+		 bpf_skb_load_bytes(skb, link, &packet->ip, sizeof(packet->ip)))
+		return 0;
+	return packet->ip.version == 4 && packet->ip.ihl >= 5;
 }
 
 /*
@@ -243,9 +262,8 @@ static __always_inline int find_place(struct place *place, __u8 protocol, const 
  * Finds the port in the packet that an ICMP error quotes, which travelled the other way. `icmp`: offset of the error; `end`: of
  * the end of the packet; `length`: what RFC 4884 says. Returns NAPT_PASSED or a reason to drop.
  */
-static __always_inline enum counter find_quoted(struct __sk_buff *skb, const struct config *c, __u32 icmp,
-						__u32 end, __u8 length, const enum direction direction,
-						struct place *place)
+static __always_inline enum counter find_quoted(struct __sk_buff *skb, const struct own *o, __u32 icmp, __u32 end,
+						__u8 length, const enum direction direction, struct place *place)
 {
 	__u32 at = icmp + UPPER_NEEDED, l4;
 	struct iphdr ip;
@@ -255,7 +273,7 @@ static __always_inline enum counter find_quoted(struct __sk_buff *skb, const str
 		end = at + length * 4;
 	if (at + sizeof(ip) > end || bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
 		return NAPT_DROPPED_TINY;
-	if (((direction == NAPT_OUT ? ip.daddr : ip.saddr) & c->mask) != c->address)
+	if (!is_own_address(o, direction == NAPT_OUT ? ip.daddr : ip.saddr))
 		return NAPT_DROPPED_WRONG_QUOTE;
 	if (ip.frag_off & bpf_htons(IPV4_OFFSET))
 		return NAPT_DROPPED_NO_PORT;
@@ -291,6 +309,7 @@ static __always_inline int exchange(struct __sk_buff *skb, const struct place *p
 {
 	/* what no checksum covers changes the sum over the packet */
 	__u64 flags = place->is_unsummed && !place->outer ? BPF_F_RECOMPUTE_CSUM : 0;
+	__be16 *port;
 
 	if (place->outer) {
 		if (exchange_quoted(skb, place, new))
@@ -300,7 +319,12 @@ static __always_inline int exchange(struct __sk_buff *skb, const struct place *p
 				       (place->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0) | sizeof(new))) {
 		return -1;
 	}
-	return bpf_skb_store_bytes(skb, place->port, &new, sizeof(new), flags);
+	/* it is even and below 256, which the verifier wants to see */
+	port = (void *)(long)skb->data + (place->port & 0xfe);
+	if (flags || (void *)(port + 1) > (void *)(long)skb->data_end)
+		return bpf_skb_store_bytes(skb, place->port, &new, sizeof(new), flags);
+	*port = new;
+	return 0;
 }
 
 static __always_inline enum counter pass(struct __sk_buff *skb, const struct config *c,
@@ -309,19 +333,19 @@ static __always_inline enum counter pass(struct __sk_buff *skb, const struct con
 	struct beginning packet = {};
 	struct iphdr *ip = &packet.ip;
 	struct place place = {};
-	__u32 l4, own;
+	struct own own;
+	__u32 link, l4, other, is_shared;
 	__u8 mark = 1;
 	__be16 new;
 	enum counter reason;
-	int link;
 
-	if (bpf_skb_load_bytes_relative(skb, 0, &packet, sizeof(packet), BPF_HDR_START_NET) &&
-	    bpf_skb_load_bytes_relative(skb, 0, ip, sizeof(*ip), BPF_HDR_START_NET))
+	read_config(c, &own);
+	link = own.flags & NAPT_ETHERNET ? ETH_HLEN : 0;
+	is_shared = own.flags & NAPT_SHARED;
+	if (!read_beginning(skb, link, &packet))
 		return NAPT_DROPPED_TINY;
-	if (ip->version != 4 || ip->ihl < 5)
-		return NAPT_DROPPED_TINY;
-	if (((direction == NAPT_OUT ? ip->saddr : ip->daddr) & c->mask) != c->address) {
-		if (c->flags & NAPT_ROUTER &&
+	if (!is_own_address(&own, direction == NAPT_OUT ? ip->saddr : ip->daddr)) {
+		if (own.flags & NAPT_ROUTER &&
 		    ((direction == NAPT_OUT ? ip->daddr : ip->saddr) & c->router_mask) == c->router)
 			return NAPT_PASSED_ROUTER;
 		return NAPT_DROPPED_NOT_OWN_ADDRESS;
@@ -330,21 +354,18 @@ static __always_inline enum counter pass(struct __sk_buff *skb, const struct con
 		.source = ip->saddr, .destination = ip->daddr, .id = ip->id, .protocol = ip->protocol
 	};
 	if (ip->frag_off & bpf_htons(IPV4_OFFSET)) {
-		if (direction == NAPT_OUT && c->psid_length && !bpf_map_lookup_elem(&first_fragments, &datagram))
+		if (direction == NAPT_OUT && is_shared && !bpf_map_lookup_elem(&first_fragments, &datagram))
 			return NAPT_DROPPED_LOST_FRAGMENT;
 		return NAPT_PASSED_LATER_FRAGMENT;
 	}
 	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP && ip->protocol != IPPROTO_ICMP)
-		return c->psid_length ? NAPT_DROPPED_NO_PORT : NAPT_PASSED;
-	link = link_header(skb, ip);
-	if (link < 0)
-		return NAPT_DROPPED_FAILED;
+		return is_shared ? NAPT_DROPPED_NO_PORT : NAPT_PASSED;
 	l4 = link + ip->ihl * 4;
 	if (l4 + (ip->protocol == IPPROTO_TCP ? TCP_NEEDED : UPPER_NEEDED) > skb->len)
 		return NAPT_DROPPED_TINY;
 	if (ip->ihl > 5 && bpf_skb_load_bytes(skb, l4, packet.header, sizeof(packet.header)))
 		return NAPT_DROPPED_TINY;
-	if (!c->psid_length) {
+	if (!is_shared) {
 		__u32 first = direction == NAPT_OUT ? 0 : 2;
 
 		return packet.header[first] | packet.header[first + 1] || ip->protocol == IPPROTO_ICMP
@@ -352,16 +373,16 @@ static __always_inline enum counter pass(struct __sk_buff *skb, const struct con
 			       : NAPT_DROPPED_NOT_OWN_PORT;
 	}
 	if (ip->protocol == IPPROTO_ICMP && is_icmp_error(packet.header[0])) {
-		reason = find_quoted(skb, c, l4, skb->len, packet.header[ICMP_LENGTH], direction, &place);
+		reason = find_quoted(skb, &own, l4, skb->len, packet.header[ICMP_LENGTH], direction, &place);
 		if (reason)
 			return reason;
 	} else if (!find_place(&place, ip->protocol, packet.header, l4, direction == NAPT_IN)) {
 		return NAPT_DROPPED_NO_PORT;
 	}
-	own = direction == NAPT_OUT ? port_of(c, bpf_ntohs(place.old)) : index_of(c, bpf_ntohs(place.old));
-	if (!own)
+	other = direction == NAPT_OUT ? port_of(&own, bpf_ntohs(place.old)) : index_of(&own, bpf_ntohs(place.old));
+	if (!other)
 		return NAPT_DROPPED_NOT_OWN_PORT;
-	new = bpf_htons(own);
+	new = bpf_htons(other);
 	if (new != place.old && exchange(skb, &place, new))
 		return NAPT_DROPPED_FAILED;
 	if (direction == NAPT_OUT && ip->frag_off & bpf_htons(IPV4_MF) &&
@@ -378,7 +399,8 @@ static __always_inline int run(struct __sk_buff *skb, const enum direction direc
 	if (skb->protocol != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
 	c = bpf_map_lookup_elem(&config, &zero);
-	return finish(direction, c ? pass(skb, c, direction) : NAPT_DROPPED_FAILED);
+	/* an array has its entry from the beginning, all zeros */
+	return finish(direction, c && c->address ? pass(skb, c, direction) : NAPT_DROPPED_FAILED);
 }
 
 SEC("tc")

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.softwire.map.plugins.module_utils.mapping.calculator import ce, owner
 from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import parse_domain
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
-from ansible_collections.softwire.map.plugins.plugin_utils.plan import plan_domain
+from ansible_collections.softwire.map.plugins.module_utils.mapping.plan import plan_domain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,20 +7,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, summarize_address_range
 from typing import Any
 
-try:
-    import netaddr
-except ImportError:
-    netaddr = None
-
-from ansible_collections.softwire.map.plugins.module_utils.mapping.arithmetic import ipv6_text, port_ranges
-from ansible_collections.softwire.map.plugins.module_utils.mapping.checks import integer, is_list, mapping, prefix
-from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import DEFAULT_PSID_OFFSET, PORTS, interface_id_of, parse_domain
-from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import Faults, MapError
+from .arithmetic import ipv6_text, port_ranges
+from .checks import integer, is_list, mapping, prefix
+from .domain import DEFAULT_PSID_OFFSET, PORTS, interface_id_of, parse_domain
+from .errors import Faults, MapError
 
 KEYS = (
     "ipv4_pools", "ipv6_prefix", "subscribers", "ports_per_subscriber", "psid_offset", "end_user_prefix_length",
@@ -88,10 +82,9 @@ def ports_of(psid_length: int, psid_offset: int) -> int:
 
 def prefixes_between(first: int, last: int) -> list[str]:
     """The fewest IPv6 prefixes that hold the addresses (int) from first to last; none where last is before first."""
-    if netaddr is None:
-        reason = "this Python lacks the library netaddr: install it on the controller (pip install netaddr)"
-        raise MapError("netaddr", sys.executable, reason)
-    return [str(network) for network in netaddr.iprange_to_cidrs(netaddr.IPAddress(first, 6), netaddr.IPAddress(last, 6))] if first <= last else []
+    if first > last:
+        return []
+    return [str(network) for network in summarize_address_range(IPv6Address(first), IPv6Address(last))]
 
 
 def _pools(written: Any) -> list[IPv4Network]:
