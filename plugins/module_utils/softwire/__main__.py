@@ -9,7 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
-from . import drift, info, keeper, metrics, rollback, runner
+from . import drift, info, keeper, line, metrics, rollback, runner
 from .commands import StepError, report
 from .paths import Paths, write
 
@@ -27,6 +27,7 @@ def main():
     commands.add_parser("watch", help="wait for the confirmation of a deployment, and roll it back where none comes")
     commands.add_parser("ready", help="tell by the exit code whether the interfaces are there")
     commands.add_parser("keep", help="put right what somebody changes, and start the unit once late interfaces are there")
+    commands.add_parser("line", help="write down what the line tells: prefixes, and the rules of its DHCPv6 servers")
     commands.add_parser("metrics", help="write the metrics of the instance").add_argument("file", type=Path)
     arguments = parser.parse_args()
     try:
@@ -45,8 +46,8 @@ def run(arguments):
             report("waits for the network interface %s" % interface)
         return int(bool(absent))
     instance = GENERATION.parents[1]
-    if arguments.command == "keep":
-        return keeper.keep(Paths(instance.name, instance.parent), GENERATION)
+    if arguments.command in ("keep", "line"):
+        return {"keep": keeper.keep, "line": line.watch}[arguments.command](Paths(instance.name, instance.parent), GENERATION)
     if arguments.command in ("boot", "watch"):
         return {"boot": rollback.boot, "watch": rollback.watch}[arguments.command](rollback.Transaction(Paths(instance.name, instance.parent)))
     return runner.act(arguments.command, GENERATION)

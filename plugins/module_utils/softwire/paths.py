@@ -17,6 +17,7 @@ from pathlib import Path
 # Tests put other directories here; nothing else names them.
 CONFIGURATION = Path("/etc/softwire")  # outlives a boot
 RUN = Path("/run/softwire")  # as long as what is up
+LINE = Path("/run/softwire-line")  # what the watchers of lines write, who may write nothing else
 UNITS = Path("/etc/systemd/system")
 SYSTEMD = Path("/run/systemd/system")  # there where systemd runs
 # Volatile, as the journal: at a boot nothing of ours is up before our own rules are.
@@ -46,6 +47,7 @@ class Paths:
         self.applied = self.run_dir / "applied"  # there while a generation is up as a whole: its directory
         self.loaded = self.run_dir / "loaded"  # the digests of what was loaded
         self.repairs = self.run_dir / "repairs"  # how often something was put right since the boot, and what
+        self.line = LINE / name / "line.json"  # what is known of the line
         # Not /sys/fs/bpf: "ip netns exec" mounts another /sys over it.
         self.bpf = self.run_dir / "bpf"
 

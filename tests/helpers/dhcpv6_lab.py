@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -68,17 +69,24 @@ class Lab:
         for name in (self.server, self.client):
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
-    def start(self, namespace, program, *arguments):
-        """Starts a program; returns (process, the file of what it prints)."""
+    def start(self, namespace, program, *arguments, private=PRIVATE):
+        """Starts a program; returns (process, the file of what it prints). private: a script that makes its mounts, and then executes it."""
         # A copy, since AppArmor's profiles go by path and would keep the program from the files of the test.
         copy = self.directory / program
-        shutil.copy(shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"), copy)
+        if not copy.exists():
+            shutil.copy(shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin:/lib/systemd"), copy)
         log = self.directory / f"{program}.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", namespace, "sh", "-c", PRIVATE, copy, *arguments], stdout=output, stderr=subprocess.STDOUT)
+                ["ip", "netns", "exec", namespace, "sh", "-c", private, copy, *arguments], stdout=output, stderr=subprocess.STDOUT)
         self.running.append(process)
         return process, log
+
+    def stop(self, process, signal=signal.SIGTERM):
+        """Ends a program."""
+        self.running.remove(process)
+        process.send_signal(signal)
+        process.wait()
 
     def wait(self, what, process, log):
         """Waits until what() is true, and for no program that has ended."""
@@ -90,6 +98,7 @@ class Lab:
         path.write_text(configuration)
         process, log = self.start(self.server, "kea-dhcp6", "-c", path)
         self.wait(lambda: "DHCP6_STARTED" in log.read_text(), process, log)
+        return process
 
     def serve_dnsmasq(self, configuration):
         path = self.directory / "dnsmasq.conf"
@@ -98,6 +107,7 @@ class Lab:
         process, log = self.start(self.server, "dnsmasq", f"--conf-file={path}", "--port=0", "--keep-in-foreground",
                                   "--log-facility=-", "--pid-file=", "--user=root", "--leasefile-ro")
         self.wait(lambda: "DHCPv6" in log.read_text(), process, log)
+        return process
 
     def ask(self, code, wanted, reason):
         """What the client's script gets: {variable: value}. wanted: "-P" (a prefix) or "-S" (options alone)."""
