@@ -49,17 +49,21 @@ class Lab:
                 settings = [f"net.ipv6.conf.{which}.accept_dad=0" for which in ("all", "default")]
                 run("ip", "netns", "exec", name, "sysctl", "-q", "-w", *settings)
                 run("ip", "-n", name, "link", "set", "lo", "up")
-            run("ip", "-n", self.server, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self.client)
-            for name in (self.server, self.client):
-                run("ip", "-n", name, "link", "set", "eth0", "up")
-            run("ip", "-n", self.server, "address", "add", "2001:db8:6::1/64", "dev", "eth0")
-            for name in (self.server, self.client):
-                # The kernel adds it a moment after both ends are up.
-                link_local = ("ip", "-n", name, "-6", "address", "show", "dev", "eth0", "scope", "link")
-                wait(lambda command=link_local: "fe80:" in run(*command), lambda: "no link-local address")
+            self.join()
         except BaseException:
             self.close()
             raise
+
+    def join(self):
+        """Makes the link between the two."""
+        run("ip", "-n", self.server, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self.client)
+        for name in (self.server, self.client):
+            run("ip", "-n", name, "link", "set", "eth0", "up")
+        run("ip", "-n", self.server, "address", "add", "2001:db8:6::1/64", "dev", "eth0")
+        for name in (self.server, self.client):
+            # The kernel adds it a moment after both ends are up.
+            link_local = ("ip", "-n", name, "-6", "address", "show", "dev", "eth0", "scope", "link")
+            wait(lambda command=link_local: "fe80:" in run(*command), lambda: "no link-local address")
 
     def close(self):
         for process in self.running:

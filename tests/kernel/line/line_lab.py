@@ -28,10 +28,10 @@ mount --bind DIRECTORY/run /run
 mount -t tmpfs none /var/lib
 mkdir -p /var/lib/dhcpcd
 [ "${0##*/}" != systemd-networkd ] || {
-    mount -t sysfs -o ro sysfs /sys
+    mount -o remount,bind,ro /sys
     mount --bind DIRECTORY/network /etc/systemd/network
     mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
-    chown -R systemd-network /run/systemd/netif
+    chown -R systemd-network:systemd-network /run/systemd/netif
     cp "$0" /run/networkd; set -- /run/networkd "$@"; mount -t tmpfs none /tmp; exec "$@"
 }
 exec "$0" "$@"
@@ -63,6 +63,7 @@ Token=::1
 }
 DHCPCD = """duid
 allowinterfaces eth0 lan
+nodev
 noipv4
 define6 94 binhex s46_cont_mape
 define6 95 binhex s46_cont_mapt
