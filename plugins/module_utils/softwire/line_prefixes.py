@@ -136,9 +136,10 @@ class Prefixes:
                 continue
             rivals = [other for other in known if other.source == each.source and other.ia == each.ia and other.prefix != each.prefix
                       and other.announced is not None]
-            if any(other.since > each.announced + APART or (each.source == ADVERTISED and other.announced > each.announced + SILENCE)
-                   for other in rivals):
-                found.add((each.source, each.prefix))
+            for other in rivals:
+                apart = other.announced - each.announced
+                if apart > APART and other.since > each.announced or each.source == ADVERTISED and apart > SILENCE:
+                    found.add((each.source, each.prefix))
         return found
 
     def next_end(self, now):

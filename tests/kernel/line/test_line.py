@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import time
 
 import doc_samples
 import pytest
@@ -130,6 +131,7 @@ def test_a_line_of_router_advertisements_that_is_renumbered_without_farewell(lin
     line.watch()
     line.until(lambda found: prefixes(found, "advertised") == {first})
     line.stop(router, signal.SIGKILL)
+    time.sleep(1)  # what comes together is together
     advertise(second)
     found = line.until(lambda found: (of(found, "advertised", first) or {}).get("silent"))
     old, new = (of(found, "advertised", prefix) for prefix in (first, second))
