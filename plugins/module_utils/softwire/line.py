@@ -4,7 +4,11 @@
 """Watches the line of a customer edge: which prefixes it gives, and which rules its DHCPv6 servers hand out. softwire-line@.service runs it.
 
 It needs CAP_NET_RAW and no other right, works beside any DHCPv6 client, decides nothing, and writes one file (line_file.py). What anybody
-on the line may send ends here.
+on the line may send ends here. Nothing starts it yet; "systemctl start softwire-line@ce" does, and "reload" lets it ask at once.
+
+The kernel tells of prefixes, whichever client has got them (line_kernel.py, line_prefixes.py). Two ways lead to rules: its own question
+(line_messages.py, line_asking.py), and the Replies to the router's client on the same packet socket (line_wire.py). Whoever sees
+the client's messages can forge the latter, since its transaction ids are not known here. Others tell by files (line_drop.py).
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ READS = 64  # of the kernel's socket in one turn
 class Line:
     """interface: the line's. path: of line.json. directories: of the files of others. generator: a random.Random. Raises OSError."""
 
-    def __init__(self, interface, path, directories=line_drop.DIRECTORIES, generator=None):
+    def __init__(self, interface, path, directories=paths.LINE_FILES, generator=None):
         self.interface, self.path, self.directories = interface, path, directories
         self.prefixes = Prefixes(interface)
         self.asking = Asking(generator or random.SystemRandom())

@@ -19,14 +19,12 @@ import collections
 import ipaddress
 import json
 import time
-from pathlib import Path
 
 from .line_kernel import INFINITY
 from .line_messages import CONTAINERS, LARGEST_CONTAINER, LONGEST_PRIORITY
 from .line_prefixes import FILE, Known
 
 FORMAT = 1
-DIRECTORIES = (Path("/etc/softwire-line.d"), Path("/run/softwire-line.d"))  # the later ones count more
 LARGEST = 1 << 16  # bytes
 MOST = 32  # files, and prefixes of one
 LATEST = 1 << 40  # seconds
@@ -37,7 +35,7 @@ PREFIX_KEYS = {"prefix", "preferred_until", "valid_until"}
 Said = collections.namedtuple("Said", "name prefixes containers priority")
 
 
-def read(interface, now, directories=DIRECTORIES):
+def read(interface, now, directories):
     """([Said] of the files about an interface, [(path, why)] of those that cannot be taken)."""
     paths = {path.name: path for directory in directories for path in listed(directory)}
     said, refused = [], []

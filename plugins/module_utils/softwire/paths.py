@@ -18,6 +18,7 @@ from pathlib import Path
 CONFIGURATION = Path("/etc/softwire")  # outlives a boot
 RUN = Path("/run/softwire")  # as long as what is up
 LINE = Path("/run/softwire-line")  # what the watchers of lines write, who may write nothing else
+LINE_FILES = (Path("/etc/softwire-line.d"), Path("/run/softwire-line.d"))  # what others tell them; the later ones count more
 UNITS = Path("/etc/systemd/system")
 SYSTEMD = Path("/run/systemd/system")  # there where systemd runs
 # Volatile, as the journal: at a boot nothing of ours is up before our own rules are.

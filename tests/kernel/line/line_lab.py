@@ -9,12 +9,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
-from dhcpv6_lab import SECONDS, Lab, run, wait
+from dhcpv6_lab import Lab, run, wait
 
 from ansible_collections.softwire.map.plugins.module_utils.routers import render
 
@@ -89,7 +85,9 @@ SYSTEMCTL = """#!/bin/sh
 echo "$*" >> DIRECTORY/systemctl
 kill -HUP "$(cat DIRECTORY/run/watcher.pid)"
 """
-WATCHER = 'echo $$ > /run/watcher.pid; cd /run/etc/ce/current; exec setpriv --reuid NOBODY --regid NOBODY --clear-groups RIGHTS /usr/bin/python3 -B -m softwire line'
+WATCHER = """echo $$ > /run/watcher.pid; cd /run/etc/ce/current
+exec setpriv --reuid NOBODY --regid NOBODY --clear-groups RIGHTS /usr/bin/python3 -B -m softwire line
+"""
 
 
 class Line(Lab):

@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import signal
 import socket
 import struct
 import time
@@ -54,7 +56,7 @@ class Server:
         with network_namespace(f"/run/netns/{line.server}"):
             self.wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
         self.wire.bind(("eth0", ETH_P_IPV6))
-        self.wire.settimeout(30)
+        self.wire.settimeout(100)
 
     def asked(self):
         """The transaction id of the router's next question."""
@@ -134,13 +136,13 @@ def test_a_flood_of_answers_costs_little(line):
     server.asked()
     pid = line.watcher_pid
     generator = random.Random(8415)
-    servers = [generator.randbytes(12) for _number in range(MUTATED)]
+    servers = [generator.randbytes(12) for _number in range(5000)]
 
     def flood(part):
         for duid in part:
             server.send(reply(b"abc", option(1, DUID), option(94, duid), server=(duid,)))
 
-    flood(servers[:1000])
+    flood(servers[:500])
     line.until(lambda found: found["client"] == DUID.hex())
     before, cost, begun = memory(pid), spent(pid), time.monotonic()
     flood(servers)
@@ -149,7 +151,8 @@ def test_a_flood_of_answers_costs_little(line):
     # 10 messages a second, and 50 at once, whatever comes.
     taken = time.monotonic() - begun
     assert spent(pid) - cost < 0.2 + 0.1 * taken
-    # It is still there for the right one: some answers are lost in the flood, but the question is repeated.
+    # It is still there for the right one.
+    os.kill(pid, signal.SIGHUP)
     while not any(each["from"] == "asked" for each in line.line()["answers"]):
         server.send(reply(server.asked(), option(94, MAPE)))
     assert line.watcher.poll() is None and line.watcher_log.read_text() == ""

@@ -208,7 +208,8 @@ def test_of_one_name_the_later_directory_counts(directories):
     ({"containers": []}, "containers: has to be a dict"), ({"containers": {"96": "00"}}, "containers: has to be a dict with the keys 94 and 95"),
     ({"containers": {"94": "0"}}, "containers.94: has to be hex"), ({"containers": {"94": 5}}, "containers.94: has to be hex"),
     ({"containers": {"94": ""}}, "containers.94: has to be 1 to 4096 bytes"), ({"containers": {"94": "00" * 4097}}, "containers.94: has to be 1 to 4096 bytes"),
-    ({"priority": 94}, "priority: has to be a list"), ({"priority": [1 << 16]}, "priority: has to be a list"), ({"priority": [True]}, "priority: has to be a list"),
+    ({"priority": 94}, "priority: has to be a list"), ({"priority": [1 << 16]}, "priority: has to be a list"),
+    ({"priority": [True]}, "priority: has to be a list"),
 ])
 def test_a_file_that_cannot_be_taken_says_why(directories, text, why):
     if isinstance(text, str):
