@@ -126,6 +126,8 @@ class Line:
         for _read in range(READS):
             data = netlink.received(self.kernel)
             if data is None:
+                while netlink.received(self.kernel) != b"":  # what is older than the dump would spoil it
+                    pass
                 self._dump()
             if not data:
                 return

@@ -10,6 +10,7 @@ Fragments and extension headers are left out. Numbers are those of <linux/if_pac
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import socket
 import struct
@@ -50,12 +51,9 @@ class Wire:
         self.socket.close()
 
     def send(self, source, message):
-        """Sends a message to the servers and relays of the link; tells whether it could. source: our link-local address, 16 bytes."""
-        try:
+        """Sends a message to the servers and relays of the link. source: our link-local address, 16 bytes."""
+        with contextlib.suppress(OSError):  # the interface goes down, or is full: it is sent again
             self.socket.sendto(line_messages.packet(source, message), (self.name, ETH_P_IPV6, 0, 0, MULTICAST))
-        except OSError:
-            return False  # the interface goes down, or is full: it is sent again
-        return True
 
     def read(self):
         """A line_messages.Received, or None where nothing is there that was for us. Raises line_messages.Refused."""
