@@ -40,9 +40,9 @@ def ia_pd(*inner, iaid=7, renew=50, rebind=80):
 
 def test_an_information_request_is_whole():
     """RFC 8415 section 18.2.6: MUST have elapsed time and an ORO, whose codes 32 and 83 MUST be in it (sections 21.23, 21.25)."""
-    assert line_messages.information_request(XID, 0) == bytes.fromhex("0b010203" "0006000a" "005e005f006f00200053" "000800020000")
+    assert line_messages.information_request(XID, 0) == bytes.fromhex("0b010203 0006000a 005e005f006f00200053 000800020000")
     assert line_messages.information_request(XID, 1.5, DUID) == bytes.fromhex(
-        "0b010203" "0001000e" + DUID.hex() + "0006000a" "005e005f006f00200053" "000800020096")
+        f"0b010203 0001000e {DUID.hex()} 0006000a 005e005f006f00200053 000800020096")
 
 
 @pytest.mark.parametrize("seconds, field", [(655.34, 65534), (655.36, 65535), (90000, 65535)])
