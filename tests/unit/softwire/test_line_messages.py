@@ -21,6 +21,10 @@ MAPE = bytes.fromhex("0059000e001018c00002002820010db80000005a001020010db8ffff00
 PREFIX = "20010db8001234000000000000000000"
 
 
+def named(value):
+    return value if isinstance(value, str) else "bytes"
+
+
 def option(code, body):
     return struct.pack("!HH", code, len(body)) + body
 
@@ -82,7 +86,7 @@ GOOD = packets.udp(SERVER, ROUTER, 547, 546, b"hello")
     (GOOD[:47], "ends too early"),
     (spoiled(GOOD, 5, 7), "ends too early"),
     (b"", "ends too early"),
-])
+], ids=named)
 def test_a_packet_of_somebody_else_is_refused(packet, why):
     with pytest.raises(Refused, match=why):
         line_messages.received(packet, False)
@@ -127,7 +131,7 @@ def test_nothing_says_nothing():
     (message(ia_pd(b"\0\x1a\0\x19")), "option that ends too early"),
     (message(option(23, b"") * 200), "more than 200 options"),
     (message(ia_pd(option(23, b"") * 201)), "more than 200 options"),
-])
+], ids=named)
 def test_a_reply_that_is_none_is_refused(data, why):
     with pytest.raises(Refused, match=why):
         line_messages.reply(data)
@@ -169,7 +173,7 @@ def test_times_of_a_wrong_length_are_none(body):
     (ia_pd(iaprefix(length=0)), "of no length"),
     (ia_pd(iaprefix(length=129)), "of no length"),
     (ia_pd(iaprefix(), renew=81, rebind=80), "T1 greater than T2"),
-])
+], ids=named)
 def test_a_delegation_that_is_none_is_left_out(body, why):
     """RFC 8415 sections 21.21 and 21.22."""
     found = line_messages.reply(message(body, option(94, MAPE)))
