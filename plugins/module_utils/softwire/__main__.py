@@ -9,7 +9,7 @@ import argparse
 import os
 from pathlib import Path
 
-from . import audit, drift, info, keeper, metrics, rollback, runner
+from . import audit, drift, info, keeper, line, metrics, rollback, runner
 from .commands import StepError, report
 from .paths import Paths, write
 
@@ -28,6 +28,7 @@ def main():
     commands.add_parser("watch", help="wait for the confirmation of a deployment, and roll it back where none comes")
     commands.add_parser("ready", help="tell by the exit code whether the interfaces are there")
     commands.add_parser("keep", help="put right what somebody changes, and start the unit once late interfaces are there")
+    commands.add_parser("line", help="write down what the line tells: prefixes, and the rules of its DHCPv6 servers")
     commands.add_parser("metrics", help="write the metrics of the instance").add_argument("file", type=Path)
     arguments = parser.parse_args()
     try:
@@ -47,8 +48,8 @@ def run(arguments):
         return int(bool(absent))
     directory = GENERATION.parents[1]
     instance = Paths(directory.name, directory.parent)
-    if arguments.command == "keep":
-        return keeper.keep(instance, GENERATION)
+    if arguments.command in ("keep", "line"):
+        return {"keep": keeper.keep, "line": line.watch}[arguments.command](instance, GENERATION)
     if arguments.command in ("boot", "watch"):
         return {"boot": rollback.boot, "watch": rollback.watch}[arguments.command](rollback.Transaction(instance))
     return act(arguments.command, instance)

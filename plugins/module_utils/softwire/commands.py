@@ -74,6 +74,13 @@ def wait_until(condition, fault):
         time.sleep(0.2)
 
 
+def go_on_as(generation, module, command):
+    """Goes on as the program of another generation, which knows best what that needs; returns where it has no such module of ours."""
+    if (generation / "softwire" / (module + ".py")).exists():
+        os.chdir(str(generation))
+        os.execv(sys.executable, [sys.executable, "-B", "-m", "softwire", command])
+
+
 def report(fault):
     """Tells a fault to whoever reads the unit's journal; the module deploy finds it there by its first word."""
     sys.stderr.write("softwire: %s\n" % fault)

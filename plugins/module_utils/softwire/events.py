@@ -9,22 +9,18 @@ Numbers are those of <linux/rtnetlink.h> and <linux/netfilter/nfnetlink.h>.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import select
-import socket
-import struct
 import time
 
 from .namespaces import inside
+from .netlink import NETLINK_NETFILTER, NETLINK_ROUTE, messages, opened, received
 
-NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 # RTNLGRP_LINK, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV6_RULE, _IPV4_NETCONF, _IPV6_NETCONF
 ROUTE_GROUPS = (1, 4, 5, 7, 8, 9, 11, 19, 24, 25)
 NFNLGRP_NFTABLES = 7
 # RTM_DELLINK, _DELADDR, _DELROUTE, _DELRULE, _DELQDISC, _DELTFILTER; RTM_NEWLINK: gone and made again, or down; RTM_NEWNETCONF
 RELEVANT = {17, 21, 25, 33, 37, 45, 16, 80}
-HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 QUIET, LONGEST = 0.3, 2.0  # seconds: a change often comes in many pieces
 
 
@@ -72,27 +68,9 @@ def identities(namespaces):
     return {name: os.stat(path).st_ino if os.path.exists(path) else None for name, path in paths.items()}
 
 
-def opened(protocol, groups):
-    """A netlink socket that hears some groups."""
-    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-    made.setblocking(False)
-    made.bind((0, sum(1 << (group - 1) for group in groups)))
-    return made
-
-
 def matters(sock):
-    """Reads one datagram of a socket; whether a message in it matters. All of nftables does."""
-    try:
-        data = sock.recv(1 << 16)
-    except OSError as exc:
-        if exc.errno in (errno.ENOBUFS, errno.EAGAIN):
-            return exc.errno == errno.ENOBUFS  # something was lost, and may have mattered
-        raise
-    if sock.proto == NETLINK_NETFILTER:
-        return True
-    found, at = False, 0
-    while at + HEADER.size <= len(data):
-        length, kind, _flags, _sequence, _port = HEADER.unpack_from(data, at)
-        found = found or kind in RELEVANT
-        at += max((length + 3) & ~3, HEADER.size)
-    return found
+    """Reads one datagram of a socket; whether a message in it matters. All of nftables does, and what was lost may have mattered."""
+    data = received(sock)
+    if not data:
+        return data is None
+    return sock.proto == NETLINK_NETFILTER or any(kind in RELEVANT for kind, _flags, _body in messages(data))

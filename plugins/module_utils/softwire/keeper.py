@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 
 from . import audit, commands, drift, paths, rollback
-from .commands import StepError, report
+from .commands import StepError, go_on_as, report
 from .events import Events
 from .runner import Generation
 
@@ -125,7 +124,7 @@ def keep(instance, directory):
     while instance.current.exists():
         current = instance.current.resolve()
         if current != directory:
-            go_on_as(current)
+            go_on_as(current, "keeper", "keep")
             return 0  # a generation of before there was a keeper
         if events is None or events.are_stale():
             if events:
@@ -138,10 +137,3 @@ def keep(instance, directory):
             pause = LOOK
         told = events.wait(pause)
     return 0
-
-
-def go_on_as(current):
-    """Goes on as the program of another generation, which knows best what that needs."""
-    if (current / "softwire" / "keeper.py").exists():
-        os.chdir(str(current))
-        os.execv(sys.executable, [sys.executable, "-B", "-m", "softwire", "keep"])

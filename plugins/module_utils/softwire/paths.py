@@ -18,6 +18,8 @@ from pathlib import Path
 CONFIGURATION = Path("/etc/softwire")  # outlives a boot
 RUN = Path("/run/softwire")  # as long as what is up
 LOGS = Path("/var/log/softwire")  # outlives an instance, too
+LINE = Path("/run/softwire-line")  # what the watchers of lines write, who may write nothing else
+LINE_FILES = (Path("/etc/softwire-line.d"), Path("/run/softwire-line.d"))  # what others tell them; the later ones count more
 UNITS = Path("/etc/systemd/system")
 SYSTEMD = Path("/run/systemd/system")  # there where systemd runs
 # Volatile, as the journal: at a boot nothing of ours is up before our own rules are.
@@ -48,6 +50,7 @@ class Paths:
         self.applied = self.run_dir / "applied"  # there while a generation is up as a whole: its directory
         self.loaded = self.run_dir / "loaded"  # the digests of what was loaded
         self.repairs = self.run_dir / "repairs"  # how often something was put right since the boot, and what
+        self.line = LINE / name / "line.json"  # what is known of the line
         # Not /sys/fs/bpf: "ip netns exec" mounts another /sys over it.
         self.bpf = self.run_dir / "bpf"
 

@@ -25,6 +25,7 @@ OWN_MOUNTS = ("ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "P
 
 
 KEEPER = UNIT.with_name("softwire-keep@.service")
+LINE = UNIT.with_name("softwire-line@.service")
 
 
 def settings_of(unit):
@@ -40,7 +41,7 @@ def analyze(*arguments, unit=UNIT):
     return subprocess.run(["systemd-analyze", *arguments, str(unit)], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("unit, most", [(UNIT, 4.0), (KEEPER, 4.0), (UNIT.with_name("softwire-metrics@.service"), 2.5)],
+@pytest.mark.parametrize("unit, most", [(UNIT, 4.0), (KEEPER, 4.0), (LINE, 1.6), (UNIT.with_name("softwire-metrics@.service"), 2.5)],
                          ids=lambda value: getattr(value, "name", None))
 def test_exposure_is_at_most(unit, most):
     judged = analyze("security", "--offline=true", f"--threshold={10 * most:.0f}", "--no-pager", unit=unit)
@@ -70,6 +71,12 @@ def test_the_service_that_rolls_back_may_write_where_it_does():
 @pytest.mark.parametrize("unit", [UNIT, KEEPER], ids=lambda unit: unit.name)
 def test_no_mounts_of_its_own(unit):
     assert not {name for name, _value in settings_of(unit)} & set(OWN_MOUNTS)
+
+
+def test_the_watcher_of_a_line_has_one_right():
+    given = dict(settings_of(LINE))
+    assert given["CapabilityBoundingSet"] == given["AmbientCapabilities"] == "CAP_NET_RAW" and given["DynamicUser"] == "yes"
+    assert not [name for name, value in settings_of(LINE) if name.startswith("Exec") and value[0] in "+!-"]
 
 
 def test_only_modules_are_loaded_with_full_privileges(settings):

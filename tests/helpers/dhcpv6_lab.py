@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
 
-SECONDS = 30
+SECONDS = 90  # for a busy machine
 # A mount namespace per command, so that nothing of the machine's own server is read or written.
 PRIVATE = 'mount -t tmpfs none /run && mount -t tmpfs none /var/lib && mkdir -p /run/kea /run/lock/kea /var/lib/kea && exec "$0" "$@"'
 CLIENT_CONFIGURATION = "option dhcp6.softwire code CODE = string;\nrequest dhcp6.softwire;\n"
@@ -48,17 +49,21 @@ class Lab:
                 settings = [f"net.ipv6.conf.{which}.accept_dad=0" for which in ("all", "default")]
                 run("ip", "netns", "exec", name, "sysctl", "-q", "-w", *settings)
                 run("ip", "-n", name, "link", "set", "lo", "up")
-            run("ip", "-n", self.server, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self.client)
-            for name in (self.server, self.client):
-                run("ip", "-n", name, "link", "set", "eth0", "up")
-            run("ip", "-n", self.server, "address", "add", "2001:db8:6::1/64", "dev", "eth0")
-            for name in (self.server, self.client):
-                # The kernel adds it a moment after both ends are up.
-                link_local = ("ip", "-n", name, "-6", "address", "show", "dev", "eth0", "scope", "link")
-                wait(lambda command=link_local: "fe80:" in run(*command), lambda: "no link-local address")
+            self.join()
         except BaseException:
             self.close()
             raise
+
+    def join(self):
+        """Makes the link between the two."""
+        run("ip", "-n", self.server, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self.client)
+        for name in (self.server, self.client):
+            run("ip", "-n", name, "link", "set", "eth0", "up")
+        run("ip", "-n", self.server, "address", "add", "2001:db8:6::1/64", "dev", "eth0")
+        for name in (self.server, self.client):
+            # The kernel adds it a moment after both ends are up.
+            link_local = ("ip", "-n", name, "-6", "address", "show", "dev", "eth0", "scope", "link")
+            wait(lambda command=link_local: "fe80:" in run(*command), lambda: "no link-local address")
 
     def close(self):
         for process in self.running:
@@ -68,17 +73,24 @@ class Lab:
         for name in (self.server, self.client):
             subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
-    def start(self, namespace, program, *arguments):
-        """Starts a program; returns (process, the file of what it prints)."""
+    def start(self, namespace, program, *arguments, private=PRIVATE):
+        """Starts a program; returns (process, the file of what it prints). private: a script that makes its mounts, and then executes it."""
         # A copy, since AppArmor's profiles go by path and would keep the program from the files of the test.
         copy = self.directory / program
-        shutil.copy(shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"), copy)
+        if not copy.exists():
+            shutil.copy(shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin:/lib/systemd"), copy)
         log = self.directory / f"{program}.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", namespace, "sh", "-c", PRIVATE, copy, *arguments], stdout=output, stderr=subprocess.STDOUT)
+                ["ip", "netns", "exec", namespace, "sh", "-c", private, copy, *arguments], stdout=output, stderr=subprocess.STDOUT)
         self.running.append(process)
         return process, log
+
+    def stop(self, process, signal=signal.SIGTERM):
+        """Ends a program."""
+        self.running.remove(process)
+        process.send_signal(signal)
+        process.wait()
 
     def wait(self, what, process, log):
         """Waits until what() is true, and for no program that has ended."""
@@ -90,6 +102,7 @@ class Lab:
         path.write_text(configuration)
         process, log = self.start(self.server, "kea-dhcp6", "-c", path)
         self.wait(lambda: "DHCP6_STARTED" in log.read_text(), process, log)
+        return process
 
     def serve_dnsmasq(self, configuration):
         path = self.directory / "dnsmasq.conf"
@@ -98,6 +111,7 @@ class Lab:
         process, log = self.start(self.server, "dnsmasq", f"--conf-file={path}", "--port=0", "--keep-in-foreground",
                                   "--log-facility=-", "--pid-file=", "--user=root", "--leasefile-ro")
         self.wait(lambda: "DHCPv6" in log.read_text(), process, log)
+        return process
 
     def ask(self, code, wanted, reason):
         """What the client's script gets: {variable: value}. wanted: "-P" (a prefix) or "-S" (options alone)."""
