@@ -19,6 +19,7 @@ TEMPLATES = str(render.TEMPLATES / "map_br")
 FOLDERS = {BPF: "bpf", TUNNEL: "mape", **dict.fromkeys(JOOL, "mapt")}
 OBJECTS = {BPF: "translate", TUNNEL: "mape", **dict.fromkeys(JOOL, "mapt")}
 LATE = (BPF, TUNNEL)  # have routes that wait for the programs
+FAST_PROGRAMS = {"mape": "mape"}  # what the names of an object's fast path begin with
 
 
 def generations(relay: BorderRelay) -> list[tuple[str, dict[str, Any]]]:
@@ -138,10 +139,7 @@ def hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, st
             (tunnel, "ingress", first, "mape_in", "Checks what comes from the CEs."),
             (tunnel, "egress", first, "mape_out", "Computes the MAP address of what goes to them."),
         ]
-        if relay.fast_path:
-            made.append((relay.ipv4_interface, "ingress", first, "mape_fast",
-                         "Encapsulates whole TCP and UDP packets where they arrive; the tunnel device takes the rest."))
-        return made
+        return made + fast_hooks(relay, carrier) if relay.fast_path else made
     made = [(relay.ipv6_interface, "ingress", first, "mapt_in", "Checks what comes from the CEs before the translator sees it.")]
     if carrier == "jool_siit":
         links = detour(relay)
@@ -150,6 +148,16 @@ def hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, st
             (links["enter"], "ingress", first, "mapt_in", "Errors of this router itself come back here (the route to the DMR)."),
         ]
     return made
+
+
+def fast_hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, str]]:
+    """The same of the fast path."""
+    name = OBJECTS[carrier]
+    prefix, first = FAST_PROGRAMS[name], programs.FAST_PATH[name]
+    return [
+        (relay.ipv4_interface, "ingress", first, f"{prefix}_fast_out", "Takes whole packets straight from where they arrive to where they leave;"),
+        (relay.ipv6_interface, "ingress", first + 1, f"{prefix}_fast_in", f"{relay.instance}'s device takes the rest."),
+    ]
 
 
 def generation(relay: dict[str, Any], compiled: bytes) -> dict[str, Any]:

@@ -149,12 +149,12 @@ static __always_inline void read_ports(const __u8 *header, __u8 protocol, struct
 	}
 }
 
-/* How much of an upper-layer header must be there: ports, flags and checksum (RFC 1858 section 4), in bytes. */
+/* How much of an upper-layer header must be there, in bytes. */
 static __always_inline __u32 l4_needed(__u8 protocol)
 {
-	if (protocol == IPPROTO_TCP)
-		return 18;
-	return checksum_at(protocol) || protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6 ? 8 : 0;
+	return checksum_at(protocol) || protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6
+		       ? ports_needed(protocol)
+		       : 0;
 }
 
 /* Whether IPv4 options hold a source route that is not used up (section 4.1). `length`: of the options. */
