@@ -19,7 +19,7 @@ TEMPLATES = str(render.TEMPLATES / "map_br")
 FOLDERS = {BPF: "bpf", TUNNEL: "mape", **dict.fromkeys(JOOL, "mapt")}
 OBJECTS = {BPF: "translate", TUNNEL: "mape", **dict.fromkeys(JOOL, "mapt")}
 LATE = (BPF, TUNNEL)  # have routes that wait for the programs
-FAST_PROGRAMS = {"mape": "mape"}  # what the names of an object's fast path begin with
+FAST_PROGRAMS = {"mape": "mape", "translate": "br"}  # what the names of an object's fast path begin with
 
 
 def generations(relay: BorderRelay) -> list[tuple[str, dict[str, Any]]]:
@@ -129,10 +129,11 @@ def hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, st
     first = programs.SOFTWIRE
     if carrier == BPF:
         device = f"{relay.instance}-map"
-        return [
+        made = [
             (device, "egress", first, "br_out", "What is routed here is translated when it leaves, and comes back in: to the MAP address of its CE,"),
             (device, "egress", first + 1, "br_in", "and out of the softwire, where it comes from the CE of its address and port."),
         ]
+        return made + fast_hooks(relay, carrier) if relay.fast_path else made
     if carrier == TUNNEL:
         tunnel = f"{relay.instance}-tun"
         made = [

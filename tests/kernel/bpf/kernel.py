@@ -23,7 +23,7 @@ PASS, SHOT, REDIRECT = 0xFFFFFFFF, 2, 7  # TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_RE
 CHECKSUM_COMPLETE = 1 << 2  # BPF_F_TEST_SKB_CHECKSUM_COMPLETE
 SIZES = {
     "rules": (12, 32), "config": (4, 48), "counters": (4, 8), "bindings": (24, 16), "first_fragments": (24, 4),
-    "br_aliases": (32, 1), "outer": (4, 34), "begun": (8, 16), "whole": (4, 24), "softwire_device": (4, 4),
+    "br_aliases": (32, 1), "outer": (4, 34), "begun": (8, 16), "whole": (4, 24), "softwire_device": (4, 4), "dmr_route": (4, 8),
 }  # of a map per CPU: the next multiple of 8
 INTERNAL = "2001:db8:aaaa::/96"
 MACS = bytes.fromhex("020000000001 020000000002")

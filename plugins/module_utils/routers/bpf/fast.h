@@ -11,13 +11,16 @@
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include "map.h"
 #include "packet.h"
 
 #define IP_FAMILY 2   /* AF_INET */
 #define IP6_FAMILY 10 /* AF_INET6 */
 #define L4_BYTES 8    /* of an upper-layer header: what is read of it */
-#define FIXED_ROOM (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET)
+#define ROOM_FLAGS (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET)
+#define IPV4_HEADERS (ETH_HLEN + sizeof(struct iphdr) + L4_BYTES)
+#define IPV6_HEADERS (ETH_HLEN + sizeof(struct ipv6hdr) + L4_BYTES)
 
 /* The device of the softwire. The programs there write down where they run, and nothing is taken before that. */
 struct {

@@ -424,8 +424,7 @@ int mesh_out(struct __sk_buff *skb)
 
 /* ---- a border relay's fast path ---- */
 
-#define IPV4_HEADERS (ETH_HLEN + sizeof(struct iphdr) + L4_BYTES)
-#define IPV6_HEADERS (IPV4_HEADERS + sizeof(struct ipv6hdr))
+#define TUNNEL_HEADERS (IPV4_HEADERS + sizeof(struct ipv6hdr))
 
 /* As find_ce, for a packet that is_plain(). `header`: the beginning of its upper layer. */
 static __always_inline enum counter find_ce_fast(const struct iphdr *ip, __u64 header, int ce_is_source,
@@ -511,7 +510,7 @@ static __always_inline int decapsulate(struct __sk_buff *skb)
 {
 	struct iphdr *ip;
 
-	if (bpf_skb_adjust_room(skb, -20, BPF_ADJ_ROOM_MAC, FIXED_ROOM))
+	if (bpf_skb_adjust_room(skb, -20, BPF_ADJ_ROOM_MAC, ROOM_FLAGS))
 		return -1;
 	if (bpf_skb_change_proto(skb, bpf_htons(ETH_P_IP), 0))
 		return -2;
@@ -533,7 +532,7 @@ static __always_inline int keeps_ecn(const struct ipv6hdr *outer, __u8 tos)
 SEC("tc")
 int mape_fast_in(struct __sk_buff *skb)
 {
-	__u32 device = may_take(skb, ETH_P_IPV6, IPV6_HEADERS), length;
+	__u32 device = may_take(skb, ETH_P_IPV6, TUNNEL_HEADERS), length;
 	struct bpf_fib_lookup fib = {};
 	struct ipv6hdr *outer = (void *)(long)skb->data + ETH_HLEN;
 	struct iphdr ip;

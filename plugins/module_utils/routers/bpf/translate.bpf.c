@@ -9,14 +9,17 @@
  *   ce_in, br_in    tc egress of the device: IPv6 -> IPv4, out of the softwire
  *   whole_length    the routes to the device, "encap bpf out": for echos in fragments, whose checksum needs the whole length
  *
+ *   br_fast_in, br_fast_out
+ *                   optional, see translate_fast.h
+ *
  * The stacks on both sides do the rest: hop limit, MTU, fragmentation, errors, firewall. They have to put fragments
  * together before they route them (conntrack or tproxy in prerouting), so the first fragment always comes first.
  */
 #include <linux/if_ether.h>
 #include "rfc7915.h"
+#include "fast.h"
 
 #define L3 ETH_HLEN
-#define ROOM_FLAGS (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET)
 #define EXTENSIONS 4          /* IPv6 extension headers in front of the upper layer, at most */
 #define EXTENSIONS_LENGTH 256 /* and their bytes */
 #define SUMMED_LENGTH 16384   /* the longest UDP packet without a checksum that gets one */
@@ -483,6 +486,7 @@ static __always_inline int set_ethertype(struct __sk_buff *skb, __be16 protocol)
 /* Back in by the device, as a packet of the other protocol. */
 static __always_inline int hand_over(struct __sk_buff *skb, enum direction direction, int later, int router_error)
 {
+	remember_device(skb);
 	count(direction, router_error ? MAP_PASSED_ROUTER_ERROR : later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }
@@ -1059,5 +1063,7 @@ int whole_length(struct __sk_buff *skb)
 	}
 	return BPF_OK;
 }
+
+#include "translate_fast.h"
 
 char _license[] SEC("license") = "GPL";
