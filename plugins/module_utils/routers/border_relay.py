@@ -40,6 +40,7 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
         "interfaces": {"ipv4": relay.ipv4_interface, "ipv6": relay.ipv6_interface},
         "ipv6_mtu": relay.ipv6_mtu,
         "bpf": programs_of(relay, carrier),
+        "fast_path": fast_path_of(relay, carrier),
     }
     if carrier == BPF:
         return dict(
@@ -96,12 +97,25 @@ def inside(internal: ipaddress.IPv6Network, ipv4_prefix: str) -> str:
 def programs_of(relay: BorderRelay, carrier: str) -> dict[str, Any]:
     """The programs, as programs.described() has them. Raises MapError for a rule that they cannot serve."""
     name = OBJECTS[carrier]
-    attached = [
-        programs.attachment(device, hook, preference, programs.pinned(relay.instance, name, program), comment)
-        for device, hook, preference, program, comment in hooks(relay, carrier)]
+    attached = attachments(relay, name, hooks(relay, carrier))
+    if relay.fast_path:
+        attached += attachments(relay, name, fast_hooks(relay, carrier))
     comment = "The rules are all that the programs know of the customer edges."
     loaded = programs.loaded(name, comment, bpf_rule.COUNTERS, map_entries(relay, carrier))
     return programs.described(relay.instance, "main", [loaded], attached)
+
+
+def fast_path_of(relay: BorderRelay, carrier: str) -> dict[str, Any] | None:
+    """The fast path: its programs, and whether the router decides whether they are attached. None where there is none."""
+    hooked = [] if relay.fast_path is False else fast_hooks(relay, carrier)
+    return {"auto": relay.fast_path is None, "attached": attachments(relay, OBJECTS[carrier], hooked)} if hooked else None
+
+
+def attachments(relay: BorderRelay, name: str, hooked: list[tuple[str, str, int, str, str]]) -> list[dict[str, Any]]:
+    """Where programs of an object are attached; hooked: what hooks() returns."""
+    return [
+        programs.attachment(device, hook, preference, programs.pinned(relay.instance, name, program), comment)
+        for device, hook, preference, program, comment in hooked]
 
 
 def map_entries(relay: BorderRelay, carrier: str) -> list[dict[str, str]]:
@@ -129,18 +143,16 @@ def hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, st
     first = programs.SOFTWIRE
     if carrier == BPF:
         device = f"{relay.instance}-map"
-        made = [
+        return [
             (device, "egress", first, "br_out", "What is routed here is translated when it leaves, and comes back in: to the MAP address of its CE,"),
             (device, "egress", first + 1, "br_in", "and out of the softwire, where it comes from the CE of its address and port."),
         ]
-        return made + fast_hooks(relay, carrier) if relay.fast_path else made
     if carrier == TUNNEL:
         tunnel = f"{relay.instance}-tun"
-        made = [
+        return [
             (tunnel, "ingress", first, "mape_in", "Checks what comes from the CEs."),
             (tunnel, "egress", first, "mape_out", "Computes the MAP address of what goes to them."),
         ]
-        return made + fast_hooks(relay, carrier) if relay.fast_path else made
     made = [(relay.ipv6_interface, "ingress", first, "mapt_in", "Checks what comes from the CEs before the translator sees it.")]
     if carrier == "jool_siit":
         links = detour(relay)
@@ -152,12 +164,14 @@ def hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, st
 
 
 def fast_hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, str]]:
-    """The same of the fast path."""
+    """The same of the fast path; nothing with Jool, which has none."""
     name = OBJECTS[carrier]
+    if name not in FAST_PROGRAMS:
+        return []
     prefix, first = FAST_PROGRAMS[name], programs.FAST_PATH[name]
     return [
-        (relay.ipv4_interface, "ingress", first, f"{prefix}_fast_out", "Takes whole packets straight from where they arrive to where they leave;"),
-        (relay.ipv6_interface, "ingress", first + 1, f"{prefix}_fast_in", f"{relay.instance}'s device takes the rest."),
+        (relay.ipv4_interface, "ingress", first, f"{prefix}_fast_out", "Takes whole packets for the CEs straight from where they arrive to where they leave,"),
+        (relay.ipv6_interface, "ingress", first + 1, f"{prefix}_fast_in", "and those from them. Whatever else there is goes the general way."),
     ]
 
 
@@ -173,6 +187,8 @@ def generation(relay: dict[str, Any], compiled: bytes) -> dict[str, Any]:
     }
     if carrier in LATE:
         plan["main/ip-late"] = f"{folder}/late_ip.j2"
+    if relay["fast_path"] and relay["fast_path"]["auto"]:
+        plan["main/fast"] = "fast.j2"
     files = render.generation(TEMPLATES, plan, relay, machine(relay))
     files[f"main/{OBJECTS[carrier]}.bpf.o"] = compiled
     if carrier in JOOL:

@@ -74,6 +74,11 @@ def wait_until(condition, fault):
         time.sleep(0.2)
 
 
+def tell(text):
+    """Tells whoever reads the unit's journal what is no fault."""
+    sys.stdout.write("%s\n" % text)
+
+
 def report(fault):
     """Tells a fault to whoever reads the unit's journal; the module deploy finds it there by its first word."""
     sys.stderr.write("softwire: %s\n" % fault)

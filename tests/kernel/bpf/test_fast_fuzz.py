@@ -132,7 +132,6 @@ class FastPath:
         assert (packet + padding).startswith(after) and len(after) >= min(len(packet), length_of(packet)), "not taken, and changed"
         return None
 
-
     def has_counted(self) -> None:
         """Whether the counters tell what was taken; each of these packets went both ways."""
         assert min(self.taken.values()) > 10, "hardly anything was plain"

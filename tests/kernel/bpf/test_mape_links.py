@@ -312,7 +312,8 @@ def test_whole_packets_are_decapsulated_in_place(fast, packet, padding):
     assert fast.relay.counted() == {"in_passed": 1, "in_fast": 1}
 
 
-@pytest.mark.parametrize("outer, inner, is_taken", [(0, 3, True), (2, 2, True), (2, 0, True), (3, 3, True), (1, 1, True), (1, 2, False), (3, 2, False), (3, 0, False)])
+@pytest.mark.parametrize("outer, inner, is_taken", [
+    (0, 3, True), (2, 2, True), (2, 0, True), (3, 3, True), (1, 1, True), (1, 2, False), (3, 2, False), (3, 0, False)])
 def test_congestion_that_would_be_written_is_the_devices(fast, outer, inner, is_taken):
     packet = near_packet(tos=0xB8 | inner)
     fast.send("down0", tunnelled(packet, traffic_class=outer), "up0")

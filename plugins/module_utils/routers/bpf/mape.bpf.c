@@ -534,7 +534,7 @@ int mape_fast_in(struct __sk_buff *skb)
 {
 	__u32 device = may_take(skb, ETH_P_IPV6, TUNNEL_HEADERS), length;
 	struct bpf_fib_lookup fib = {};
-	struct ipv6hdr *outer = (void *)(long)skb->data + ETH_HLEN;
+	struct ipv6hdr *outer;
 	struct iphdr ip;
 	struct ce ce = {};
 	__u64 header;

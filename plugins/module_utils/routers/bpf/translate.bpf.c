@@ -9,8 +9,8 @@
  *   ce_in, br_in    tc egress of the device: IPv6 -> IPv4, out of the softwire
  *   whole_length    the routes to the device, "encap bpf out": for echos in fragments, whose checksum needs the whole length
  *
- *   br_fast_in, br_fast_out
- *                   optional, see translate_fast.h
+ *   br_fast_out     tc ingress of the IPv4 interface, optional: the fast path (translate_fast.h) of a border relay to the CEs
+ *   br_fast_in      tc ingress of the IPv6 interface: and from them
  *
  * The stacks on both sides do the rest: hop limit, MTU, fragmentation, errors, firewall. They have to put fragments
  * together before they route them (conntrack or tproxy in prerouting), so the first fragment always comes first.
@@ -1015,6 +1015,8 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 	return hand_over(skb, MAP_IN, part.later, router_error);
 }
 
+#include "translate_fast.h"
+
 SEC("tc")
 int ce_out(struct __sk_buff *skb)
 {
@@ -1037,6 +1039,18 @@ SEC("tc")
 int br_in(struct __sk_buff *skb)
 {
 	return to_ipv4(skb, 0);
+}
+
+SEC("tc")
+int br_fast_out(struct __sk_buff *skb)
+{
+	return to_ipv6_fast(skb);
+}
+
+SEC("tc")
+int br_fast_in(struct __sk_buff *skb)
+{
+	return to_ipv4_fast(skb);
 }
 
 SEC("lwt_out")
@@ -1063,7 +1077,5 @@ int whole_length(struct __sk_buff *skb)
 	}
 	return BPF_OK;
 }
-
-#include "translate_fast.h"
 
 char _license[] SEC("license") = "GPL";

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (c) 2026 softwire.map contributors */
 /*
- * The fast path of a MAP-T border relay (fast.h), a part of translate.bpf.c:
- *
- *   br_fast_out  tc ingress of the IPv4 interface, to the CEs
- *   br_fast_in   tc ingress of the IPv6 interface, from the CEs
+ * The fast path of a MAP-T border relay (fast.h), a part of translate.bpf.c: to_ipv6 and to_ipv4 of whole packets, where they arrive.
  */
 #ifndef SOFTWIRE_TRANSLATE_FAST_H
 #define SOFTWIRE_TRANSLATE_FAST_H
@@ -69,8 +66,7 @@ static __always_inline int mend_l4(struct __sk_buff *skb, __u32 l4, __u8 protoco
 				   BPF_F_PSEUDO_HDR | (has_no_zero(protocol) ? BPF_F_MARK_MANGLED_0 : 0));
 }
 
-SEC("tc")
-int br_fast_out(struct __sk_buff *skb)
+static __always_inline int to_ipv6_fast(struct __sk_buff *skb)
 {
 	__u32 zero = 0, device = may_take(skb, ETH_P_IP, IPV4_HEADERS), length, psid;
 	struct config *c = bpf_map_lookup_elem(&config, &zero);
@@ -128,8 +124,7 @@ int br_fast_out(struct __sk_buff *skb)
 	return leave(MAP_OUT, &fib);
 }
 
-SEC("tc")
-int br_fast_in(struct __sk_buff *skb)
+static __always_inline int to_ipv4_fast(struct __sk_buff *skb)
 {
 	__u32 zero = 0, device = may_take(skb, ETH_P_IPV6, IPV6_HEADERS), length, psid;
 	struct config *c = bpf_map_lookup_elem(&config, &zero);
