@@ -8,6 +8,7 @@ The file "fast" of a generation has the lines that put it in; they are run where
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from .commands import query
@@ -16,7 +17,7 @@ from .files import lines_of, tables
 PROC = Path("/proc")
 # Of nftables: where a packet that is forwarded passes, and in which families.
 HOOKS, FAMILIES = ("ingress", "prerouting", "forward", "postrouting"), ("ip", "ip6", "inet", "netdev")
-OUR_PREFERENCES = range(7590, 7611)  # of tc filters, this and other instances'
+LAST_PREFERENCE = 7610  # of our tc filters, this and other instances'
 STRICT = "1"
 
 
@@ -33,7 +34,10 @@ def obstacles(directory, settings):
 
 def chains(own, interfaces):
     """Chains of nftables with rules, or that drop, in tables that are not our own; iptables makes such chains, too."""
-    for entry in query(["nft", "-j", "list", "chains"]).get("nftables", []):
+    listed = query(["nft", "-j", "list", "chains"]).get("nftables")
+    if listed is None:
+        yield "the chains of nftables cannot be read"
+    for entry in listed or []:
         chain = entry.get("chain", {})
         place = tuple(chain.get(key) for key in ("family", "table", "name"))
         if chain.get("hook") not in HOOKS or place[0] not in FAMILIES or place[:2] in own:
@@ -41,9 +45,10 @@ def chains(own, interfaces):
         devices = chain.get("dev", interfaces)  # which nft 1.0.6 does not tell
         if not set(interfaces) & set([devices] if isinstance(devices, str) else devices):
             continue
+        # what cannot be read may have some
         if chain.get("policy") == "drop":
             yield "nftables chain %s %s %s drops" % place
-        elif any("rule" in each for each in query(["nft", "-j", "list", "chain", *place]).get("nftables", [])):
+        elif any("rule" in each for each in query(["nft", "-j", "list", "chain", *place]).get("nftables", [{"rule": None}])):
             yield "nftables chain %s %s %s has rules" % place
 
 
@@ -69,12 +74,13 @@ def source_checks(settings):
 def queues(interfaces):
     """Other tc filters behind ours, and what leaves no room for any."""
     for interface in interfaces:
-        if any(qdisc["kind"] == "ingress" for qdisc in query(["tc", "-j", "qdisc", "show", "dev", interface]) or []):
+        # As text: not every kind of filter has JSON that can be read.
+        if re.search("^qdisc ingress ", query(["tc", "qdisc", "show", "dev", interface], as_json=False), re.MULTILINE):
             yield "%s has a qdisc ingress, beside which there is no clsact" % interface
-        for entry in query(["tc", "-j", "filter", "show", "dev", interface, "ingress"]) or []:
-            if entry["pref"] > OUR_PREFERENCES[-1]:
-                yield "%s has a tc filter of its own on ingress (pref %d)" % (interface, entry["pref"])
-                break
+        shown = query(["tc", "filter", "show", "dev", interface, "ingress"], as_json=False)
+        behind = [int(text) for text in re.findall(r"^filter .*?\bpref (\d+) ", shown, re.MULTILINE) if int(text) > LAST_PREFERENCE]
+        if behind:
+            yield "%s has a tc filter of its own on ingress (pref %d)" % (interface, behind[0])
 
 
 def absent_programs(directory):

@@ -23,7 +23,7 @@ OBSTACLES = {
     "nft 'add table netdev mine; add chain netdev mine f { type filter hook ingress device isp priority 0; }; add rule netdev mine f counter'": (
         "nft delete table netdev mine", "nftables chain netdev mine f has rules"),
     "sysctl -qw net.ipv4.conf.inet.rp_filter=1": ("sysctl -qw net.ipv4.conf.inet.rp_filter=0", "rp_filter of inet is strict (1)"),
-    "tc filter add dev isp ingress pref 49152 protocol ip bpf bytecode '1,6 0 0 0,' action ok": (
+    "tc filter add dev isp ingress pref 49152 protocol ip bpf da bytecode '1,6 0 0 0,'": (
         "tc filter del dev isp ingress pref 49152", "isp has a tc filter of its own on ingress (pref 49152)"),
 }
 
