@@ -233,6 +233,19 @@ programs:
   type: dict
   returned: success
   sample: {"in_passed": 530, "in_dropped_spoofed": 2, "out_passed": 511}
+fast_path:
+  description: Whether a border relay takes packets past the general way (C(map_br_fast_path)). Null where it has no such path.
+  type: dict
+  returned: success
+  contains:
+    "on":
+      description: Whether its programs are attached.
+      type: bool
+    obstacles:
+      description: What on the router does not see the packets that are taken, in words. With V(auto) they keep it off.
+      type: list
+      elements: str
+  sample: {"on": false, "obstacles": ["nftables chain inet filter forward has rules"]}
 ports:
   description: The ports of the set in use, as conntrack knows them; of a ping it is the identifier. Null on a border relay.
   type: dict

@@ -76,7 +76,7 @@ name=${0##*/}
 PATH=DIRECTORY/fakes:SYSTEM_PATH
 if [ -n "$INSIDE" ]; then exec "$name" "$@"; fi
 case "$name $*" in
-"nft -j list "* | "ip -j "* | "ip -"?" "*" show "* | "tc -j "* | *" display" | *" display --csv" | "bpftool -j map dump "*) exec "$name" "$@" ;;
+"nft -j list "* | "ip -j "* | "ip -"?" "*" show "* | "tc -j "* | "ip xfrm "* | *" display" | *" display --csv" | "bpftool -j map dump "*) exec "$name" "$@" ;;
 esac
 echo "$name $*" >> DIRECTORY/steps
 number=$(wc -l < DIRECTORY/steps)

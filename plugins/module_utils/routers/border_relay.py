@@ -19,6 +19,7 @@ TEMPLATES = str(render.TEMPLATES / "map_br")
 FOLDERS = {BPF: "bpf", TUNNEL: "mape", **dict.fromkeys(JOOL, "mapt")}
 OBJECTS = {BPF: "translate", TUNNEL: "mape", **dict.fromkeys(JOOL, "mapt")}
 LATE = (BPF, TUNNEL)  # have routes that wait for the programs
+FAST_PROGRAMS = {"mape": "mape", "translate": "br"}  # what the names of an object's fast path begin with
 
 
 def generations(relay: BorderRelay) -> list[tuple[str, dict[str, Any]]]:
@@ -39,6 +40,7 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
         "interfaces": {"ipv4": relay.ipv4_interface, "ipv6": relay.ipv6_interface},
         "ipv6_mtu": relay.ipv6_mtu,
         "bpf": programs_of(relay, carrier),
+        "fast_path": fast_path_of(relay, carrier),
     }
     if carrier == BPF:
         return dict(
@@ -95,12 +97,25 @@ def inside(internal: ipaddress.IPv6Network, ipv4_prefix: str) -> str:
 def programs_of(relay: BorderRelay, carrier: str) -> dict[str, Any]:
     """The programs, as programs.described() has them. Raises MapError for a rule that they cannot serve."""
     name = OBJECTS[carrier]
-    attached = [
-        programs.attachment(device, hook, preference, programs.pinned(relay.instance, name, program), comment)
-        for device, hook, preference, program, comment in hooks(relay, carrier)]
+    attached = attachments(relay, name, hooks(relay, carrier))
+    if relay.fast_path:
+        attached += attachments(relay, name, fast_hooks(relay, carrier))
     comment = "The rules are all that the programs know of the customer edges."
     loaded = programs.loaded(name, comment, bpf_rule.COUNTERS, map_entries(relay, carrier))
     return programs.described(relay.instance, "main", [loaded], attached)
+
+
+def fast_path_of(relay: BorderRelay, carrier: str) -> dict[str, Any] | None:
+    """The fast path: its programs, and whether the router decides whether they are attached. None where there is none."""
+    hooked = [] if relay.fast_path is False else fast_hooks(relay, carrier)
+    return {"auto": relay.fast_path is None, "attached": attachments(relay, OBJECTS[carrier], hooked)} if hooked else None
+
+
+def attachments(relay: BorderRelay, name: str, hooked: list[tuple[str, str, int, str, str]]) -> list[dict[str, Any]]:
+    """Where programs of an object are attached; hooked: what hooks() returns."""
+    return [
+        programs.attachment(device, hook, preference, programs.pinned(relay.instance, name, program), comment)
+        for device, hook, preference, program, comment in hooked]
 
 
 def map_entries(relay: BorderRelay, carrier: str) -> list[dict[str, str]]:
@@ -134,14 +149,10 @@ def hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, st
         ]
     if carrier == TUNNEL:
         tunnel = f"{relay.instance}-tun"
-        made = [
+        return [
             (tunnel, "ingress", first, "mape_in", "Checks what comes from the CEs."),
             (tunnel, "egress", first, "mape_out", "Computes the MAP address of what goes to them."),
         ]
-        if relay.fast_path:
-            made.append((relay.ipv4_interface, "ingress", first, "mape_fast",
-                         "Encapsulates whole TCP and UDP packets where they arrive; the tunnel device takes the rest."))
-        return made
     made = [(relay.ipv6_interface, "ingress", first, "mapt_in", "Checks what comes from the CEs before the translator sees it.")]
     if carrier == "jool_siit":
         links = detour(relay)
@@ -150,6 +161,18 @@ def hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, st
             (links["enter"], "ingress", first, "mapt_in", "Errors of this router itself come back here (the route to the DMR)."),
         ]
     return made
+
+
+def fast_hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, str]]:
+    """The same of the fast path; nothing with Jool, which has none."""
+    name = OBJECTS[carrier]
+    if name not in FAST_PROGRAMS:
+        return []
+    prefix, first = FAST_PROGRAMS[name], programs.FAST_PATH[name]
+    return [
+        (relay.ipv4_interface, "ingress", first, f"{prefix}_fast_out", "Takes whole packets for the CEs straight from where they arrive to where they leave,"),
+        (relay.ipv6_interface, "ingress", first + 1, f"{prefix}_fast_in", "and those from them. Whatever else there is goes the general way."),
+    ]
 
 
 def generation(relay: dict[str, Any], compiled: bytes) -> dict[str, Any]:
@@ -164,6 +187,8 @@ def generation(relay: dict[str, Any], compiled: bytes) -> dict[str, Any]:
     }
     if carrier in LATE:
         plan["main/ip-late"] = f"{folder}/late_ip.j2"
+    if relay["fast_path"] and relay["fast_path"]["auto"]:
+        plan["main/fast"] = "fast.j2"
     files = render.generation(TEMPLATES, plan, relay, machine(relay))
     files[f"main/{OBJECTS[carrier]}.bpf.o"] = compiled
     if carrier in JOOL:

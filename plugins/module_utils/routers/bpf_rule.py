@@ -46,6 +46,7 @@ REASONS = (
     "dropped_untranslatable",
     "dropped_lost_length",
     "dropped_itself",
+    "fast",
 )
 # enum counter of napt.bpf.c, in its order and without the NAPT_
 NAPT_REASONS = (

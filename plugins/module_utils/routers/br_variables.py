@@ -19,6 +19,7 @@ from ..mapping.errors import Faults
 from . import instance as instances
 from .variables import Variables
 
+FAST_PATH = {"auto": None, "true": True, "false": False}
 FILE = re.compile(r"[^\x00-\x1f]+")
 
 
@@ -34,7 +35,7 @@ class BorderRelay:
     ipv6_mtu: int
     internal_prefix: IPv6Network | None  # of MAP-T
     bpf_object: str
-    fast_path: bool
+    fast_path: bool | None  # None: where nothing on the router has to see the packets; never with Jool
 
 
 def read(variables: Variables, instance: str | None, warn: Callable[[str], None] | None = None) -> BorderRelay:
@@ -67,7 +68,7 @@ def read(variables: Variables, instance: str | None, warn: Callable[[str], None]
         ipv6_mtu=variables.get("ipv6_mtu", checks.integer, 1280, 65535),
         internal_prefix=internal if isinstance(internal, IPv6Network) else None,
         bpf_object=bpf_object,
-        fast_path=variables.get("fast_path", checks.boolean),
+        fast_path=_fast_path(variables),
     )
     variables.refuse_unknown()
     faults.refuse()
@@ -98,6 +99,12 @@ def _find_differences(domains: list[dict[str, Any]], faults: Faults) -> None:
         for index, domain in enumerate(domains):
             if domain[key] != first and None not in (domain[key], first):
                 faults.add(f"map_br_domains[{index}].{key}", domain[key], f"differs from map_br_domains[0].{key}, {first}; {reason}")
+
+
+def _fast_path(variables: Variables) -> bool | None:
+    written = variables.raw("fast_path")
+    name = variables.faults.check(checks.choice, str(written).lower() if isinstance(written, bool) else written, "map_br_fast_path", tuple(FAST_PATH))
+    return FAST_PATH.get(name)
 
 
 def _internal_prefix(variables: Variables, domains: list[Mapping[str, Any]]) -> IPv6Network | None:

@@ -18,6 +18,8 @@ from . import bpf_object
 
 # Preferences of tc filters. On the way out the NAPT comes before what carries the softwire, on the way in after it.
 NAPT_OUT, SOFTWIRE, NAPT_IN = 7590, 7599, 7610
+# Of the first program of a fast path, by object: instances of both transports may have the same interfaces.
+FAST_PATH = {"mape": 7591, "translate": 7593}
 # Templates of files in the namespace where the programs are.
 FILES = {"bpftool": "bpftool.j2", "tc": "tc.j2"}
 ONLY = "00 00 00 00"  # the key of a map with one entry

@@ -81,6 +81,11 @@ def go_on_as(generation, module, command):
         os.execv(sys.executable, [sys.executable, "-B", "-m", "softwire", command])
 
 
+def tell(text):
+    """Tells whoever reads the unit's journal what is no fault."""
+    sys.stdout.write("%s\n" % text)
+
+
 def report(fault):
     """Tells a fault to whoever reads the unit's journal; the module deploy finds it there by its first word."""
     sys.stderr.write("softwire: %s\n" % fault)

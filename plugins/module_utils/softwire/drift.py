@@ -16,6 +16,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from . import fast_path
 from .commands import StepError, finished, in_namespace, query, run, succeeds
 from .files import lines_of, tables
 from .paths import read_record
@@ -83,7 +84,17 @@ def changed(generation):
     for namespace in generation.namespaces:
         found += ["%s (namespace %s): missing" % (" ".join(line), namespace) for _name, line in lost(generation, namespace, WAYS)]
         found += changed_sysctls(generation, namespace)
-    return found
+    return found + list(changed_fast_path(generation))
+
+
+def changed_fast_path(generation):
+    """Programs of the fast path that are off where nothing hinders it, or on where something does (map_br_fast_path: auto)."""
+    directory = generation.directory / "main"
+    lines = [line for line in lines_of(directory / "fast") if line[0] == "filter"]
+    reasons = fast_path.obstacles(directory, generation.settings) if lines else []
+    for line in lines:
+        if is_attached("main", line) == bool(reasons):
+            yield "%s: %s" % (named(line), "attached, and " + reasons[0] if reasons else "missing")
 
 
 def untold_differences(generation):

@@ -15,9 +15,9 @@ import os
 import sys
 from pathlib import Path
 
-from . import audit, drift, keeper
+from . import audit, drift, fast_path, keeper
 from .commands import StepError, in_namespace, run
-from .files import addresses, tables
+from .files import addresses, lines_of, tables
 from .flows import listed, port_of, ports_and_services
 from .runner import Generation
 
@@ -58,6 +58,7 @@ def collect(directory, list_ports=False, audit_lines=0):
         "translator": tried("translator", functools.partial(translator, generation)),
         "tunnel": tried("tunnel", functools.partial(tunnel, parameters["tunnel"])),
         "programs": tried("programs", functools.partial(programs, parameters.get("bpf"))),
+        "fast_path": tried("fast path", functools.partial(fast_path_of, generation, parameters)),
         "ports": tried("ports", functools.partial(ports, generation, list_ports)),
         "notices": notices,
     }
@@ -116,6 +117,19 @@ def programs(bpf, run=run):
         totals = {as_integer(entry["key"]): sum(as_integer(value["value"]) for value in entry["values"]) for entry in dump}
         found.update({name: totals[index] for index, name in enumerate(loaded["counters"])})
     return found
+
+
+def fast_path_of(generation, parameters):
+    """Whether the fast path is on, and why not; None where there is none."""
+    wanted = parameters.get("fast_path")
+    if not wanted:
+        return None
+    lines = [line for name in ("fast", "tc") for line in lines_of(generation.directory / "main" / name)
+             if line[0] == "filter" and line[-1] in [each["program"] for each in wanted["attached"]]]
+    return {
+        "on": all(drift.is_attached("main", line) for line in lines),
+        "obstacles": fast_path.obstacles(generation.directory / "main", generation.settings),
+    }
 
 
 def as_integer(digits):

@@ -30,6 +30,10 @@ def families(info):
     yield "program_packets_total", "counter", "What the programs did with packets; in: out of the softwire.", [
         ({"direction": name.split("_", 1)[0], "result": name.split("_", 1)[1]}, value)
         for name, value in (info["programs"] or {}).items()]
+    fast_path = info["fast_path"] or {}
+    yield "fast_path_on", "gauge", "Whether the fast path of a border relay is on.", [({}, int(fast_path["on"]))] if fast_path else []
+    yield "fast_path_obstacles", "gauge", "What on the router does not see the packets that the fast path takes.", [
+        ({}, len(fast_path["obstacles"]))] if fast_path else []
     yield "translator_total", "counter", "The translator's own counters.", [
         ({"counter": name}, value) for name, value in (info["translator"] or {}).items()]
     for unit in ("packets", "bytes", "errors", "dropped"):

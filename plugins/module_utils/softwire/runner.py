@@ -11,6 +11,7 @@ A copy of this package lies in every generation, beside the plain files that it 
     <namespace>/sysctl     lines "key = value", keys with slashes; "-key" where the machine may refuse it
     <namespace>/bpftool    the arguments of one bpftool command per line
     <namespace>/tc         lines of "tc -batch"
+    main/fast              the same of a border relay's fast path, where nothing on the router has to see the packets that it takes
     main/networkd/*        files for systemd-networkd, which makes the links where these are there
     <namespace>/ip-late    lines of "ip -batch", once all this is in place
     <namespace>/jool.json  one Jool instance, loaded last
@@ -69,7 +70,7 @@ class Generation:
             self.journal.run(["ip", "netns", "add", namespace], {"run": ["ip", "netns", "delete", namespace]})
         # Rules and programs first: no packet may pass a link that they do not guard yet.
         for step in (steps.remember_flows, steps.load_rules, steps.make_links, steps.hand_over_device, steps.set_sysctls,
-                     steps.load_programs, steps.attach_programs, steps.hand_over_links, steps.add_routes, steps.load_translator):
+                     steps.load_programs, steps.attach_programs, steps.set_fast_path, steps.hand_over_links, steps.add_routes, steps.load_translator):
             self._everywhere(step)
         self._record_up()
 
@@ -127,6 +128,7 @@ class Generation:
             lines = qdiscs + [line for line in lines if line not in qdiscs]
             for name in STEPS:
                 self._in(namespace, STEPS[name], [line for file, line in lines if file == name])
+            self._in(namespace, steps.set_fast_path)
             if same:
                 maps = [line for line in lines_of(self.directory / namespace / "bpftool") if line[0] == "map"]
                 self._in(namespace, steps.run_bpftool, maps if any("BPF map" in what for what in drift.changed_contents(self)) else [])

@@ -17,8 +17,8 @@ import json
 import os
 from pathlib import Path
 
-from . import drift, flows, networkd
-from .commands import as_batch, in_namespace, report, run
+from . import drift, fast_path, flows, networkd
+from .commands import as_batch, in_namespace, report, run, tell
 from .files import inverse, is_move, lines_of, tables
 from .journal import by_subject, subject
 from .paths import Paths
@@ -196,6 +196,19 @@ def run_tc(journal, directory, settings, lines):
                     journal.add(**entry)
             else:
                 journal.run(in_namespace(namespace, ["tc"] + line), *([entry] if namespace == "main" else []))
+
+
+def set_fast_path(journal, directory, settings):
+    """Runs the file "fast" where nothing has to see the packets that its programs take, and takes them away where something has."""
+    lines = lines_of(directory / "fast")
+    reasons = fast_path.obstacles(directory, settings) if lines else []
+    if reasons:
+        attached = [line for line in lines if line[0] == "filter" and drift.is_attached(directory.name, line)]
+        for fault in journal.undo([{"run": ["tc"] + inverse(line)} for line in attached]):
+            report(fault)
+        tell("map_br_fast_path: auto: off, for %s" % "; ".join(reasons))
+    else:
+        run_tc(journal, directory, settings, [line for line in lines if line[0] == "qdisc" or not drift.is_attached(directory.name, line)])
 
 
 def hand_over_links(journal, directory, settings):

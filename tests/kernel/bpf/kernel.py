@@ -23,7 +23,7 @@ PASS, SHOT, REDIRECT = 0xFFFFFFFF, 2, 7  # TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_RE
 CHECKSUM_COMPLETE = 1 << 2  # BPF_F_TEST_SKB_CHECKSUM_COMPLETE
 SIZES = {
     "rules": (12, 32), "config": (4, 48), "counters": (4, 8), "bindings": (24, 16), "first_fragments": (24, 4),
-    "br_aliases": (32, 1), "outer": (4, 34), "begun": (8, 16), "whole": (4, 24),
+    "br_aliases": (32, 1), "outer": (4, 34), "begun": (8, 16), "whole": (4, 24), "softwire_device": (4, 4), "dmr_route": (4, 8),
 }  # of a map per CPU: the next multiple of 8
 INTERNAL = "2001:db8:aaaa::/96"
 MACS = bytes.fromhex("020000000001 020000000002")
@@ -141,15 +141,17 @@ class Relay:
             values[name] = sum(struct.unpack(f"={self.cpus}Q", raw))
         return {name: value for name, value in values.items() if value}
 
-    def run_frame(self, program, frame, checks_sum=True):
+    def run_frame(self, program, frame, checks_sum=True, interface=0):
         """Runs a program on an Ethernet frame. Returns the verdict and what is behind the Ethernet header after it.
 
         checks_sum: a wrong skb->csum is an OSError, EBADMSG, where the kernel can tell.
+        interface: the index of the one that the frame comes in by, of this thread's network namespace; 0: lo.
         """
         data = ctypes.create_string_buffer(frame, len(frame))
         out = ctypes.create_string_buffer(len(frame) + 128)
+        context = ctypes.create_string_buffer(bytes(40) + struct.pack("=I", interface), 44) if interface else None  # struct __sk_buff
         fields = (self.programs[program], 0, len(frame), len(out), address_of(data), address_of(out))
-        attributes = struct.pack("=IIIIQQIIIIQQIII", *fields, 1, 0, 0, 0, 0, 0, self.flags if checks_sum else 0, 0, 0)
+        attributes = struct.pack("=IIIIQQIIIIQQIII", *fields, 1, 0, len(context or b""), 0, address_of(context), 0, self.flags if checks_sum else 0, 0, 0)
         verdict, _size_in, size = struct.unpack_from("=III", bpf(TEST_RUN, attributes)[1], 4)
         return verdict, out.raw[14:size]
 

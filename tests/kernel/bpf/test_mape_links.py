@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""mape.bpf.c on real links: the device's tunnel keys, and mape_fast beside it.
+"""mape.bpf.c on real links: the device's tunnel keys, and the fast path beside it.
 
 Three network namespaces: `br` with the tunnel device map0, `access` with the next hop of the CEs, `far` with an IPv4
 host. map0 is VXLAN-GPE, which like `ip6tnl external` carries bare IPv4 packets between addresses of a tunnel key and,
-unlike it, is in every kernel: a packet that mape_fast sends is told from one of map0 by its outer header.
+unlike it, is in every kernel: a packet that mape_fast_out sends is told from one of map0 by its outer header. What mape_fast_in
+does not take goes no further here.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Network:
         self.ip("br", "link", "add", "map0", "type", "vxlan", "external", "gpe", "dstport", str(GPE_PORT))
         command("ip", "netns", "exec", self.names["br"], "sysctl", "-q", "-w", *settings, package="procps")
         self.ip("br", "link", "set", "map0", "mtu", "1430")
-        for device in ("map0", "eth0"):
+        for namespace, interface in (("br", "up0"), ("access", "down0")):
+            self.ip(namespace, "link", "set", interface, "mtu", "1560")  # so that what is too big for eth0 arrives
+        for device in ("map0", "eth0", "up0"):
             self.tc("qdisc", "add", "dev", device, "clsact")
         self.attach("map0", "ingress", "mape_in")
         self.attach("map0", "egress", "mape_out")
@@ -122,7 +125,8 @@ def built(pinned_mape):
 def network(built):
     built.relay.configure(TUNNEL)
     built.route()
-    built.tc("filter", "del", "dev", "eth0", "ingress")
+    for device in ("eth0", "up0"):
+        built.tc("filter", "del", "dev", device, "ingress")
     for link in built.links.values():
         while link.receive(lambda _packet: True, seconds=0):
             pass
@@ -131,10 +135,11 @@ def network(built):
 
 @pytest.fixture
 def fast(network):
-    """The network with mape_fast, after a packet that has shown it the tunnel device."""
+    """The network with the fast path, after a packet that has shown it the tunnel device."""
     network.send("far0", udp(FAR, SHARED, 53, CE_PORT, b"first"), "eth0")
     assert network.in_tunnel()[2]
-    network.attach("eth0", "ingress", "mape_fast")
+    network.attach("eth0", "ingress", "mape_fast_out")
+    network.attach("up0", "ingress", "mape_fast_in")
     network.relay.configure(TUNNEL)
     return network
 
@@ -177,7 +182,7 @@ def test_without_its_program_the_device_sends_nothing(network):
         network.attach("map0", "egress", "mape_out")
 
 
-# ---- mape_fast ----
+# ---- the fast path, to the CEs ----
 
 def far_packet(**fields):
     return udp(FAR, SHARED, 53, CE_PORT, **fields)
@@ -196,21 +201,20 @@ def test_congestion_is_written_as_the_device_writes_it(fast, tos, traffic_class)
 
 @pytest.mark.parametrize("packet", [
     far_packet(), far_packet(data=b""), far_packet(tos=0xB8), far_packet(identification=0xFFFF), far_packet(data=bytes(1402)), tcp(FAR, SHARED, 53, CE_PORT),
-    forwarded(far_packet(), 62),
+    forwarded(far_packet(), 62), packets.echo(FAR, SHARED, CE_PORT, 9),
 ])
-def test_whole_packets_are_encapsulated_in_place(fast, packet):
-    fast.send("far0", packet, "eth0")
+@pytest.mark.parametrize("padding", [b"", bytes(6)], ids=["", "padded"])
+def test_whole_packets_are_encapsulated_in_place(fast, packet, padding):
+    fast.send("far0", packet + padding, "eth0")
     inner = forwarded(packet)
     assert fast.in_tunnel() == (outer_header(inner, CE, packet[1]), inner, False)
-    assert fast.relay.counted() == {"out_passed": 1}
+    assert fast.relay.counted() == {"out_passed": 1, "out_fast": 1}
 
 
 @pytest.mark.parametrize("packet", [
     far_packet(options=bytes([1, 1, 1, 0])),
-    packets.echo(FAR, SHARED, CE_PORT, 9),
     packets.error(FAR, SHARED, udp(SHARED, FAR, CE_PORT, 53)),
     far_packet(data=bytes(1403)),  # more than the MTU of map0
-    far_packet() + bytes(6),  # the padding of a short frame
 ])
 def test_the_rest_takes_the_way_of_the_stack(fast, packet):
     fast.send("far0", packet, "eth0")
@@ -272,3 +276,124 @@ def test_a_large_packet_counts_as_its_segments(fast, gso_size, in_place):
     frame = fast.links["down0"].socket.recv(65600)  # with the offloads in front
     assert struct.unpack("=BBHH", frame[:6])[3] == gso_size
     assert frame[10 + 14 + 40 :] == forwarded(given)
+
+
+def test_nothing_is_taken_before_the_tunnel_device_is_known(network):
+    network.relay.maps["softwire_device"].update(bytes(4), bytes(4))
+    network.attach("eth0", "ingress", "mape_fast_out")
+    for by_device in (True, False):
+        network.send("far0", far_packet(), "eth0")
+        assert network.in_tunnel()[2] is by_device
+
+
+# ---- the fast path, from the CEs ----
+
+def near_packet(**fields):
+    return udp(SHARED, FAR, CE_PORT, 53, **fields)
+
+
+def tunnelled(packet, source=CE, destination=BR, **fields):
+    return packets.ipv6(source, destination, packets.IPIP, packet, **fields)
+
+
+def at_far_end(network, packet):
+    """What leaves by eth0 with the upper layer of a packet, or None."""
+    return network.links["far0"].receive(lambda each: each[0] >> 4 == 4 and each[20:len(packet)] == packet[20:], seconds=0.3)
+
+
+@pytest.mark.parametrize("packet", [
+    near_packet(), near_packet(data=b""), near_packet(tos=0xB8), near_packet(identification=0xFFFF), near_packet(data=bytes(1472)),
+    tcp(SHARED, FAR, CE_PORT, 53), forwarded(near_packet(), 62), packets.echo(SHARED, FAR, CE_PORT),
+])
+@pytest.mark.parametrize("padding", [b"", bytes(6)], ids=["", "padded"])
+def test_whole_packets_are_decapsulated_in_place(fast, packet, padding):
+    fast.send("down0", tunnelled(packet) + padding, "up0")
+    assert at_far_end(fast, packet) == forwarded(packet)
+    assert fast.relay.counted() == {"in_passed": 1, "in_fast": 1}
+
+
+@pytest.mark.parametrize("outer, inner, is_taken", [
+    (0, 3, True), (2, 2, True), (2, 0, True), (3, 3, True), (1, 1, True), (1, 2, False), (3, 2, False), (3, 0, False)])
+def test_congestion_that_would_be_written_is_the_devices(fast, outer, inner, is_taken):
+    packet = near_packet(tos=0xB8 | inner)
+    fast.send("down0", tunnelled(packet, traffic_class=outer), "up0")
+    assert at_far_end(fast, packet) == (forwarded(packet) if is_taken else None)
+
+
+NOT_TAKEN = {
+    "another CE": tunnelled(near_packet(), NEIGHBOUR),
+    "another BR address": tunnelled(near_packet(), CE, "2001:db8:f::1"),
+    "port 0": tunnelled(udp(SHARED, FAR, 0, 53)),
+    "an address outside the rules": tunnelled(udp("198.51.100.1", FAR, CE_PORT, 53)),
+    "from CE to CE": tunnelled(udp(SHARED, "192.0.2.77", CE_PORT, 53)),
+    "a martian": tunnelled(udp(SHARED, "127.0.0.1", CE_PORT, 53)),
+    "the last hop": tunnelled(forwarded(near_packet(), 63)),
+    "options": tunnelled(near_packet(options=bytes([1, 1, 1, 0]))),
+    "a fragment": tunnelled(packets.fragments(near_packet(data=bytes(64)), [16])[0]),
+    "an error": tunnelled(packets.error(SHARED, FAR, udp(FAR, SHARED, 53, CE_PORT))),
+    "a wrong header checksum": tunnelled(near_packet()[:10] + b"\x12\x34" + near_packet()[12:]),
+    "cut off": tunnelled(near_packet())[:-1],
+    "two lengths": tunnelled(near_packet() + b"x"),
+    "too big": tunnelled(near_packet(data=bytes(1473))),
+    "to the relay itself": tunnelled(udp(SHARED, "203.0.113.254", CE_PORT, 53)),
+}
+
+
+@pytest.mark.parametrize("packet", NOT_TAKEN.values(), ids=NOT_TAKEN)
+def test_the_rest_is_left_to_the_tunnel_device(fast, packet):
+    fast.send("down0", packet, "up0")
+    assert fast.links["far0"].receive(lambda each: each[0] >> 4 == 4, seconds=0.2) is None
+    assert fast.relay.counted() == {}
+
+
+UNROUTED = {
+    "a blackhole": ("route", "add", "blackhole", f"{FAR}/32"),
+    "no neighbour": ("neigh", "del", FAR, "dev", "eth0"),
+}
+
+
+@pytest.mark.parametrize("words", UNROUTED.values(), ids=UNROUTED)
+def test_where_the_stack_would_not_send_nothing_is_taken(fast, words):
+    fast.ip("br", *words)
+    try:
+        fast.send("down0", tunnelled(near_packet()), "up0")
+        assert fast.relay.counted() == {}
+    finally:
+        fast.ip("br", "route", "flush", "type", "blackhole")
+        fast.ip("br", "neigh", "replace", FAR, "lladdr", MACS["far0"], "dev", "eth0")
+
+
+@pytest.mark.parametrize("interface, link, packet", [("map0", "down0", tunnelled(near_packet())), ("eth0", "far0", far_packet())])
+def test_without_forwarding_nothing_is_taken(fast, interface, link, packet):
+    def forwarding(value):
+        command("ip", "netns", "exec", fast.names["br"], "sysctl", "-q", "-w", f"net.ipv4.conf.{interface}.forwarding={value}", package="procps")
+
+    forwarding(0)
+    try:
+        fast.send(link, packet, "up0" if link == "down0" else "eth0")
+        assert fast.relay.counted() == {}
+    finally:
+        forwarding(1)
+
+
+def test_a_neighbour_that_is_not_known_is_asked_for_by_the_stack(fast):
+    fast.ip("br", "neigh", "del", NEXT_HOP, "dev", "up0")
+    try:
+        fast.send("far0", far_packet(), "eth0")
+        assert fast.relay.counted() == {"out_passed": 1}
+    finally:
+        fast.ip("br", "neigh", "replace", NEXT_HOP, "lladdr", MACS["down0"], "dev", "up0")
+
+
+def test_a_frame_for_somebody_else_is_not_taken(fast):
+    macs = bytes.fromhex("0200000000ff" + MACS["down0"].replace(":", ""))
+    fast.links["down0"].socket.send(bytes(10) + macs + b"\x86\xdd" + tunnelled(near_packet()))
+    assert fast.relay.counted() == {}
+
+
+def test_half_a_checksum_stays_half(fast):
+    """As a packet comes from a container beside the relay."""
+    given, offloads = offloaded(tcp(SHARED, FAR, CE_PORT, 53, bytes(40)), 0)
+    fast.send("down0", tunnelled(given), "up0", (NEEDS_CSUM, 0, 0, 0, 14 + 40 + 20, 16))
+    frame = fast.links["far0"].socket.recv(65600)
+    assert frame[10 + 14:] == forwarded(given) and struct.unpack("=BBHHHH", frame[:10])[4:] == (offloads[4], 16)

@@ -41,7 +41,8 @@ def tunnel_relay(**variables):
 
 
 def program_relay(rule=None, carrier="bpf", **variables):
-    return role_variables.br_generations(**{**mapt_br(rule or OTHER_RULE, translator=carrier), **variables})[carrier]
+    # Not auto, for which each of two relays waits until the other one is there (test_fast_path_auto.py).
+    return role_variables.br_generations(**{"fast_path": True, **mapt_br(rule or OTHER_RULE, translator=carrier), **variables})[carrier]
 
 
 # Each pair of roles and transports, each layout of a customer edge. Edges of one domain with a gateway share the way to its border relay.
@@ -55,7 +56,7 @@ PAIRS = {
     "relays of both transports": lambda: (tunnel_relay(instance="one"), program_relay(instance="two")),
     "two relays with programs": lambda: (
         program_relay(instance="one"),
-        role_variables.br_generations(instance="two", translator="bpf", domains=[
+        role_variables.br_generations(instance="two", translator="bpf", fast_path=False, domains=[
             {"transport": "map-t", "dmr": "2001:db8:ffff::/64", "rules": [MAPT_RULES[1]]}])["bpf"]),
     # Both have programs on the interface, which here are not at the same place.
     "relays with programs on one interface": lambda: (

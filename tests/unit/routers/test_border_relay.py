@@ -58,6 +58,7 @@ REFUSALS = {
     "no IPv6 interface": ({"ipv6_interface": None}, "map_br_ipv6_interface", "not set", "is required"),
     "interface": ({"ipv6_interface": "enp 1"}, "map_br_ipv6_interface", "'enp 1", "the name of a network interface"),
     "mtu": ({"ipv6_mtu": 1200}, "map_br_ipv6_mtu", "1200", "between 1280 and 65535"),
+    "fast path": ({"fast_path": "on"}, "map_br_fast_path", "'on", "must be one of auto, true, false"),
     "object of which": ({"bpf_object": "/no/such.o"}, "map_br_bpf_object", "'/no/such.o", "has the programs of one translator; say which"),
     "object": ({"bpf_object": "/no/such.o", "translator": "bpf"}, "map_br_bpf_object", "'/no/such.o", "cannot be read on the controller: No such file"),
 }
@@ -119,7 +120,7 @@ def test_every_file_is_made(generations):
         programs = "main/translate.bpf.o" if name == "bpf" else "main/mapt.bpf.o"
         assert set(files) == {
             "instance.json", "parameters.json", *role_variables.PROGRAMS, "main/ip", "main/sysctl", "main/guard.nft",
-            "main/bpftool", "main/tc", programs, "main/ip-late" if name == "bpf" else "main/jool.json"}
+            "main/bpftool", "main/tc", programs, *(("main/ip-late", "main/fast") if name == "bpf" else ("main/jool.json",))}
         assert files[programs][:4] == b"\x7fELF"
 
 
@@ -206,6 +207,22 @@ def test_the_tunnel_has_one_neighbour_for_all_addresses():
     """Without a gateway each IPv4 address in use is an entry of the neighbour table."""
     files = role_variables.br_generations(domains=[MAP_E])["ip6_tunnel"]
     assert "route add 203.0.113.0/24 via 192.0.0.8 dev br-tun onlink\n" in files["main/ip-late"]
+
+
+@pytest.mark.parametrize("fast_path, place", [("auto", "main/fast"), (True, "main/tc"), ("true", "main/tc"), (False, None), ("false", None)])
+@pytest.mark.parametrize("case, carrier, names", [
+    ({"domains": [MAP_E]}, "ip6_tunnel", ("mape_fast_out", "mape_fast_in")), ({}, "bpf", ("br_fast_out", "br_fast_in")), ({}, "jool_siit", None)])
+def test_who_decides_on_the_fast_path(fast_path, place, case, carrier, names):
+    """With auto the router does, by a file of its own; what has one object's programs on one interface has two places there."""
+    for interface in ("isp", "inet"):
+        files = role_variables.br_generations(**case, ipv4_interface=interface, fast_path=fast_path)[carrier]
+        found = {path: [line.split() for line in files[path].splitlines() if "_fast_" in line and line[0] != "#"]
+                 for path in ("main/fast", "main/tc") if path in files}
+        assert {path for path, lines in found.items() if lines} == ({place} if place and names else set())
+        if place and names:
+            to, back = found[place]
+            assert (to[3], to[-1].rsplit("/", 1)[1], back[3], back[-1].rsplit("/", 1)[1]) == (interface, names[0], "isp", names[1])
+            assert to[6] != back[6]
 
 
 def test_the_tunnel_needs_a_kernel_whose_tunnel_keys_have_the_source():

@@ -8,8 +8,9 @@
  *             the inner source and port give, the outer destination the domain's BR address (section 8.1).
  *   mape_out  tc egress of the tunnel device, after IPv4 forwarding: says where the packet goes, to the MAP address
  *             that the destination and its port give. A packet that it has not seen cannot leave the device.
- *   mape_fast tc ingress of the IPv4 interface, optional: encapsulates whole TCP and UDP packets in place and
- *             leaves everything else, and everything that would need an answer, to the way above.
+ *   mape_fast_out, mape_fast_in
+ *             the fast path (fast.h), optional: tc ingress of the IPv4 interface, where it encapsulates in place, and of
+ *             the IPv6 interface, where it decapsulates.
  *
  * And of a customer edge whose rules are forwarding mapping rules (FMR), at the same places:
  *
@@ -25,16 +26,15 @@
 #include <linux/ipv6.h>
 #include "map.h"
 #include "packet.h"
+#include "fast.h"
 
 #define HOP_LIMIT 64
 #define ECN_MASK 3
+#define ECN_ECT_1 1 /* the bit that congestion has, too */
 #define ECN_ECT_0 2
 #define ECN_CE 3
-#define IP_FAMILY 2                 /* AF_INET */
-#define IP6_FAMILY 10               /* AF_INET6 */
-#define HEADERS (ETH_HLEN + 20 + 4) /* what mape_fast reads and writes in place */
-#define LOOPBACK 1                  /* what the router itself sends "comes from" the interface lo */
-#define FROM_BORDER_RELAY 0x10000   /* in the place of a PSID */
+#define LOOPBACK 1                /* what the router itself sends "comes from" the interface lo */
+#define FROM_BORDER_RELAY 0x10000 /* in the place of a PSID */
 
 /* What a customer edge is. */
 struct config {
@@ -65,14 +65,6 @@ struct {
 	__type(key, struct br_alias);
 	__type(value, __u8);
 } br_aliases SEC(".maps");
-
-/* The tunnel device: mape_out writes down where it runs, mape_fast takes only what is routed there. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} tunnel_device SEC(".maps");
 
 struct packet {
 	struct iphdr ip;
@@ -112,24 +104,12 @@ static __always_inline enum counter read_header(struct __sk_buff *skb, __u32 sta
 	return MAP_PASSED;
 }
 
-/* The CE's port in the first 8 bytes of an upper-layer header: port or ICMP identifier. */
-static __always_inline enum counter port_in(const __u8 *header, __u8 protocol, int ce_is_source, __u16 *port)
-{
-	if (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP)
-		*port = ce_is_source ? header[0] << 8 | header[1] : header[2] << 8 | header[3];
-	else if (protocol == IPPROTO_ICMP && (header[0] == ICMP_ECHO || header[0] == ICMP_ECHOREPLY))
-		*port = header[4] << 8 | header[5];
-	else
-		return MAP_DROPPED_NO_PORT;
-	return MAP_PASSED;
-}
-
 /* The CE's port in what an ICMP error quotes: the beginning of a packet of the other direction. */
 static __always_inline enum counter quoted_port(struct __sk_buff *skb, const struct packet *p, __u32 quoted,
 						__u32 end, __u16 *port)
 {
 	struct iphdr ip;
-	__u8 header[8];
+	__be32 header[2];
 	__u32 l4;
 
 	if (bpf_skb_load_bytes(skb, quoted, &ip, sizeof(ip)))
@@ -141,13 +121,7 @@ static __always_inline enum counter quoted_port(struct __sk_buff *skb, const str
 	l4 = quoted + ip.ihl * 4;
 	if (l4 + sizeof(header) > end || bpf_skb_load_bytes(skb, l4, header, sizeof(header)))
 		return MAP_DROPPED_TINY;
-	return port_in(header, ip.protocol, !p->ce_is_source, port);
-}
-
-/* How much of an upper-layer header must be there: ports, flags and checksum (RFC 1858 section 4), in bytes. */
-static __always_inline __u32 l4_needed(const struct iphdr *ip)
-{
-	return ip->protocol == IPPROTO_TCP ? 18 : 8;
+	return port_in(half(header), ip.protocol, !p->ce_is_source, port);
 }
 
 /* The CE's port in a packet that is no later fragment. Returns MAP_PASSED or a reason to drop. */
@@ -155,13 +129,13 @@ static __always_inline enum counter packet_port(struct __sk_buff *skb, const str
 {
 	/* not skb->len: what is behind the end of the packet is not part of it */
 	__u32 end = p->start + bpf_ntohs(p->ip.tot_len), l4 = p->start + p->ip.ihl * 4;
-	__u8 header[8];
+	__be32 header[2];
 
-	if (l4 + l4_needed(&p->ip) > end || bpf_skb_load_bytes(skb, l4, header, sizeof(header)))
+	if (l4 + ports_needed(p->ip.protocol) > end || bpf_skb_load_bytes(skb, l4, header, sizeof(header)))
 		return MAP_DROPPED_TINY;
-	if (p->ip.protocol == IPPROTO_ICMP && is_icmp_error(header[0]))
+	if (p->ip.protocol == IPPROTO_ICMP && is_icmp_error(bpf_ntohl(header[0]) >> 24))
 		return quoted_port(skb, p, l4 + 8, end, port);
-	return port_in(header, p->ip.protocol, p->ce_is_source, port);
+	return port_in(half(header), p->ip.protocol, p->ce_is_source, port);
 }
 
 /*
@@ -195,12 +169,6 @@ static __always_inline struct datagram datagram_of(const struct packet *p)
 	return datagram;
 }
 
-/* Whether the checksum of an IPv4 header without options is right. */
-static __always_inline int is_header_sound(const struct iphdr *ip)
-{
-	return fold(words(ip, sizeof(*ip))) == 0xffff;
-}
-
 static __always_inline int is_br_address(const struct rule *rule, const __be32 *address)
 {
 	struct br_alias alias;
@@ -210,6 +178,15 @@ static __always_inline int is_br_address(const struct rule *rule, const __be32 *
 	__builtin_memcpy(alias.address, address, 16);
 	__builtin_memcpy(alias.first, rule->peer, 16);
 	return !!bpf_map_lookup_elem(&br_aliases, &alias);
+}
+
+/* Whether a packet out of the tunnel comes from its CE, and to the domain's BR address (section 8.1). */
+static __always_inline enum counter check_outer(const struct ce *ce, const __be32 *source,
+						const __be32 *destination)
+{
+	if (!is_equal(ce->address, source))
+		return MAP_DROPPED_SPOOFED;
+	return is_br_address(ce->rule, destination) ? MAP_PASSED : MAP_DROPPED_OTHER_BR;
 }
 
 /* A packet out of the tunnel. `start`: offset of the IPv4 header. */
@@ -232,17 +209,16 @@ static __always_inline int from_ce(struct __sk_buff *skb, __u32 start)
 	if (!ce.rule)
 		return drop(MAP_IN, MAP_DROPPED_NO_RULE);
 	reason = find_ce(skb, &p, embedded_psid(ce.rule, outer.remote_ipv6), &ce);
+	if (!reason)
+		reason = check_outer(&ce, outer.remote_ipv6, outer.local_ipv6);
 	if (reason)
 		return drop(MAP_IN, reason);
-	if (!is_equal(ce.address, outer.remote_ipv6))
-		return drop(MAP_IN, MAP_DROPPED_SPOOFED);
-	if (!is_br_address(ce.rule, outer.local_ipv6))
-		return drop(MAP_IN, MAP_DROPPED_OTHER_BR);
 	if (p.fragment && ce.rule->psid_length) {
 		datagram = datagram_of(&p);
 		if (bind_datagram(&datagram, ce.psid, p.later))
 			return drop(MAP_IN, MAP_DROPPED_MIXED_FRAGMENT);
 	}
+	remember_device(skb);
 	count(MAP_IN, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return PASS;
 }
@@ -288,7 +264,6 @@ static __always_inline int to_ce(struct __sk_buff *skb, __u32 start)
 {
 	struct packet p = {};
 	struct ce ce = {};
-	__u32 zero = 0, *device;
 	enum counter reason = read_header(skb, start, 0, &p);
 
 	if (reason)
@@ -302,9 +277,7 @@ static __always_inline int to_ce(struct __sk_buff *skb, __u32 start)
 		return drop(MAP_OUT, reason);
 	if (set_outer(skb, &p, ce.rule->peer, ce.address))
 		return drop(MAP_OUT, MAP_DROPPED_FAILED);
-	device = bpf_map_lookup_elem(&tunnel_device, &zero);
-	if (device && *device != skb->ifindex)
-		*device = skb->ifindex;
+	remember_device(skb);
 	count(MAP_OUT, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return PASS;
 }
@@ -451,63 +424,33 @@ int mesh_out(struct __sk_buff *skb)
 
 /* ---- a border relay's fast path ---- */
 
-/* The length that counts for an MTU: of the largest segment a packet will be cut into. 0: unknown. */
-static __always_inline __u32 segment_length(struct __sk_buff *skb, const struct packet *p)
+#define TUNNEL_HEADERS (IPV4_HEADERS + sizeof(struct ipv6hdr))
+
+/* As find_ce, for a packet that is_plain(). `header`: the beginning of its upper layer. */
+static __always_inline enum counter find_ce_fast(const struct iphdr *ip, __u64 header, int ce_is_source,
+						 struct ce *ce)
 {
-	__u8 data_offset = 8 << 2;
+	__u16 port = 0;
+	enum counter reason = port_in(header, ip->protocol, ce_is_source, &port);
 
-	if (!skb->gso_size)
-		return bpf_ntohs(p->ip.tot_len);
-	if (p->ip.protocol == IPPROTO_TCP &&
-	    bpf_skb_load_bytes(skb, p->start + sizeof(p->ip) + 12, &data_offset, 1))
-		return 0;
-	return sizeof(p->ip) + (data_offset >> 4) * 4 + skb->gso_size;
-}
-
-/* As find_ce, for a whole TCP or UDP packet without IPv4 options whose headers lie in place. */
-static __always_inline int find_ce_fast(struct __sk_buff *skb, const struct packet *p, struct ce *ce)
-{
-	__be16 *ports = (void *)(long)skb->data + ETH_HLEN + sizeof(p->ip);
-
-	if ((void *)(ports + 2) > (void *)(long)skb->data_end ||
-	    bpf_ntohs(p->ip.tot_len) < sizeof(p->ip) + l4_needed(&p->ip))
-		return -1;
-	return find_map_address(&ce->rule, ce->ipv4, 1, bpf_ntohs(ports[1]), 0, 0, &ce->psid, ce->address);
-}
-
-/* Whether the IPv4 stack would forward a packet into the tunnel, unfragmented. */
-static __always_inline int is_routed_to(struct __sk_buff *skb, const struct packet *p, __u32 length, __u32 device)
-{
-	struct bpf_fib_lookup fib = {
-		.family = IP_FAMILY,
-		.ifindex = skb->ifindex,
-		.l4_protocol = p->ip.protocol,
-		.tot_len = length,
-		.tos = p->ip.tos,
-		.ipv4_src = p->ip.saddr,
-		.ipv4_dst = p->ip.daddr,
-	};
-	long result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-
-	return (result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH) && fib.ifindex == device;
+	return reason ? reason : find_map_address(&ce->rule, ce->ipv4, 1, port, 0, 0, &ce->psid, ce->address);
 }
 
 /* Puts the outer header in front and takes one from the TTL. */
-static __always_inline int encapsulate(struct __sk_buff *skb, const struct packet *p, const struct ce *ce)
+static __always_inline int encapsulate(struct __sk_buff *skb, const struct iphdr *inner, const struct ce *ce)
 {
 	/* congestion that has been met stays inside, as the tunnel device does it */
-	__u8 class = (p->ip.tos & ECN_MASK) == ECN_CE ? (p->ip.tos & ~ECN_MASK) | ECN_ECT_0 : p->ip.tos;
+	__u8 class = (inner->tos & ECN_MASK) == ECN_CE ? (inner->tos & ~ECN_MASK) | ECN_ECT_0 : inner->tos;
 	struct ipv6hdr outer = {
 		.version = 6,
 		.priority = class >> 4,
 		.flow_lbl = { class << 4 },
-		.payload_len = p->ip.tot_len,
+		.payload_len = inner->tot_len,
 		.nexthdr = IPPROTO_IPIP,
 		.hop_limit = HOP_LIMIT,
 	};
 	struct ipv6hdr *at = (void *)(long)skb->data + ETH_HLEN;
 	struct iphdr *ip = (void *)(at + 1);
-	__u32 check;
 
 	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
 		return -1;
@@ -516,54 +459,115 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct packe
 	*at = outer;
 	/* an IPv4 header sums up to nothing before and after, so skb->csum changes by the outer header only */
 	bpf_csum_update(skb, fold(words(&outer, sizeof(outer))));
-	ip->ttl--;
-	check = ip->check + bpf_htons(0x0100);
-	ip->check = check + (check >= 0xffff);
+	lower_ttl(ip);
 	return 0;
 }
 
 SEC("tc")
-int mape_fast(struct __sk_buff *skb)
+int mape_fast_out(struct __sk_buff *skb)
 {
-	__u32 zero = 0, *device = bpf_map_lookup_elem(&tunnel_device, &zero), length;
-	struct bpf_fib_lookup fib = { .family = IP6_FAMILY, .ifindex = LOOPBACK, .l4_protocol = IPPROTO_IPIP };
-	struct bpf_redir_neigh next = { .nh_family = IP6_FAMILY };
-	struct packet p = {};
+	__u32 device = may_take(skb, ETH_P_IP, IPV4_HEADERS), length;
+	struct bpf_fib_lookup fib = {};
+	struct iphdr ip;
 	struct ce ce = {};
-	long result;
+	__u64 header;
 
-	if (!device || !*device || skb->pkt_type || skb->vlan_present ||
-	    (skb->data_end - skb->data < HEADERS && bpf_skb_pull_data(skb, HEADERS)) ||
-	    read_header(skb, ETH_HLEN, 0, &p))
+	if (!device || read_ipv4(skb, ETH_HLEN, &ip, &header))
 		return PASS;
-	ce.ipv4 = p.ip.daddr;
+	ce.ipv4 = ip.daddr;
 	ce.rule = rule_of(ce.ipv4);
 	if (!ce.rule)
 		return PASS;
-	/* what the stack may want to drop, answer, mend or put together */
-	if (p.fragment || p.ip.ihl != 5 || p.ip.ttl < 2 || ETH_HLEN + bpf_ntohs(p.ip.tot_len) != skb->len ||
-	    (p.ip.protocol != IPPROTO_TCP && p.ip.protocol != IPPROTO_UDP) || is_martian(p.ip.saddr) ||
-	    rule_of(p.ip.saddr) || !is_header_sound(&p.ip) || find_ce_fast(skb, &p, &ce))
+	if (!is_plain(&ip))
 		return PASS;
-	length = segment_length(skb, &p);
-	if (!length || !is_routed_to(skb, &p, length, *device))
+	if (rule_of(ip.saddr)) /* by itself: clang 14 would OR the pointer with the rest, which the verifier refuses */
 		return PASS;
-
-	length += sizeof(struct ipv6hdr);
-	fib.tot_len = length > 0xffff ? 0xffff : length;
-	__builtin_memcpy(fib.ipv6_src, ce.rule->peer, 16);
-	__builtin_memcpy(fib.ipv6_dst, ce.address, 16);
-	result = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
-	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
+	if (find_ce_fast(&ip, header, 0, &ce) || trim(skb, ETH_HLEN + bpf_ntohs(ip.tot_len)))
+		return PASS;
+	length = segment_length(skb, ip.protocol, sizeof(ip), bpf_ntohs(ip.tot_len));
+	set_ipv4_flow(&fib, &ip, header);
+	if (!length || !leads_to(skb, &fib, length, device))
+		return PASS;
+	set_ipv6_flow(&fib, ce.rule->peer, ce.address);
+	fib.l4_protocol = IPPROTO_IPIP;
+	fib.sport = fib.dport = 0;
+	if (!has_next_hop(skb, &fib, LOOPBACK, length + sizeof(struct ipv6hdr)))
 		return PASS;
 	if (bpf_skb_adjust_room(skb, sizeof(struct ipv6hdr), BPF_ADJ_ROOM_MAC,
 				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
 		return PASS;
-	if (encapsulate(skb, &p, &ce))
+	if (encapsulate(skb, &ip, &ce))
 		return drop(MAP_OUT, MAP_DROPPED_FAILED);
-	count(MAP_OUT, MAP_PASSED);
-	__builtin_memcpy(next.ipv6_nh, fib.ipv6_dst, 16);
-	return bpf_redirect_neigh(fib.ifindex, &next, sizeof(next), 0);
+	return leave(MAP_OUT, &fib);
+}
+
+/*
+ * Takes the outer header away, in two steps: skb->protocol has to become IPv4, and only Linux 6.3 has a flag for that. One is 20
+ * bytes behind the Ethernet header, the other the 20 that an IPv6 header has more than IPv4's. Returns 0, -1 for a packet that is
+ * as it was, or -2.
+ */
+static __always_inline int decapsulate(struct __sk_buff *skb)
+{
+	struct iphdr *ip;
+
+	if (bpf_skb_adjust_room(skb, -20, BPF_ADJ_ROOM_MAC, ROOM_FLAGS))
+		return -1;
+	if (bpf_skb_change_proto(skb, bpf_htons(ETH_P_IP), 0))
+		return -2;
+	ip = (void *)(long)skb->data + ETH_HLEN;
+	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+		return -2;
+	lower_ttl(ip);
+	return 0;
+}
+
+/* Whether the tunnel device would leave an inner header as it is, and drop nothing, for what the outer one says of congestion (RFC 6040). */
+static __always_inline int keeps_ecn(const struct ipv6hdr *outer, __u8 tos)
+{
+	__u8 ecn = outer->flow_lbl[0] >> 4 & ECN_MASK;
+
+	return !(ecn & ECN_ECT_1) || ecn == (tos & ECN_MASK);
+}
+
+SEC("tc")
+int mape_fast_in(struct __sk_buff *skb)
+{
+	__u32 device = may_take(skb, ETH_P_IPV6, TUNNEL_HEADERS), length;
+	struct bpf_fib_lookup fib = {};
+	struct ipv6hdr *outer;
+	struct iphdr ip;
+	struct ce ce = {};
+	__u64 header;
+	int result;
+
+	/* what GRO has merged keeps SKB_GSO_IPXIP6 when the outer header goes (Linux 6.1) */
+	if (!device || skb->gso_size || read_ipv4(skb, ETH_HLEN + sizeof(*outer), &ip, &header))
+		return PASS;
+	outer = (void *)(long)skb->data + ETH_HLEN;
+	if ((void *)(outer + 1) > (void *)(long)skb->data_end)
+		return PASS;
+	if (outer->version != 6 || outer->nexthdr != IPPROTO_IPIP || outer->payload_len != ip.tot_len ||
+	    !keeps_ecn(outer, ip.tos))
+		return PASS;
+	ce.ipv4 = ip.saddr;
+	ce.rule = rule_of(ce.ipv4);
+	if (!ce.rule)
+		return PASS;
+	if (!is_plain(&ip))
+		return PASS;
+	if (rule_of(ip.daddr))
+		return PASS;
+	if (find_ce_fast(&ip, header, 1, &ce) ||
+	    check_outer(&ce, outer->saddr.in6_u.u6_addr32, outer->daddr.in6_u.u6_addr32))
+		return PASS;
+	length = bpf_ntohs(ip.tot_len);
+	set_ipv4_flow(&fib, &ip, header);
+	if (trim(skb, ETH_HLEN + sizeof(*outer) + length) || !has_next_hop(skb, &fib, device, length))
+		return PASS;
+	result = decapsulate(skb);
+	if (result)
+		return result == -1 ? PASS : drop(MAP_IN, MAP_DROPPED_FAILED);
+	return leave(MAP_IN, &fib);
 }
 
 char _license[] SEC("license") = "GPL";

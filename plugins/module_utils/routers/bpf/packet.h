@@ -6,6 +6,7 @@
 #ifndef SOFTWIRE_PACKET_H
 #define SOFTWIRE_PACKET_H
 
+#include <linux/in.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -43,6 +44,18 @@ static __always_inline int is_extension_header(__u8 nexthdr)
 static __always_inline int is_icmp_error(__u8 type)
 {
 	return type == ICMP_DEST_UNREACH || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
+}
+
+/* Eight bytes as a number: half of an IPv6 address, or the beginning of an upper layer. */
+static __always_inline __u64 half(const __be32 *at)
+{
+	return (__u64)bpf_ntohl(at[0]) << 32 | bpf_ntohl(at[1]);
+}
+
+/* How much must be there of an upper-layer header with ports: those, flags and checksum (RFC 1858 section 4), in bytes. */
+static __always_inline __u32 ports_needed(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP ? 18 : 8;
 }
 
 /* 0.0.0.0/8, 127.0.0.0/8, multicast and what is reserved behind it: nobody's own address (RFC 1812 section 5.3.7) */

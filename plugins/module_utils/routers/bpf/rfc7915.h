@@ -42,11 +42,6 @@ struct dmr {
 	__u8 zero[3];
 };
 
-static __always_inline __u64 half(const __be32 *at)
-{
-	return (__u64)bpf_ntohl(at[0]) << 32 | bpf_ntohl(at[1]);
-}
-
 /* An IPv4 address inside the DMR: its bits follow the prefix and leave out bits 64 to 71 (RFC 6052 section 2.2). */
 static __always_inline void embed(const struct dmr *dmr, __be32 ipv4, __be32 *to)
 {

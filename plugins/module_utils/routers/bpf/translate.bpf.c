@@ -9,14 +9,17 @@
  *   ce_in, br_in    tc egress of the device: IPv6 -> IPv4, out of the softwire
  *   whole_length    the routes to the device, "encap bpf out": for echos in fragments, whose checksum needs the whole length
  *
+ *   br_fast_out     tc ingress of the IPv4 interface, optional: the fast path (translate_fast.h) of a border relay to the CEs
+ *   br_fast_in      tc ingress of the IPv6 interface: and from them
+ *
  * The stacks on both sides do the rest: hop limit, MTU, fragmentation, errors, firewall. They have to put fragments
  * together before they route them (conntrack or tproxy in prerouting), so the first fragment always comes first.
  */
 #include <linux/if_ether.h>
 #include "rfc7915.h"
+#include "fast.h"
 
 #define L3 ETH_HLEN
-#define ROOM_FLAGS (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET)
 #define EXTENSIONS 4          /* IPv6 extension headers in front of the upper layer, at most */
 #define EXTENSIONS_LENGTH 256 /* and their bytes */
 #define SUMMED_LENGTH 16384   /* the longest UDP packet without a checksum that gets one */
@@ -149,12 +152,12 @@ static __always_inline void read_ports(const __u8 *header, __u8 protocol, struct
 	}
 }
 
-/* How much of an upper-layer header must be there: ports, flags and checksum (RFC 1858 section 4), in bytes. */
+/* How much of an upper-layer header must be there, in bytes. */
 static __always_inline __u32 l4_needed(__u8 protocol)
 {
-	if (protocol == IPPROTO_TCP)
-		return 18;
-	return checksum_at(protocol) || protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6 ? 8 : 0;
+	return checksum_at(protocol) || protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6
+		       ? ports_needed(protocol)
+		       : 0;
 }
 
 /* Whether IPv4 options hold a source route that is not used up (section 4.1). `length`: of the options. */
@@ -483,6 +486,7 @@ static __always_inline int set_ethertype(struct __sk_buff *skb, __be16 protocol)
 /* Back in by the device, as a packet of the other protocol. */
 static __always_inline int hand_over(struct __sk_buff *skb, enum direction direction, int later, int router_error)
 {
+	remember_device(skb);
 	count(direction, router_error ? MAP_PASSED_ROUTER_ERROR : later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }
@@ -1011,6 +1015,8 @@ static __always_inline int to_ipv4(struct __sk_buff *skb, const int is_ce)
 	return hand_over(skb, MAP_IN, part.later, router_error);
 }
 
+#include "translate_fast.h"
+
 SEC("tc")
 int ce_out(struct __sk_buff *skb)
 {
@@ -1033,6 +1039,18 @@ SEC("tc")
 int br_in(struct __sk_buff *skb)
 {
 	return to_ipv4(skb, 0);
+}
+
+SEC("tc")
+int br_fast_out(struct __sk_buff *skb)
+{
+	return to_ipv6_fast(skb);
+}
+
+SEC("tc")
+int br_fast_in(struct __sk_buff *skb)
+{
+	return to_ipv4_fast(skb);
 }
 
 SEC("lwt_out")
