@@ -36,7 +36,8 @@ def test_the_napt_has_the_counters_and_flags_of_its_source():
     assert enum("direction", "napt.bpf.c") == ["NAPT_IN", "NAPT_OUT"]
     assert bpf_rule.NAPT_COUNTERS == [f"{direction}_napt_{name}" for direction in ("in", "out") for name in names[:-1]]
     assert enum("flag", "napt.bpf.c") == [
-        f"NAPT_EXCHANGE = {bpf_rule.NAPT_EXCHANGE}", f"NAPT_STATIC = {bpf_rule.NAPT_STATIC}", f"NAPT_ROUTER = {bpf_rule.NAPT_ROUTER}"]
+        f"NAPT_EXCHANGE = {bpf_rule.NAPT_EXCHANGE}", f"NAPT_STATIC = {bpf_rule.NAPT_STATIC}", f"NAPT_ROUTER = {bpf_rule.NAPT_ROUTER}",
+        f"NAPT_SHARED = {bpf_rule.NAPT_SHARED}", f"NAPT_ETHERNET = {bpf_rule.NAPT_ETHERNET}"]
 
 
 def test_the_flags_are_those_of_the_header():

@@ -264,6 +264,7 @@ def test_what_is_missing_is_said_and_no_reason_to_fail(router):
     generation = router.install(role_variables.ce_generations(napt_namespace="", wan_gateway="")["jool_siit"])
     assert router.softwire(generation, "up").stderr == ""
     (router.directory / "fakes" / "jool_siit").write_text("#!/bin/sh\necho \"Error: no such instance\" >&2\nexit 1\n")
+    (router.directory / "fakes" / "bpftool").unlink()
     found = info(router, generation, PATH=f"{router.directory}/fakes:/usr/bin:/bin")
     assert (found["translator"], found["ports"], found["rules"]) == (None, None, [])
     assert {text.split(":")[0] for text in found["notices"]} == {
