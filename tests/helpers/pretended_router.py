@@ -7,15 +7,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from types import SimpleNamespace
 
 import role_variables
 import pytest
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import audit, commands, generations, health, paths
+from ansible_collections.softwire.map.plugins.module_utils.softwire import (
+    audit, commands, drift, generations, health, paths, preflight, rollback, units)
 from ansible_collections.softwire.map.plugins.modules import deploy
 
-UNITS = {name: "[Unit]\n" for name in deploy.UNIT_NAMES}
+UNITS = {name: "[Unit]\n" for name in units.NAMES}
 BY = {"controller": "control", "user": "alice"}
 MOVED = {"veth_network": "192.0.0.8/29"}  # a change of topology
 
@@ -60,19 +62,22 @@ class Router:
         """Lets the module find this router."""
         for name, place in (("CONFIGURATION", self.etc), ("RUN", self.run_directory), ("UNITS", self.units), ("LOGS", self.logs), ("SYSTEMD", self.root)):
             monkeypatch.setattr(paths, name, place)
-        monkeypatch.setattr(deploy.preflight, "Machine", lambda: self.machine)
-        monkeypatch.setattr(deploy.preflight, "links", lambda prefix: {"lan": link()} if self.namespaces else {})
-        monkeypatch.setattr(deploy.preflight, "connection_address", lambda: None)
-        monkeypatch.setattr(commands, "systemctl", lambda *words: self.command(["systemctl", *words])[0] == 0)
-        monkeypatch.setattr(deploy.rollback, "start_service", self.start_service)
+        monkeypatch.setattr(preflight, "Machine", lambda: self.machine)
+        monkeypatch.setattr(preflight, "links", lambda prefix: {"lan": link()} if self.namespaces else {})
+        monkeypatch.setattr(preflight, "connection_address", lambda: None)
+        monkeypatch.setattr(commands, "finished", self.finished)
+        monkeypatch.setattr(rollback, "start_service", self.start_service)
         monkeypatch.setattr(health, "working", self.working)
         monkeypatch.setattr(health, "PAUSE", 0)
-        monkeypatch.setattr(deploy.drift, "missing", lambda generation: self.faults)
-        monkeypatch.setattr(deploy.drift, "changed", lambda generation: self.drift)
+        monkeypatch.setattr(drift, "missing", lambda generation: self.faults)
+        monkeypatch.setattr(drift, "changed", lambda generation: self.drift)
 
     @property
     def instance(self):
         return generations.Instance("ce")
+
+    def finished(self, argv, cwd=None, text="", stderr=None):
+        return subprocess.CompletedProcess(argv, *self.command(argv))
 
     def command(self, argv):
         self.calls.append(argv)
@@ -147,8 +152,7 @@ class Router:
         return result
 
     def call(self, check, alternatives=None, units=None, confirm="", **parameters):
-        sent = {**({"confirm": confirm} if confirm else {"alternatives": alternatives, "units": units or UNITS}), "by": BY}
-        (self.root / "tmp").mkdir(exist_ok=True)
+        sent = {**({"confirm": confirm} if confirm else {"alternatives": alternatives or [], "units": units or UNITS}), "by": BY}
         result = {}
 
         def end(**values):
@@ -159,10 +163,10 @@ class Router:
             params={"instance": "ce", "state": "present", "install_packages": True, "_from_controller": json.dumps(sent), "generation": "",
                     "confirm_timeout": 60, "health_target": "", "keep_generations": 5,
                     "metrics": False, "metrics_directory": str(self.exporter), **parameters},
-            check_mode=check, warn=self.warnings.append, tmpdir=str(self.root / "tmp"), run_command=self.command,
+            check_mode=check, warn=self.warnings.append,
             exit_json=lambda **values: end(failed=False, **values), fail_json=lambda **values: end(failed=True, **values))
         with pytest.raises(Ended):
-            deploy.Deployment(module).run()
+            deploy.run(module)
         return result
 
     def trail(self):

@@ -23,7 +23,7 @@ class StepError(Exception):
 def finished(argv, cwd=None, text="", stderr=subprocess.PIPE):
     """Runs a command, in English, on a text; returns the subprocess.CompletedProcess. Raises OSError where there is no such command."""
     return subprocess.run(
-        argv, input=text, stdout=subprocess.PIPE, stderr=stderr, universal_newlines=True, cwd=cwd,
+        argv, input=text, stdout=subprocess.PIPE, stderr=stderr, universal_newlines=True, errors="replace", cwd=cwd,
         env=dict(os.environ, LC_ALL="C"), check=False,
     )
 
@@ -87,5 +87,5 @@ def tell(text):
 
 
 def report(fault):
-    """Tells a fault to whoever reads the unit's journal; the module deploy finds it there by its first word."""
+    """Tells a fault to whoever reads the unit's journal; a deployment finds it there by its first word."""
     sys.stderr.write("softwire: %s\n" % fault)

@@ -66,6 +66,11 @@ def shown(path, content):
     return content.decode(errors="replace")
 
 
+def others(instance):
+    """{name: files of its generation} of the other instances on the router of an instance."""
+    return {name: Instance(name).files() for name in paths.instances() if name != instance.name}
+
+
 def number_of(path):
     return int(path.name.split("-")[0])
 

@@ -23,9 +23,8 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.utils.display import Display
 
 from ansible_collections.softwire.map.plugins.action import deploy
-from ansible_collections.softwire.map.plugins.modules import deploy as deploy_module
 from ansible_collections.softwire.map.plugins.module_utils.routers import render
-from ansible_collections.softwire.map.plugins.module_utils.softwire import generations
+from ansible_collections.softwire.map.plugins.module_utils.softwire import generations, units
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CE = {"instance": "ce", "customer_edge": role_variables.ce()}
@@ -68,7 +67,7 @@ def test_one_module_call_brings_everything():
     sent = json.loads(arguments["_from_controller"])
     assert sent["by"] == BY
     assert sent["units"] == {path.name: path.read_text() for path in render.UNITS}
-    assert set(sent["units"]) == set(deploy_module.UNIT_NAMES)
+    assert set(sent["units"]) == set(units.NAMES)
     assert [entry["name"] for entry in sent["alternatives"]] == ["bpf", "jool_mapt", "jool_siit"]
     files = sent["alternatives"][2]["files"]
     assert files == generations.encoded(role_variables.ce_generations()["jool_siit"])

@@ -13,7 +13,7 @@ import pytest
 from ansible.module_utils import basic
 from pretended_router import BY, MOVED, UNITS, offered
 
-from ansible_collections.softwire.map.plugins.module_utils.softwire import audit, login, paths, rollback
+from ansible_collections.softwire.map.plugins.module_utils.softwire import audit, generations, login, paths, rollback
 from ansible_collections.softwire.map.plugins.modules import deploy
 
 
@@ -114,7 +114,7 @@ def test_what_worked_and_does_not_any_more(running):
 
 def test_a_rollback_that_fails_too(running):
     first = running.instance.running()
-    running.refuses = {first, running.instance.next_name(deploy.generations.decoded(offered(**MOVED)[0]["files"]))}
+    running.refuses = {first, running.instance.next_name(generations.decoded(offered(**MOVED)[0]["files"]))}
     _result, lines = new(running, running.run, alternatives=offered(**MOVED))
     assert [(event, fields.get("result")) for event, fields in lines] == [("deploy", None), ("rollback", "failed")]
 
