@@ -73,21 +73,69 @@ json.dump({
 """
 
 
+DEPLOYED_THERE = """
+import json, subprocess, sys
+from pathlib import Path
+from types import SimpleNamespace
+from module_utils.routers import deployment
+from module_utils.softwire import audit, commands, deploying, generations, paths, preflight
+
+root = Path.cwd()
+for name in ("CONFIGURATION", "RUN", "LOGS", "UNITS", "SYSTEMD"):
+    setattr(paths, name, root / name)
+paths.UNITS.mkdir()
+paths.SYSTEMD.mkdir()
+# It has everything but a service that is at work, and one of the interfaces.
+yes, no, link = (lambda *_words: True), (lambda *_words: False), {"mtu": 1500, "flags": ["UP"], "addr_info": []}
+commands.finished = lambda argv, *_arguments, **_named: subprocess.CompletedProcess(argv, int(argv[0] == "systemctl"), "", "")
+preflight.Machine = lambda: SimpleNamespace(
+    release={"ID": "debian", "VERSION_ID": "12"}, kernel="6.1.0", links=dict.fromkeys(links, link), has_command=yes, has_module=yes,
+    has_bpf=yes, has_namespace=no, secure_boot=no, headers_installed=yes, headers_of_next=list)
+edge, links = json.load(sys.stdin), ["isp", "lan"]
+made = deployment.read({"customer_edge": edge})
+wanted = deploying.Wanted(
+    alternatives=[(name, generations.decoded(generations.encoded(files))) for name, files in made.alternatives], by=audit.who({}),
+    metrics_directory=None, **{name: getattr(made, name) for name in (
+        "instance", "state", "confirm_timeout", "health_target", "keep_generations", "install_packages")})
+result = deploying.Deployment(wanted, sys.exit, check=True).run()
+links.remove("isp")
+try:
+    deploying.Deployment(wanted, sys.exit, check=True).run()
+except deploying.DeploymentError as exc:
+    refused = exc.fields
+json.dump({
+    "result": result, "refused": refused, "left": sorted(str(path) for path in root.rglob("*") if path not in (paths.UNITS, paths.SYSTEMD)),
+    "loaded": sorted(name for name in sys.modules if name.startswith(("ansible", "netaddr", "yaml"))),
+}, sys.stdout)
+"""
+
+
+@pytest.fixture
+def on_a_router(tmp_path):
+    """What a script says, as JSON, from a copy of the packages outside Ansible's tree, and a Python that has Jinja2 and no other library."""
+    library, home = tmp_path / "library", tmp_path / "home"
+    shutil.copytree(PACKAGES, library / "module_utils", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("jinja2", "markupsafe"):
+        shutil.copytree(Path(importlib.util.find_spec(name).origin).parent, library / name)
+    home.mkdir()
+
+    def said(script, given):
+        done = subprocess.run(
+            [sys.executable, "-ISBc", f"import sys; sys.path.insert(0, {str(library)!r})\n{script}"],
+            input=json.dumps(given), capture_output=True, text=True, check=False, cwd=home, env={})
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["loaded"] == []
+        return found
+    return said
+
+
 @pytest.mark.parametrize("napt_namespace", ["", "napt"])
-def test_a_customer_edge_is_computed_and_rendered_on_a_router(tmp_path, napt_namespace):
-    """A copy of the packages outside Ansible's tree, and a Python that has Jinja2 and no other library."""
-    shutil.copytree(PACKAGES, tmp_path / "module_utils", ignore=shutil.ignore_patterns("__pycache__"))
-    for library in ("jinja2", "markupsafe"):
-        shutil.copytree(Path(importlib.util.find_spec(library).origin).parent, tmp_path / library)
+def test_a_customer_edge_is_computed_and_rendered_on_a_router(on_a_router, napt_namespace):
     variables = {key: value for key, value in role_variables.ce(napt_namespace=napt_namespace).items() if key not in ("domain", "end_user_prefix")}
     variables["lan_addresses"] = ["192.168.1.1/24"]
-    done = subprocess.run(
-        [sys.executable, "-ISBc", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{ON_A_ROUTER}"],
-        input=json.dumps(variables), capture_output=True, text=True, check=False, cwd="/", env={})
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    said = on_a_router(ON_A_ROUTER, variables)
     prefix = "2400:4050:1234:5600::/56"
-    assert said["loaded"] == []
     assert said["ce"] == calculator.ce(isp.isp_domain("ocn", prefix), prefix) and said["ce"]["ipv4_address"] == "153.240.72.209"
     assert said["decoded"]["rules"] == isp.isp_domain("ocn", prefix)["rules"]
     assert said["provisioned"] == isp.isp_domain("ocn", prefix)
@@ -95,3 +143,11 @@ def test_a_customer_edge_is_computed_and_rendered_on_a_router(tmp_path, napt_nam
     here = role_variables.ce_generations(
         isp="ocn", domain=None, end_user_prefix=prefix, lan_addresses=["192.168.1.1/24"], napt_namespace=napt_namespace)
     assert dict(said["files"]) == json.loads(json.dumps(here, default=bytes.hex))
+
+
+def test_a_router_deploys_what_it_has_rendered(on_a_router):
+    said = on_a_router(DEPLOYED_THERE, role_variables.ce(translator="jool_siit"))
+    assert (said["result"]["changed"], said["result"]["alternative"], said["result"]["applied"]) == (True, "jool_siit", "nothing")
+    assert any(entry["after_header"].endswith("/CONFIGURATION/ce/current/napt/napt.nft") for entry in said["result"]["diff"])
+    fault, = said["refused"]["faults"]
+    assert fault.startswith("map_ce_wan_interface: isp: this router has no such network interface") and said["left"] == []

@@ -37,6 +37,12 @@ def test_what_a_command_says_is_english(monkeypatch):
     assert commands.query(["sh", "-c", "echo $LC_ALL"], as_json=False) == "C"
 
 
+def test_what_is_no_utf8_can_be_said(monkeypatch):
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    with pytest.raises(commands.StepError, match="exit code 1: a\ufffdb$"):
+        commands.run(["sh", "-c", r"printf 'a\377b'; exit 1"])
+
+
 def test_what_systemctl_says_is_to_be_seen(tmp_path, monkeypatch, capfd):
     tool = tmp_path / "systemctl"
     tool.write_text("#!/bin/sh\necho \"no $*\" >&2\nexit 1\n")
