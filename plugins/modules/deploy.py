@@ -197,7 +197,8 @@ from ansible_collections.softwire.map.plugins.module_utils.softwire.commands imp
 from ansible_collections.softwire.map.plugins.module_utils.softwire.files import reload_suffices
 from ansible_collections.softwire.map.plugins.module_utils.softwire.runner import Generation
 
-UNIT_NAMES = ("softwire@.service", "softwire-keep@.service", "softwire-line@.service", "softwire-metrics@.service", "softwire-metrics@.timer")
+UNIT_NAMES = ("softwire@.service", "softwire-keep@.service", "softwire-line@.service", "softwire-provider@.service", "softwire-metrics@.service",
+              "softwire-metrics@.timer")
 PATIENCE = 300  # seconds to wait for another deployment on the same router, beyond the time that its confirmation has
 
 
