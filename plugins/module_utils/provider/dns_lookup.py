@@ -65,8 +65,11 @@ def resolvers(interface: str, root: Path = Path("/")) -> list[Resolver]:
 
 def _of_line(interface: str, root: Path) -> list[str]:
     """The addresses that the client of a line has got from it."""
-    index = _read(root / "sys/class/net" / interface / "ifindex").strip()
-    for line in _read(root / NETWORKD[1:] / index).splitlines() if index else ():
+    try:
+        index = str(socket.if_nametoindex(interface))
+    except OSError:
+        return []
+    for line in _read(root / NETWORKD[1:] / index).splitlines():
         key, _equals, value = line.partition("=")
         if key == "DNS" and value.split():
             return [address.partition("#")[0] for address in value.split()]

@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import ipaddress
+import socket
+import struct
 from typing import NamedTuple
 
 from ..mapping import hb46pp_exchange as hb46pp
@@ -14,9 +18,13 @@ from ..mapping.errors import MapError
 from ..mapping.hb46pp import DOMAINS, LONGEST_ANSWER, Answer
 from . import dns_lookup, dns_messages, web
 
-# What this router can do, and what it says of itself. It has no maker with an OUI, so it says that of the standard's own example.
-ABLE = tuple(DOMAINS)
-CLIENT = hb46pp.Client("acde48-softwire_map", "softwire-map", "0.1.0", (*ABLE, "hubspoke", "mesh"))
+ABLE = tuple(DOMAINS)  # what this router can do
+CAPABILITY = (*ABLE, "hubspoke", "mesh")
+VERSION = "0.1.0"  # as in galaxy.yml
+EXAMPLE = "acde48"  # the OUI in the standard's own example
+SIOCGIFHWADDR, ARPHRD_ETHER = 0x8927, 1  # <linux/sockios.h>, <linux/if_arp.h>
+IFREQ = struct.Struct("=16sH6s16x")  # name, type, address
+NO_MAKER = 3  # in the first byte of an address: for many, or chosen by no maker (RFC 9542 section 2.1)
 MOST_REDIRECTS = 5
 MOST_WARNINGS = 20
 
@@ -42,6 +50,16 @@ class Result(NamedTuple):
     withheld: str | None = None
 
 
+def client_of(interface: str) -> hb46pp.Client:
+    """What this router says of itself; its maker by the OUI of the line's interface, where that has one."""
+    maker = EXAMPLE
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        _name, kind, address = IFREQ.unpack(fcntl.ioctl(sock, SIOCGIFHWADDR, IFREQ.pack(interface.encode(), 0, b"")))
+        if kind == ARPHRD_ETHER and any(address) and not address[0] & NO_MAKER:
+            maker = address[:3].hex()
+    return hb46pp.Client(f"{maker}-softwire_map", "softwire-map", VERSION, CAPABILITY)
+
+
 def exchange(interface: str, resolvers: list[dns_lookup.Resolver], token: str | None = None, login: hb46pp.Login | None = None) -> Result:
     """Asks once. interface: the line's. token: of the answer before."""
     try:
@@ -62,13 +80,14 @@ def _ask(server: hb46pp.Server, result: Result, interface: str, resolvers: list[
          login: hb46pp.Login | None) -> Result:
     """Asks a server, and those to which it sends the router."""
     asked: set[str] = set()
+    client = client_of(interface)
     while True:
         result = result._replace(outcome=hb46pp.ERROR, server=server.host, withheld=hb46pp.withheld(server, login) if login else None)
         if len(asked) > MOST_REDIRECTS:
             return result._replace(fault=f"the servers redirect more than {MOST_REDIRECTS} times")
         warnings: list[str] = []
         try:
-            url = hb46pp.request_url(server, CLIENT, token, login)
+            url = hb46pp.request_url(server, client, token, login)
             if url in asked:
                 return result._replace(fault=f"the servers redirect in a circle, back to {server.host}")
             asked.add(url)

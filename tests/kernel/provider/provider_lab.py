@@ -25,14 +25,14 @@ PACKAGES = render.HERE.parent
 SERVER, ROUTER = "2001:db8:6::1", "2001:db8:6::2"
 NOBODY = "65534"
 NAME = "vne.example.jp"
-# /run and /var/lib are the test's own, for all programs of the router.
+# /run and /var/lib are the test's own, where everybody can read.
 MOUNTS = """set -e
 mount --bind DIRECTORY/run /run
 mount --bind DIRECTORY/lib /var/lib
 exec "$0" "$@"
 """
 # The program as its unit runs it, but for the times between two exchanges.
-PROGRAM = f"""echo $$ > /run/pid; cd DIRECTORY/program
+PROGRAM = f"""echo $$ > /run/pid; cd /run/program
 exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all \
     env MAP_PROVIDER_INTERFACE=eth0 /usr/bin/python3 -B -c '
 import sys
@@ -174,13 +174,12 @@ class Provider(Lab):
         for part in ("run/softwire-provider/ce", "lib/softwire-provider/ce", "run/systemd/netif/links"):
             (self.directory / part).mkdir(parents=True, exist_ok=True)
             shutil.chown(self.directory / part, int(NOBODY), int(NOBODY))
-        program = self.directory / "program/softwire_map"
+        program = self.directory / "run/program/softwire_map"
         if not program.exists():
             shutil.copytree(PACKAGES, program, ignore=shutil.ignore_patterns("__pycache__", "routers"))
         index = run("ip", "netns", "exec", self.client, "cat", "/sys/class/net/eth0/ifindex").strip()
         (self.directory / "run/systemd/netif/links" / index).write_text(f"DNS={SERVER}\n")
-        return self.start(self.client, "sh", "-c", PROGRAM.replace("DIRECTORY", str(self.directory)),
-                          private=MOUNTS.replace("DIRECTORY", str(self.directory)))
+        return self.start(self.client, "sh", "-c", PROGRAM, private=MOUNTS.replace("DIRECTORY", str(self.directory)))
 
     @property
     def pid(self):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from urllib.parse import parse_qsl, urlsplit
@@ -24,7 +25,7 @@ from ansible_collections.softwire.map.plugins.module_utils.mapping.hb46pp_exchan
     DNS_FAILED, ERROR, NO_METHOD, NO_RECORD, OK, UNKNOWN_SOURCE, Login)
 from ansible_collections.softwire.map.plugins.module_utils.provider import dns_lookup, web
 from ansible_collections.softwire.map.plugins.module_utils.provider.dns_lookup import Resolver
-from ansible_collections.softwire.map.plugins.module_utils.provider.exchange import exchange
+from ansible_collections.softwire.map.plugins.module_utils.provider.exchange import client_of, exchange
 
 TOKEN = "0123456789abcdef" * 4
 RULE = {"ipv6": "2001:db8:40::/42", "ipv4": "198.51.100.0/24", "ea_length": 14, "psid_offset": 6}
@@ -42,10 +43,7 @@ def certificates(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, certificates):
-    directory = tmp_path_factory.mktemp("provider")
-    directory.parent.chmod(0o755)
-    directory.chmod(0o755)
-    made = provider_lab.Provider(directory, certificates[0])
+    made = provider_lab.Provider(tmp_path_factory.mktemp("provider"), certificates[0])
     try:
         yield made
     finally:
@@ -118,6 +116,16 @@ def test_http_and_an_address_for_a_name(line):
     found = ask(line)
     assert (found.outcome, found.server) == (OK, SERVER) and line.plain.asked[0][1] == f"[{SERVER}]"
     assert line.resolver.asked == [("4over6.info", dns_replies.TXT, False)]
+
+
+@pytest.mark.parametrize(("address", "maker"), [("00:00:5e:00:53:01", "00005e"), ("02:00:5e:00:53:01", "acde48")])
+def test_the_maker_is_that_of_the_interface(line, address, maker):
+    run("ip", "-n", line.client, "link", "add", "wan", "address", address, "type", "dummy")
+    try:
+        with network_namespace(f"/run/netns/{line.client}"):
+            assert client_of("wan").vendorid == f"{maker}-softwire_map" and client_of("lo").vendorid == "acde48-softwire_map"
+    finally:
+        run("ip", "-n", line.client, "link", "del", "wan")
 
 
 def test_redirects_are_followed_and_asked_anew(line):
@@ -235,6 +243,12 @@ def test_a_slow_server_ends_at_the_deadline(line, monkeypatch, reply, secure):
     assert (found.outcome, found.fault) == (ERROR, f"{NAME} does not answer in time") and time.monotonic() - begun >= 1.4
 
 
+def test_a_server_that_is_silent_when_tls_begins(line, monkeypatch):
+    monkeypatch.setattr(web, "SECONDS", 1.0)
+    line.record = record(f"https://{NAME}:53/", "b")  # the resolver waits for a whole question
+    assert ask(line).fault == f"{NAME} does not answer in time"
+
+
 def test_a_server_that_is_dead(line):
     line.record = record(f"http://{NAME}:81/", "a")
     assert ask(line)[:4] == (ERROR, None, None, f"{NAME}: Connection refused")
@@ -291,11 +305,10 @@ def test_resolvers_that_do_not_answer(line, monkeypatch):
 
 
 def test_a_resolver_whose_address_is_link_local(line):
-    # The test's resolver hears on its global address alone, so the question is seen on the way.
+    run("ip", "-n", line.server, "address", "add", "fe80::53/64", "dev", "eth0", "nodad")
     with network_namespace(f"/run/netns/{line.server}"):
-        heard = provider_lab.socket.socket(provider_lab.socket.AF_INET6, provider_lab.socket.SOCK_DGRAM)
-        run("ip", "-n", line.server, "address", "add", "fe80::53/64", "dev", "eth0", "nodad")
-        heard.bind(("fe80::53%eth0", 53))
+        heard = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        heard.bind(("fe80::53", 53, 0, socket.if_nametoindex("eth0")))
     with heard:
         def reply():
             question, sender = heard.recvfrom(512)

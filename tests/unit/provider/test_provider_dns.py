@@ -126,8 +126,10 @@ def test_mutated_answers_are_refused_or_read_and_nothing_else():
 
 
 @pytest.fixture
-def machine(tmp_path):
+def machine(tmp_path, monkeypatch):
     """Writes files of a router, and says what resolvers its line wan has then."""
+    monkeypatch.setattr(dns_lookup.socket, "if_nametoindex", {"wan": 7}.get)
+
     def made(files):
         for path, content in files.items():
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +139,6 @@ def machine(tmp_path):
     return made
 
 
-INDEX = {"sys/class/net/wan/ifindex": "7\n"}
 GLOBAL = {"etc/resolv.conf": "# x\nnameserver 127.0.0.53\noptions edns0\n"}
 
 
@@ -147,11 +148,11 @@ GLOBAL = {"etc/resolv.conf": "# x\nnameserver 127.0.0.53\noptions edns0\n"}
     ({**GLOBAL, "run/systemd/resolve/resolv.conf": "nameserver 2001:db8::53\nnameserver fe80::1%wan\nnameserver\n"},
      [Resolver("2001:db8::53", False), Resolver("fe80::1%wan", False)]),
     ({**GLOBAL, "run/systemd/resolve/resolv.conf": "# none\n"}, [Resolver("127.0.0.53", False)]),
-    ({**GLOBAL, **INDEX, "run/systemd/netif/links/7": "OPER_STATE=routable\nDNS=2001:db8::53 2001:db8::54#dns.example\nNTP=x\n"},
+    ({**GLOBAL, "run/systemd/netif/links/7": "OPER_STATE=routable\nDNS=2001:db8::53 2001:db8::54#dns.example\nNTP=x\n"},
      [Resolver("2001:db8::53", True), Resolver("2001:db8::54", True)]),
     # Another link's are not the line's.
-    ({**GLOBAL, **INDEX, "run/systemd/netif/links/8": "DNS=2001:db8::53\n", "run/systemd/netif/links/7": "DNS=\n"}, [Resolver("127.0.0.53", False)]),
-    ({**GLOBAL, **INDEX, "run/dhcpcd/hook-state/resolv.conf/wan.ra": "nameserver fe80::1\nnameserver 2001:db8::53\n",
+    ({**GLOBAL, "run/systemd/netif/links/8": "DNS=2001:db8::53\n", "run/systemd/netif/links/7": "DNS=\n"}, [Resolver("127.0.0.53", False)]),
+    ({**GLOBAL, "run/dhcpcd/hook-state/resolv.conf/wan.ra": "nameserver fe80::1\nnameserver 2001:db8::53\n",
       "run/dhcpcd/hook-state/resolv.conf/wan.dhcp6": "nameserver 2001:db8::53\n", "run/dhcpcd/hook-state/resolv.conf/wan2.ra": "nameserver ::2\n"},
      [Resolver("2001:db8::53", True), Resolver("fe80::1", True)]),
     ({"etc/resolv.conf": "".join(f"nameserver 2001:db8::{number}\n" for number in range(1, 9))},
@@ -159,6 +160,12 @@ GLOBAL = {"etc/resolv.conf": "# x\nnameserver 127.0.0.53\noptions edns0\n"}
 ])
 def test_the_resolvers_of_a_line(machine, files, found):
     assert machine(files) == found
+
+
+def test_a_line_that_is_not_there_has_no_resolvers_of_its_own(tmp_path):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/resolv.conf").write_text(GLOBAL["etc/resolv.conf"])
+    assert dns_lookup.resolvers("absent", tmp_path) == [Resolver("127.0.0.53", False)]
 
 
 def test_without_a_resolver_nobody_is_asked():
