@@ -120,7 +120,7 @@ def test_http_and_an_address_for_a_name(line):
 
 @pytest.mark.parametrize(("address", "maker"), [("00:00:5e:00:53:01", "00005e"), ("02:00:5e:00:53:01", "acde48")])
 def test_the_maker_is_that_of_the_interface(line, address, maker):
-    run("ip", "-n", line.client, "link", "add", "wan", "address", address, "type", "dummy")
+    run("ip", "-n", line.client, "link", "add", "wan", "address", address, "type", "veth", "peer", "name", "far")
     try:
         with network_namespace(f"/run/netns/{line.client}"):
             assert client_of("wan").vendorid == f"{maker}-softwire_map" and client_of("lo").vendorid == "acde48-softwire_map"
