@@ -14,7 +14,7 @@ description:
     providers tell a router how IPv4 crosses their IPv6 network, to a domain.
   - The answer's C(order) decides between MAP-E and MAP-T where it has both. An answer without either is an error, which says what its other
     methods need (C(dslite), C(lw4o6), C(464xlat), C(ipip)). Where the provider prefers C(ipip), a fixed IPv4 address, to the MAP that is used,
-    a warning says so.
+    a warning says so. A method that is wrong is ignored with a warning where the answer has another one that can be used.
   - MAP-E has the interface identifiers of V(draft03), or with C(version) V(1) those of V(rfc7597). With C(mesh) every rule is a
     forwarding mapping rule.
   - Up to 256 rules of MAP-E and 200 of MAP-T are taken. An error lists every fault of the answer, each by its place in it. Unknown keys, and

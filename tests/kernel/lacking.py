@@ -22,6 +22,7 @@ NEEDED = {
     "modules": {**RELAY, "nft": "nftables", "conntrack": "conntrack", "ping": "iputils-ping"},
     "napt": {"nft": "nftables", "conntrack": "conntrack", "ethtool": "ethtool"},
     "playbooks": {},
+    "provider": {"openssl": "openssl", "/usr/bin/python3": "python3"},
     "routers": {"nft": "nftables"},
     "softwire": {**RELAY, "nft": "nftables", "conntrack": "conntrack", "ping": "iputils-ping", "systemd-analyze": "systemd"},
     "translator": {**RELAY, "nft": "nftables", "conntrack": "conntrack", "ethtool": "ethtool"},

@@ -18,7 +18,8 @@ from ansible_collections.softwire.map.plugins.module_utils.mapping import calcul
 
 PACKAGES = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 # What a package may import beside the standard library, and the packages that it may know.
-MAY = {"mapping": ((), ()), "routers": (("jinja2",), ("mapping",)), "softwire": ((), ())}
+MAY = {"mapping": ((), ()), "routers": (("jinja2",), ("mapping",)), "softwire": ((), ()),
+       "provider": ((), ("mapping", "softwire"))}
 # The command line, whose subpackage `mapping` is that one; PyYAML where there is one.
 CLI = PACKAGES.parents[1] / "cli"
 MAY_CLI = {"cli": (("yaml",), ("mapping",))}

@@ -99,9 +99,11 @@ def domain_of(written: Any, warn: Callable[[str], None] | None = None) -> dict[s
 def read_answer(written: Any, able: tuple[str, ...] = tuple(DOMAINS), warn: Callable[[str], None] | None = None) -> Answer:
     """An answer, checked. What stands under the methods that are not in `order` or not in `able`, and unknown keys, is ignored.
 
+    A method that is wrong is ignored where another one can be used, as it is with the containers of DHCPv6.
+
     written: the body of an HTTP answer, as bytes or text, or the dict in it
     able: the methods that the reader can do, some of map_e, map_t and ipip
-    warn: gets a text for each thing that is legal but odd
+    warn: gets a text for each thing that is legal but odd, and for each method that is ignored
     Raises MapError, whose path is the place in the answer; MapErrors with all of them where there are several faults.
     """
     fields = _object(written)
@@ -115,7 +117,7 @@ def read_answer(written: Any, able: tuple[str, ...] = tuple(DOMAINS), warn: Call
     ttl = optional("ttl", _ttl, warn)
     token = optional("token", _token)
     auth = optional("auth", choice, tuple(AUTH))
-    choices = [_choice(method, fields.get(method), faults, warn) for method in order if method in able]
+    choices = _choices(fields, [method for method in order if method in able], faults, warn)
     faults.refuse()
     return Answer(*names, ttl, token, auth, order, choices)
 
@@ -194,7 +196,30 @@ def _token(value: Any, path: str) -> str:
     return str(value)
 
 
-def _choice(method: str, written: Any, faults: Faults, warn: Callable[[str], None] | None) -> Choice | None:
+def _choices(fields: Mapping[str, Any], methods: list[str], faults: Faults, warn: Callable[[str], None] | None) -> list[Choice]:
+    """What an answer has of several methods, without those that are wrong; faults where all of them are."""
+    choices: list[Choice] = []
+    wrong: list[MapError] = []
+    told: list[str] = []
+    for method in methods:
+        own = Faults()
+        odd: list[str] = []
+        read = _choice(method, fields.get(method), own, odd.append)
+        if own.found:
+            wrong += own.found
+            told.append(f"{method} is ignored: {own.found[0]}")
+        else:
+            choices.append(read)
+            told += odd
+    if not choices:
+        faults.found += wrong
+        return []
+    for said in told if warn else ():
+        warn(said)
+    return choices
+
+
+def _choice(method: str, written: Any, faults: Faults, warn: Callable[[str], None]) -> Choice | None:
     """What an answer has of a method that its order names; None, and faults, where that is wrong."""
     if method == IPIP:
         return Choice(method, None, _tunnels(written, faults))
@@ -204,7 +229,7 @@ def _choice(method: str, written: Any, faults: Faults, warn: Callable[[str], Non
     return None
 
 
-def _domain(method: str, fields: Mapping[str, Any], faults: Faults, warn: Callable[[str], None] | None) -> dict[str, Any] | None:
+def _domain(method: str, fields: Mapping[str, Any], faults: Faults, warn: Callable[[str], None]) -> dict[str, Any] | None:
     """The domain of map_e or map_t. What is wrong is collected under the answer's own names."""
     rules = fields.get("rules")
     if is_list(rules) and len(rules) > MOST_RULES[method]:
@@ -225,7 +250,7 @@ def _domain(method: str, fields: Mapping[str, Any], faults: Faults, warn: Callab
         domain["rules"] = [_rule(rule, f"{method}.rules[{index}]", fmr, faults) for index, rule in enumerate(rules)]
     told = {fault.path for fault in faults.found}
     found = Faults()
-    parsed = found.check(parse_domain, domain, method, warn and (lambda odd: warn(_renamed(odd))))
+    parsed = found.check(parse_domain, domain, method, lambda odd: warn(_renamed(odd)))
     for fault in found.found:
         path = _renamed(fault.path)
         if path not in told:

@@ -20,7 +20,7 @@ import signal
 import socket
 import time
 
-from . import line_drop, line_file, line_kernel, line_messages, netlink, paths
+from . import line_drop, line_file, line_kernel, line_messages, paths
 from .commands import StepError, go_on_as, report
 from .line_asking import Asking
 from .line_kernel import INFINITY
@@ -31,7 +31,6 @@ LOOK = 60.0  # seconds between two looks at what tells nothing by itself: the fi
 SETTLE = 0.25  # seconds: what comes together is written together
 APART = 1.0  # seconds between two writes
 RATE, BURST = 10, 50  # messages from the wire a second, and at once
-READS = 64  # of the kernel's socket in one turn
 
 
 class Line:
@@ -52,7 +51,7 @@ class Line:
         self.looked = -INFINITY
         self._restore()
         self.kernel = line_kernel.listening()  # before the dump, or what happens in between is lost
-        self._dump()
+        self.prefixes.replace(line_kernel.dump(time.monotonic))
 
     def close(self):
         self.kernel.close()
@@ -97,7 +96,7 @@ class Line:
         timeout = max(0.0, min(now + most, self._deadline(now)) - now)
         ready, _write, _exceptional = select.select(sockets, [], [], timeout if hears or self.wire is None else min(timeout, 1 / RATE))
         if self.kernel in ready:
-            self._hear_kernel()
+            line_kernel.hear(self.kernel, self.prefixes)
         if hears and self.wire.socket in ready:
             self._hear_wire()
         now = time.monotonic()
@@ -118,24 +117,6 @@ class Line:
     def _deadline(self, now):
         """When there is something to do though nothing is heard."""
         return min(self.looked + LOOK, self.asking.deadline() if self.source else INFINITY, self.write_at, self.prefixes.next_end(now))
-
-    def _dump(self):
-        self.prefixes.replace(line_kernel.dump(time.monotonic))
-
-    def _hear_kernel(self):
-        for _read in range(READS):
-            data = netlink.received(self.kernel)
-            if data is None:
-                while netlink.received(self.kernel) != b"":  # what is older than the dump would spoil it
-                    pass
-                self._dump()
-            if not data:
-                return
-            now = time.monotonic()
-            for kind, _flags, body in netlink.messages(data):
-                found = line_kernel.fact(kind, body, now)
-                if found:
-                    self.prefixes.heard(*found)
 
     def _hear_wire(self):
         while self.tokens >= 1:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 softwire.map contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel's messages say of prefixes: addresses, routes, router advertisements, links. Pure but for dump().
+"""What the kernel's messages say of prefixes: addresses, routes, router advertisements, links. Pure but for dump() and hear().
 
 Whichever DHCPv6 client runs, what it got ends up in the kernel. Numbers are those of <linux/rtnetlink.h>, <linux/if_addr.h> and
 <linux/if_link.h>.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import socket
 import struct
+import time
 
 from . import netlink
 
@@ -38,6 +39,7 @@ NOWHERE = (6, 7, 8)
 SHORTEST, LONGEST = 16, 64  # bits of a prefix that somebody may have delegated
 FOREVER = 0xFFFFFFFF
 INFINITY = float("inf")
+READS = 64  # of the socket in one turn
 
 # A link: its name, and whether packets pass. None of either where it is gone.
 Link = collections.namedtuple("Link", "name running")
@@ -132,3 +134,20 @@ def dump(now):
 def listening():
     """A socket that hears of changes. Raises OSError."""
     return netlink.opened(netlink.NETLINK_ROUTE, GROUPS)
+
+
+def hear(sock, prefixes):
+    """Takes what the socket of listening() has heard into prefixes, a line_prefixes.Prefixes. Raises OSError."""
+    for _read in range(READS):
+        data = netlink.received(sock)
+        if data is None:
+            while netlink.received(sock) != b"":  # what is older than the dump would spoil it
+                pass
+            prefixes.replace(dump(time.monotonic))
+        if not data:
+            return
+        now = time.monotonic()
+        for kind, _flags, body in netlink.messages(data):
+            found = fact(kind, body, now)
+            if found:
+                prefixes.heard(*found)

@@ -19,6 +19,8 @@ CONFIGURATION = Path("/etc/softwire")  # outlives a boot
 RUN = Path("/run/softwire")  # as long as what is up
 LOGS = Path("/var/log/softwire")  # outlives an instance, too
 LINE = Path("/run/softwire-line")  # what the watchers of lines write, who may write nothing else
+PROVIDER = Path("/run/softwire-provider")  # what the clients of providers' servers write
+PROVIDER_KEPT = Path("/var/lib/softwire-provider")  # what of it outlives a boot
 LINE_FILES = (Path("/etc/softwire-line.d"), Path("/run/softwire-line.d"))  # what others tell them; the later ones count more
 UNITS = Path("/etc/systemd/system")
 SYSTEMD = Path("/run/systemd/system")  # there where systemd runs
@@ -51,6 +53,8 @@ class Paths:
         self.loaded = self.run_dir / "loaded"  # the digests of what was loaded
         self.repairs = self.run_dir / "repairs"  # how often something was put right since the boot, and what
         self.line = LINE / name / "line.json"  # what is known of the line
+        self.provider = PROVIDER / name / "provider.json"  # what its provider's server says
+        self.provider_kept = PROVIDER_KEPT / name / "answer.json"  # its last good answer
         # Not /sys/fs/bpf: "ip netns exec" mounts another /sys over it.
         self.bpf = self.run_dir / "bpf"
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from . import commands, paths, rollback
 
 # Of all instances, which share their files.
-NAMES = ("softwire@.service", "softwire-keep@.service", "softwire-line@.service", "softwire-metrics@.service", "softwire-metrics@.timer")
+NAMES = ("softwire@.service", "softwire-keep@.service", "softwire-line@.service", "softwire-provider@.service", "softwire-metrics@.service",
+         "softwire-metrics@.timer")
 
 
 def installed():

@@ -26,6 +26,7 @@ OWN_MOUNTS = ("ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "P
 
 KEEPER = UNIT.with_name("softwire-keep@.service")
 LINE = UNIT.with_name("softwire-line@.service")
+PROVIDER = UNIT.with_name("softwire-provider@.service")
 
 
 def settings_of(unit):
@@ -41,7 +42,7 @@ def analyze(*arguments, unit=UNIT):
     return subprocess.run(["systemd-analyze", *arguments, str(unit)], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("unit, most", [(UNIT, 4.0), (KEEPER, 4.0), (LINE, 1.6), (UNIT.with_name("softwire-metrics@.service"), 2.5)],
+@pytest.mark.parametrize("unit, most", [(UNIT, 4.0), (KEEPER, 4.0), (LINE, 1.6), (PROVIDER, 1.6), (UNIT.with_name("softwire-metrics@.service"), 2.5)],
                          ids=lambda value: getattr(value, "name", None))
 def test_exposure_is_at_most(unit, most):
     judged = analyze("security", "--offline=true", f"--threshold={10 * most:.0f}", "--no-pager", unit=unit)
@@ -77,6 +78,13 @@ def test_the_watcher_of_a_line_has_one_right():
     given = dict(settings_of(LINE))
     assert given["CapabilityBoundingSet"] == given["AmbientCapabilities"] == "CAP_NET_RAW" and given["DynamicUser"] == "yes"
     assert not [name for name, value in settings_of(LINE) if name.startswith("Exec") and value[0] in "+!-"]
+
+
+def test_the_client_of_a_provider_has_no_right_and_writes_for_root_alone():
+    given = dict(settings_of(PROVIDER))
+    assert given["CapabilityBoundingSet"] == "" and "AmbientCapabilities" not in given and given["DynamicUser"] == "yes"
+    assert given["RuntimeDirectoryMode"] == given["StateDirectoryMode"] == "0700"
+    assert not [name for name, value in settings_of(PROVIDER) if name.startswith("Exec") and value[0] in "+!-"]
 
 
 def test_only_modules_are_loaded_with_full_privileges(settings):
