@@ -37,7 +37,7 @@ def ansible(playbook, *arguments, home, **environment):
     return done.returncode, said
 
 
-PLAYBOOK_NAMES = ["render.yml", "report.yml", "rollback.yml", "site.yml", "verify.yml"]
+PLAYBOOK_NAMES = ["export.yml", "render.yml", "report.yml", "rollback.yml", "site.yml", "verify.yml"]
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOK_NAMES)
