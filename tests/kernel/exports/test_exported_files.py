@@ -10,6 +10,8 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import doc_samples
 import pytest
@@ -174,18 +176,26 @@ AS_THE_ROLE_DOES = ["link add br-tun type veth peer name br-peer", "link set br-
 JOOL = ["route add blackhole 203.0.113.0/24 metric 4294967294", "route add unreachable 64:ff9b::/96 metric 4294967294"]
 
 
+@pytest.fixture
+def sockets():
+    """A directory for the sockets of FRR's daemons, which insist on a user and a group of their own."""
+    with tempfile.TemporaryDirectory() as name:
+        shutil.chown(name, "frr", "frr")
+        yield Path(name)
+
+
 @pytest.mark.parametrize("relay, commands, routes", [
     ("br1", AS_THE_ROLE_DOES, {"192.0.2.0/24", "198.51.100.0/24", "2001:db8:ffff::1/128", "2001:db8:ffff::2/128"}),
     ("br3", JOOL, {"203.0.113.0/24", "64:ff9b::/96"}),
 ], ids=["MAP-E", "Jool"])
-def test_frr_announces_what_the_border_relay_serves_and_nothing_else(lab, tmp_path, monkeypatch, relay, commands, routes):
+def test_frr_announces_what_the_border_relay_serves_and_nothing_else(lab, tmp_path, sockets, monkeypatch, relay, commands, routes):
     monkeypatch.setenv("PATH", "/usr/lib/frr", prepend=":")
-    asking = ["vtysh", "--vty_socket", str(tmp_path)]
+    asking = ["vtysh", "--vty_socket", str(sockets)]
     for daemon in ("zebra", "staticd", "bgpd"):
         extra = ["-p", "0"] if daemon == "bgpd" else []
-        process, log = lab.start(lab.server, daemon, "-u", "root", "-g", "root", "-z", tmp_path / "zserv.api", "--vty_socket", tmp_path,
-                                 "-i", tmp_path / f"{daemon}.pid", *extra)
-        lab.wait((tmp_path / f"{daemon}.vty").exists, process, log)
+        process, log = lab.start(lab.server, daemon, "-z", sockets / "zserv.api", "--vty_socket", sockets,
+                                 "-i", sockets / f"{daemon}.pid", *extra)
+        lab.wait((sockets / f"{daemon}.vty").exists, process, log)
     up(lab.server, *commands, "route add 203.0.113.128/25 dev eth0", "route add 2001:db8:99::/64 dev eth0")
     (tmp_path / "bgp.conf").write_text("router bgp 64500\n bgp router-id 192.0.2.254\n" + "".join(
         f" address-family ipv{version} unicast\n" + "".join(
