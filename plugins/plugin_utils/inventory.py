@@ -15,13 +15,14 @@ from ansible.errors import AnsibleError
 
 from ansible_collections.softwire.map.plugins.module_utils.mapping.arithmetic import Domain
 from ansible_collections.softwire.map.plugins.module_utils.routers import br_variables, ce_variables
-from ansible_collections.softwire.map.plugins.module_utils.mapping import conflicts
+from ansible_collections.softwire.map.plugins.module_utils.routers import instance as instances
+from ansible_collections.softwire.map.plugins.module_utils.mapping import checks, conflicts
 from ansible_collections.softwire.map.plugins.module_utils.mapping.domain import parse_domain
 from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import Faults, MapError
 
 # A role's defaults are no variables of its hosts. None stands for the inventory variable map_domain.
 CE_DEFAULTS = {"map_ce_state": "present", "map_ce_isp": "", "map_ce_domain": None}
-BR_DEFAULTS = {"map_br_state": "present", "map_br_domains": None}
+BR_DEFAULTS = {"map_br_state": "present", "map_br_domains": None, "map_br_instance": "br", "map_br_translator": "auto"}
 
 
 @dataclass
@@ -39,16 +40,28 @@ class Members:
             yield self.customer_edges[index][0], self.customer_edges[other][0], error
 
 
+@dataclass(frozen=True)
+class Relay:
+    """A border relay as the rest of the network sees it. domains: checked ones; carrier: what it takes first to carry its softwires."""
+
+    host: str
+    instance: str
+    carrier: str
+    domains: list[dict[str, Any]]
+
+
 class Network:
     """The hosts of an inventory by domain; equal domains are one, however they are written.
 
     hostvars: {host: its variables}, as Ansible has it.
     customer_edges, border_relays: names of hosts. One whose state is absent does not count.
     domains: list of Members, in the order of their first host.
+    border_relays: list of Relay, in the order of the inventory.
     unusable: [(host, what is wrong with its variables)]
     """
 
     def __init__(self, hostvars: Mapping, customer_edges: Iterable[str], border_relays: Iterable[str] = ()) -> None:
+        self.border_relays: list[Relay] = []
         self.unusable: list[tuple[str, str]] = []
         self._members: dict[str, Members] = {}
         self._written: dict[str, Members] = {}
@@ -69,7 +82,7 @@ class Network:
         path = "map_ce_end_user_prefix"
         if path not in variables:
             raise MapError(path, None, "is required; set it in the inventory")
-        prefix = _read(variables, path)
+        prefix = read(variables, path)
         domain, isp = (_value(variables, name, CE_DEFAULTS) for name in ("map_ce_domain", "map_ce_isp"))
         members = self._of(ce_variables.domain_of(domain, isp, prefix), "map_ce_domain")
         members.customer_edges.append((host, members.domain.ce(prefix, path)))
@@ -80,7 +93,12 @@ class Network:
         domains = _value(variables, "map_br_domains", BR_DEFAULTS)
         faults = Faults()
         checked = br_variables.domains_of(domains, faults)
+        instance = faults.check(checks.instance, _value(variables, "map_br_instance", BR_DEFAULTS), "map_br_instance")
+        wanted = faults.check(checks.choice, _value(variables, "map_br_translator", BR_DEFAULTS), "map_br_translator", ("auto", *instances.TRANSLATORS))
         faults.refuse()
+        explicit = any(rule["psid"] is not None for domain in checked for rule in domain["rules"])
+        carrier = instances.carriers("br", checked[0]["transport"], wanted, explicit)[0]
+        self.border_relays.append(Relay(host, instance, carrier, checked))
         for domain in checked:
             self._of(domain, "map_br_domains").border_relays.append(host)
 
@@ -96,14 +114,14 @@ class Network:
 def _value(variables: Mapping, name: str, defaults: dict[str, Any]) -> Any:
     """A role's variable as the role would see it."""
     if name in variables:
-        return _read(variables, name)
+        return read(variables, name)
     if defaults[name] is not None:
         return defaults[name]
-    domain = _read(variables, "map_domain") if "map_domain" in variables else {}
+    domain = read(variables, "map_domain") if "map_domain" in variables else {}
     return domain if name == "map_ce_domain" else [domain]
 
 
-def _read(variables: Mapping, name: str) -> Any:
+def read(variables: Mapping, name: str) -> Any:
     """A variable of a host, templated."""
     try:
         return variables[name]

@@ -17,6 +17,7 @@ RELAY = {"bpftool": "bpftool", "tc": "iproute2"}
 NEEDED = {
     "bpf": {**RELAY, "clang": "clang", "llvm-strip": "llvm"},
     "dhcpv6": {"kea-dhcp6": "kea-dhcp6-server", "dnsmasq": "dnsmasq-base", "dhclient": "isc-dhcp-client"},
+    "exports": {"kea-dhcp6": "kea-dhcp6-server", "dnsmasq": "dnsmasq-base", "dhclient": "isc-dhcp-client", "bird": "bird2", "vtysh": "frr"},
     "line": {"kea-dhcp6": "kea-dhcp6-server", "dnsmasq": "dnsmasq-base", "dhclient": "isc-dhcp-client", "dhcpcd": "dhcpcd-base", "radvd": "radvd",
              "/lib/systemd/systemd-networkd": "systemd", "/usr/bin/python3": "python3"},
     "modules": {**RELAY, "nft": "nftables", "conntrack": "conntrack", "ping": "iputils-ping"},

@@ -46,9 +46,9 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
         return dict(
             common,
             tunnel=None,
-            device=f"{relay.instance}-map",
+            device=softwire_device(relay.instance, carrier),
             translator={
-                "device": f"{relay.instance}-map",
+                "device": softwire_device(relay.instance, carrier),
                 "end": f"{relay.instance}-end",
                 "whole_length": programs.pinned(relay.instance, "translate", "whole_length"),
             },
@@ -60,8 +60,8 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
     if carrier == TUNNEL:
         return dict(
             common,
-            tunnel=f"{relay.instance}-tun",
-            device=f"{relay.instance}-tun",
+            tunnel=softwire_device(relay.instance, carrier),
+            device=softwire_device(relay.instance, carrier),
             ipv4_mtu=relay.ipv6_mtu - IPV6_HEADER,
             ipv4_prefixes=[{"ipv4": text} for text in ipv4_prefixes],
             br_addresses=sorted({address for domain in relay.domains for address in domain["br_address"]}, key=ipaddress.ip_address),
@@ -69,13 +69,18 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
     return dict(
         common,
         tunnel=None,
-        device=None,
+        device=softwire_device(relay.instance, carrier),
         dmr=relay.domains[0]["dmr"],
         internal_prefix=str(relay.internal_prefix),
         ipv4_prefixes=[{"ipv4": text, "internal": inside(relay.internal_prefix, text)} for text in ipv4_prefixes],
         # A veth pair: what the translator sends into its first end, the programs take from the second.
         detour=detour(relay),
     )
+
+
+def softwire_device(instance: str, carrier: str) -> str | None:
+    """The device behind which this border relay has its customer edges; with Jool there is none."""
+    return {BPF: f"{instance}-map", TUNNEL: f"{instance}-tun"}.get(carrier)
 
 
 def detour(relay: BorderRelay) -> dict[str, str]:
@@ -142,13 +147,13 @@ def hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, st
     """Device, hook, preference, name and comment of each program."""
     first = programs.SOFTWIRE
     if carrier == BPF:
-        device = f"{relay.instance}-map"
+        device = softwire_device(relay.instance, carrier)
         return [
             (device, "egress", first, "br_out", "What is routed here is translated when it leaves, and comes back in: to the MAP address of its CE,"),
             (device, "egress", first + 1, "br_in", "and out of the softwire, where it comes from the CE of its address and port."),
         ]
     if carrier == TUNNEL:
-        tunnel = f"{relay.instance}-tun"
+        tunnel = softwire_device(relay.instance, carrier)
         return [
             (tunnel, "ingress", first, "mape_in", "Checks what comes from the CEs."),
             (tunnel, "egress", first, "mape_out", "Computes the MAP address of what goes to them."),

@@ -24,7 +24,7 @@ def test_examples_of_modules_give_the_stated_results(tmp_path, fleet):
             "map_ce_lan_interfaces": ["lan"], "map_ce_lan_addresses": ["192.168.1.1/24"], "map_ce_napt_namespace": ""}
     reach = {"ansible_connection": "standin", "ansible_python_interpreter": "/usr/bin/python3", "ansible_become": False}
     (tmp_path / "inventory.yml").write_text(yaml.safe_dump({"map_ce": {"hosts": {"ce1": {**edge, **reach}}}, "map_br": {}}))
-    stated = [sample for name in ("check_inventory", "roll_out", "report", "render", "deploy") for sample in documented(name)]
+    stated = [sample for name in ("check_inventory", "roll_out", "report", "export", "render", "deploy") for sample in documented(name)]
     tasks = [{**sample.task, "register": f"result_{index}"} for index, sample in enumerate(stated)]
     save = {"content": "{{ [%s] | to_json }}" % ", ".join(task["register"] for task in tasks), "dest": str(tmp_path / "results.json"),
             "mode": "0600"}

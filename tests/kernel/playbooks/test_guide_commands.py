@@ -17,7 +17,7 @@ import pytest
 import doc_samples
 import yaml
 
-GUIDES = ["guide_one_router", "guide_fleet", "guide_arithmetic"]
+GUIDES = ["guide_one_router", "guide_fleet", "guide_arithmetic", "export"]
 # What the inventories name, and what a stand-in has.
 INTERFACES = {"eth0": "isp", "eth1": "lan"}
 STANDIN = ["-e", "ansible_connection=standin", "-e", "ansible_python_interpreter=/usr/bin/python3", "-e", "ansible_become=false"]
@@ -51,7 +51,7 @@ def run(command, home, fleet):
         known_extra_variables(command, playbook)
         if playbook == "softwire.map.verify":
             arguments += ["--syntax-check"]
-        elif playbook not in ("softwire.map.render", "softwire.map.report"):
+        elif playbook not in ("softwire.map.export", "softwire.map.render", "softwire.map.report"):
             arguments += [*STANDIN, *([] if "--limit" in arguments else ["--limit", "map_ce"])]
     elif program == "ansible" and "map_ce" in arguments:
         arguments += STANDIN

@@ -37,7 +37,7 @@ def ansible(playbook, *arguments, home, **environment):
     return done.returncode, said
 
 
-PLAYBOOK_NAMES = ["render.yml", "report.yml", "rollback.yml", "site.yml", "verify.yml"]
+PLAYBOOK_NAMES = ["export.yml", "render.yml", "report.yml", "rollback.yml", "site.yml", "verify.yml"]
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOK_NAMES)
@@ -146,6 +146,25 @@ def test_a_report_asks_no_router_and_changes_only_once(tmp_path):
     code, said = ansible("report.yml", "-i", EXAMPLE, *reach, "--limit", "ce774", home=tmp_path)
     assert code == 0 and "changed=0" in said, said
     assert not (tmp_path / "called").exists()
+
+
+def test_an_export_asks_no_router_and_changes_only_once(tmp_path):
+    reach = called_by_ssh(tmp_path)
+    code, said = ansible("export.yml", "-i", EXAMPLE, *reach, "--check", home=tmp_path)
+    assert code == 0 and "changed=1" in said and not (tmp_path / "export").exists(), said
+    code, said = ansible("export.yml", "-i", EXAMPLE, *reach, home=tmp_path)
+    assert code == 0 and "changed=1" in said, said
+    names = {str(path.relative_to(tmp_path / "export")) for path in (tmp_path / "export").rglob("*") if path.is_file()}
+    assert names == {"kea-subnet6.inc", "dnsmasq.conf", "br/bird.conf", "br/frr.conf"}
+    # --limit leaves nobody out of it.
+    code, said = ansible("export.yml", "-i", EXAMPLE, *reach, "--limit", "ce774", home=tmp_path)
+    assert code == 0 and "changed=0" in said, said
+    assert not (tmp_path / "called").exists()
+
+
+def test_an_export_refuses_customer_edges_that_are_one(tmp_path):
+    code, said = ansible("export.yml", "-i", twins(tmp_path), home=tmp_path)
+    assert code == 2 and "gives the same CE as hostvars['a']" in said and not (tmp_path / "export").exists(), said
 
 
 def test_a_report_says_which_routers_have_not_answered(tmp_path):
