@@ -43,6 +43,7 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
         "fast_path": fast_path_of(relay, carrier),
         "mss": mss_of(relay, carrier),
         "icmp_source": str(relay.icmp_source) if relay.icmp_source else None,
+        "reassembly": reassembly(relay, carrier),
     }
     if carrier == BPF:
         return dict(
@@ -99,6 +100,18 @@ def mss_of(relay: BorderRelay, carrier: str) -> int | None:
     if relay.mss == "off":
         return None
     return ipv4_mtu(relay, carrier) - IPV4_HEADER - TCP_HEADER if relay.mss == "auto" else int(relay.mss)
+
+
+def reassembly(relay: BorderRelay, carrier: str) -> dict[str, Any] | None:
+    """Limits of reassembly: bytes, seconds, and the names of Linux's settings for them. None with Jool, which goes its own ways."""
+    if carrier in JOOL:
+        return None
+    # The tunnel's own packets are put together as for a host; what is to be translated by netfilter.
+    ipv6 = ("net/ipv6/ip6frag_high_thresh", "net/ipv6/ip6frag_time")
+    if carrier == BPF:
+        ipv6 = ("net/netfilter/nf_conntrack_frag6_high_thresh", "net/netfilter/nf_conntrack_frag6_timeout")
+    memory, time = zip(("net/ipv4/ipfrag_high_thresh", "net/ipv4/ipfrag_time"), ipv6)
+    return {"bytes": relay.reassembly_memory << 20, "seconds": relay.reassembly_time, "memory_settings": list(memory), "time_settings": list(time)}
 
 
 def detour(relay: BorderRelay) -> dict[str, str]:

@@ -23,6 +23,8 @@ FAST_PATH = {"auto": None, "true": True, "false": False}
 FILE = re.compile(r"[^\x00-\x1f]+")
 MSS = (536, 1460)  # bytes: what every IPv4 host takes (RFC 9293 section 3.7.1), and what Ethernet has room for
 DSCP = (0, 63)  # RFC 2474
+MEMORY = (4, 4096)  # MiB; Linux's own limit of 4 has a lower one beside it, below which it must not be
+SECONDS = (1, 30)  # the programs know for 30 s whose datagram in fragments it is
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class BorderRelay:
     fast_path: bool | None  # None: where nothing on the router has to see the packets; never with Jool
     mss: int | str  # bytes, "auto" (what fits the softwire) or "off"
     dscp: int | None  # of IPv6 headers towards the customer edges; None: that of IPv4
+    reassembly_memory: int  # MiB, of each IP version; not with Jool
+    reassembly_time: int  # seconds
     icmp_source: IPv4Address | None  # of errors; None: what the router chooses, and RFC 7600's dummy for those of IPv6 routers
 
 
@@ -81,6 +85,8 @@ def read(variables: Variables, instance: str | None, warn: Callable[[str], None]
         fast_path=_fast_path(variables),
         mss=variables.get("mss", _word_or_integer, ("auto", "off"), *MSS),
         dscp=dscp if isinstance(dscp, int) else None,
+        reassembly_memory=variables.get("reassembly_memory", checks.integer, *MEMORY),
+        reassembly_time=variables.get("reassembly_time", checks.integer, *SECONDS),
         icmp_source=_icmp_source(variables, domains),
     )
     variables.refuse_unknown()

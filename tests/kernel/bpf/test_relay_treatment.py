@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a border relay does to packets besides carrying them, on real links with the role's own guard: MSS, DSCP, ECN and the source of errors."""
+"""What a border relay does to packets besides carrying them, on real links with the role's own guard: MSS, DSCP, ECN, the source of errors, fragments."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 
 import packets
 import pytest
@@ -263,3 +264,46 @@ def test_errors_for_a_ce_come_from_the_address_that_is_wanted(translating_relay)
     assert fast == general
     (left,) = fast["down0"]
     assert (packets.source_of(left), packets.destination_of(left)) == ("64:ff9b::c633:6442", CE) and packets.has_valid_checksum(left)
+
+
+# ---- fragments ----
+
+def halves(source, destination, count, first_size):
+    """First fragments of as many datagrams, whose rest never comes."""
+    whole = udp(source, destination, 53, 9, bytes(2000))
+    return [packets.fragments(whole, [first_size], identification)[0] for identification in range(1000, 1000 + count)]
+
+
+def comes_through(network, packet, link, seconds):
+    """Whether a datagram in fragments does, once or within some seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        for piece in packets.fragments(packet, [1400]):
+            network.send(piece)
+        if network.links[link].receive(test_translate_links.is_telling, seconds=0.5):
+            return True
+        if time.monotonic() > deadline:
+            return False
+
+
+LIMITS = {
+    "memory": ({"reassembly_memory": 4, "reassembly_time": 10}, False), "time": ({"reassembly_memory": 4, "reassembly_time": 1}, True),
+    "defaults": ({}, True),
+}
+
+
+@pytest.mark.parametrize("variables, arrives", LIMITS.values(), ids=LIMITS)
+@pytest.mark.parametrize("link, sent, lost", [
+    ("down0", udp(FAR, SHARED, 53, CE_PORT, bytes(2000)), halves("203.0.113.9", SHARED, 3000, 1400)),
+    ("far0", udp(CE, SERVER, CE_PORT, 53, bytes(2000)), halves(CE, "64:ff9b::cb00:7109", 3000, 1400))], ids=["out", "in"])
+def test_fragments_that_never_become_whole_keep_others_out_within_the_limits(translating_relay, variables, arrives, link, sent, lost):
+    """3000 of them take more than 4 MiB, and less than 64."""
+    translating_relay.take(False)
+    translating_relay.relay.configure_relay(TUTORIAL)
+    lines = role_variables.br_generations(**variables)["bpf"]["main/sysctl"].splitlines()
+    translating_relay.sysctl(*(line.replace(" = ", "=") for line in lines if "frag" in line and " = " in line))
+    for packet in lost:
+        translating_relay.send(packet)
+    assert comes_through(translating_relay, sent, link, seconds=20 if arrives else 0) is arrives
+    if not arrives:  # what waits would be in the way of the next test
+        assert comes_through(translating_relay, sent, link, seconds=30)

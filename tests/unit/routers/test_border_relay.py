@@ -67,10 +67,12 @@ REFUSALS = {
     "dscp name": ({"dscp": "ef"}, "map_br_dscp", "'ef", "must be copy, or an integer between 0 and 63"),
     "dscp with Jool": ({"dscp": 0, "translator": "jool_siit"}, "map_br_dscp", "0", "cannot be set with Jool, which loses DSCP; use map_br_translator: bpf"),
     "source of errors": ({"icmp_source": "2001:db8::1"}, "map_br_icmp_source", "'2001:db8::1", "must be an IPv4 address"),
-    "source of errors that nobody has": ({"icmp_source": "127.0.0.1"}, "map_br_icmp_source", "'127.0.0.1", "is no address that a host on the internet can have"),
+    "source of errors that nobody has": ({"icmp_source": "127.0.0.1"}, "map_br_icmp_source", "'127.0.0.1", "is no address that a host on"),
     "multicast source of errors": ({"icmp_source": "224.0.0.1"}, "map_br_icmp_source", "'224.0.0.1", "is no address that a host on the internet can have"),
     "source of errors in a rule": (
         {"icmp_source": "192.0.2.1"}, "map_br_icmp_source", "'192.0.2.1", "lies in 192.0.2.0/24 of map_br_domains[0].rules[0]"),
+    "memory": ({"reassembly_memory": 3}, "map_br_reassembly_memory", "3", "between 4 and 4096"),
+    "time": ({"reassembly_time": 31}, "map_br_reassembly_time", "31", "between 1 and 30"),
     "object of which": ({"bpf_object": "/no/such.o"}, "map_br_bpf_object", "'/no/such.o", "has the programs of one translator; say which"),
     "object": ({"bpf_object": "/no/such.o", "translator": "bpf"}, "map_br_bpf_object", "'/no/such.o", "cannot be read on the controller: No such file"),
 }
@@ -283,6 +285,17 @@ def test_errors_about_every_rule_get_the_source_that_is_wanted():
         assert f'ip daddr {prefix} ip saddr set 198.51.100.66 counter name "icmp_source" accept\n' in rules
         assert f'@th,192,24 {bits} ip saddr set 198.51.100.66 counter name "icmp_source" accept\n' in rules
         assert "icmp_source" not in role_variables.br_generations(**case)[carrier]["main/guard.nft"]
+
+
+@pytest.mark.parametrize("case, carrier, ipv6", [
+    ({"domains": [MAP_E]}, "ip6_tunnel", ("net/ipv6/ip6frag_high_thresh", "net/ipv6/ip6frag_time")),
+    ({}, "bpf", ("net/netfilter/nf_conntrack_frag6_high_thresh", "net/netfilter/nf_conntrack_frag6_timeout")), ({}, "jool_siit", None)])
+@pytest.mark.parametrize("variables, values", [({}, (64 << 20, 15)), ({"reassembly_memory": 4, "reassembly_time": 30}, (4194304, 30))])
+def test_reassembly_has_the_limits_that_are_wanted(case, carrier, ipv6, variables, values):
+    settings = dict(line.split(" = ") for line in role_variables.br_generations(**case, **variables)[carrier]["main/sysctl"].splitlines() if " = " in line)
+    found = {name: value for name, value in settings.items() if "frag" in name}
+    names = ("net/ipv4/ipfrag_high_thresh", "net/ipv4/ipfrag_time", *ipv6) if ipv6 else ()
+    assert found == dict(zip(names, map(str, values * 2)))
 
 
 def test_the_tunnel_needs_a_kernel_whose_tunnel_keys_have_the_source():
