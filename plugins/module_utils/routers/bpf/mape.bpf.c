@@ -29,7 +29,7 @@
 #include "fast.h"
 
 #define HOP_LIMIT 64
-#define ECN_ECT_1 1 /* the bit that congestion has, too */
+#define ECN_ECT_1 1               /* the bit that congestion has, too */
 #define LOOPBACK 1                /* what the router itself sends "comes from" the interface lo */
 #define FROM_BORDER_RELAY 0x10000 /* in the place of a PSID */
 
@@ -246,7 +246,8 @@ static __always_inline enum counter find_destination(struct __sk_buff *skb, cons
 }
 
 /* Tells the tunnel device the outer addresses of a packet and their DSCP, of `class`; it copies ECN by itself. */
-static __always_inline int set_outer(struct __sk_buff *skb, __u8 class, const __be32 *source, const __be32 *destination)
+static __always_inline int set_outer(struct __sk_buff *skb, __u8 class, const __be32 *source,
+				     const __be32 *destination)
 {
 	struct bpf_tunnel_key outer = { .tunnel_ttl = HOP_LIMIT, .tunnel_tos = class };
 
