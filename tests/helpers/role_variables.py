@@ -136,11 +136,18 @@ BR_CASES = {
         }],
     },
     "jool_mapt": {"translator": "jool_mapt"},
+    "treated": {"mss": 1300, "icmp_source": "198.51.100.66"},
     "explicit_psids": {
         "domains": [{"transport": "map-t", "dmr": "64:ff9b::/96", "rules": [
             {"ipv6_prefix": "2001:db8:1::/56", "ipv4_prefix": "192.0.2.1/32", "ea_length": 0, "psid_length": 8, "psid": 1},
             {"ipv6_prefix": "2001:db8:2::/56", "ipv4_prefix": "192.0.2.1/32", "ea_length": 0, "psid_length": 8, "psid": 2}]}],
     },
+}
+
+
+MAPE_BR_CASES = {
+    "tunnel": {"domains": [mape("", rule={"ea_length": 16})["domain"]]},
+    "treated": {"domains": [mape("", rule={"ea_length": 16})["domain"]], "mss": "off", "dscp": 46, "icmp_source": "198.51.100.66"},
 }
 
 

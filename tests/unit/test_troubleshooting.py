@@ -30,7 +30,8 @@ def generations():
         for case in cases.values():
             for namespace in layouts.values():
                 yield from role_variables.ce_generations(napt_namespace=namespace, ipv6_firewall="stateful", ipv6_forwards=FORWARDS, **case).values()
-    yield from role_variables.br_generations().values()
+    yield from role_variables.br_generations(icmp_source="198.51.100.66").values()
+    yield from role_variables.br_generations(translator="jool_siit").values()
     yield from role_variables.br_generations(domains=[role_variables.MAPE_CASES["shared"]["domain"]]).values()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..mapping.errors import MapError
 from . import bpf_object, bpf_rule, jool, programs, render
 from .br_variables import BorderRelay
-from .instance import BPF, IPV4_HEADER, IPV6_FRAGMENT_HEADER, IPV6_HEADER, JOOL, TUNNEL, settings
+from .instance import BPF, IPV4_HEADER, IPV6_FRAGMENT_HEADER, IPV6_HEADER, JOOL, TCP_HEADER, TUNNEL, settings
 
 TEMPLATES = str(render.TEMPLATES / "map_br")
 # The folder of the templates, and the object of the programs, by what carries the softwire.
@@ -31,7 +31,7 @@ def generations(relay: BorderRelay) -> list[tuple[str, dict[str, Any]]]:
 
 def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
     """What the templates see; carrier: what carries the softwires."""
-    ipv4_prefixes = sorted({rule["ipv4_prefix"] for domain in relay.domains for rule in domain["rules"]}, key=ipaddress.ip_network)
+    ipv4_prefixes = ipv4_prefixes_of(relay)
     common = {
         "role": "br",
         "instance": relay.instance,
@@ -41,6 +41,9 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
         "ipv6_mtu": relay.ipv6_mtu,
         "bpf": programs_of(relay, carrier),
         "fast_path": fast_path_of(relay, carrier),
+        "mss": mss_of(relay, carrier),
+        "icmp_source": str(relay.icmp_source) if relay.icmp_source else None,
+        "reassembly": reassembly(relay, carrier),
     }
     if carrier == BPF:
         return dict(
@@ -53,17 +56,16 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
                 "whole_length": programs.pinned(relay.instance, "translate", "whole_length"),
             },
             dmr=relay.domains[0]["dmr"],
-            # The IPv4 stack cuts packets to fit before it is known which become fragments of IPv6.
-            ipv4_mtu=relay.ipv6_mtu - (IPV6_HEADER - IPV4_HEADER) - IPV6_FRAGMENT_HEADER,
-            ipv4_prefixes=[{"ipv4": text} for text in ipv4_prefixes],
+            ipv4_mtu=ipv4_mtu(relay, carrier),
+            ipv4_prefixes=ipv4_prefixes,
         )
     if carrier == TUNNEL:
         return dict(
             common,
             tunnel=softwire_device(relay.instance, carrier),
             device=softwire_device(relay.instance, carrier),
-            ipv4_mtu=relay.ipv6_mtu - IPV6_HEADER,
-            ipv4_prefixes=[{"ipv4": text} for text in ipv4_prefixes],
+            ipv4_mtu=ipv4_mtu(relay, carrier),
+            ipv4_prefixes=ipv4_prefixes,
             br_addresses=sorted({address for domain in relay.domains for address in domain["br_address"]}, key=ipaddress.ip_address),
         )
     return dict(
@@ -72,7 +74,7 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
         device=softwire_device(relay.instance, carrier),
         dmr=relay.domains[0]["dmr"],
         internal_prefix=str(relay.internal_prefix),
-        ipv4_prefixes=[{"ipv4": text, "internal": inside(relay.internal_prefix, text)} for text in ipv4_prefixes],
+        ipv4_prefixes=[dict(prefix, internal=inside(relay.internal_prefix, prefix["ipv4"])) for prefix in ipv4_prefixes],
         # A veth pair: what the translator sends into its first end, the programs take from the second.
         detour=detour(relay),
     )
@@ -81,6 +83,40 @@ def parameters(relay: BorderRelay, carrier: str) -> dict[str, Any]:
 def softwire_device(instance: str, carrier: str) -> str | None:
     """The device behind which this border relay has its customer edges; with Jool there is none."""
     return {BPF: f"{instance}-map", TUNNEL: f"{instance}-tun"}.get(carrier)
+
+
+def ipv4_prefixes_of(relay: BorderRelay) -> list[dict[str, str]]:
+    """The rules' IPv4 prefixes, each once, and their leading bits as a number, for nft."""
+    prefixes = {ipaddress.IPv4Network(rule["ipv4_prefix"]) for domain in relay.domains for rule in domain["rules"]}
+    return [{"ipv4": str(prefix), "leading_bits": hex(int(prefix.network_address) >> 32 - prefix.prefixlen)} for prefix in sorted(prefixes)]
+
+
+def ipv4_mtu(relay: BorderRelay, carrier: str) -> int:
+    """How long an IPv4 packet may be in the softwire, in bytes."""
+    if carrier == TUNNEL:
+        return relay.ipv6_mtu - IPV6_HEADER
+    translated = relay.ipv6_mtu - (IPV6_HEADER - IPV4_HEADER)
+    # The IPv4 stack cuts packets to fit before it is known which become fragments of IPv6.
+    return translated - IPV6_FRAGMENT_HEADER if carrier == BPF else translated
+
+
+def mss_of(relay: BorderRelay, carrier: str) -> int | None:
+    """To what the MSS of TCP is lowered, in bytes; None: not at all."""
+    if relay.mss == "off":
+        return None
+    return ipv4_mtu(relay, carrier) - IPV4_HEADER - TCP_HEADER if relay.mss == "auto" else int(relay.mss)
+
+
+def reassembly(relay: BorderRelay, carrier: str) -> dict[str, Any] | None:
+    """Limits of reassembly: bytes, seconds, and the names of Linux's settings for them. None with Jool, which goes its own ways."""
+    if carrier in JOOL:
+        return None
+    # The tunnel's own packets are put together as for a host; what is to be translated by netfilter.
+    ipv6 = ("net/ipv6/ip6frag_high_thresh", "net/ipv6/ip6frag_time")
+    if carrier == BPF:
+        ipv6 = ("net/netfilter/nf_conntrack_frag6_high_thresh", "net/netfilter/nf_conntrack_frag6_timeout")
+    memory, time = zip(("net/ipv4/ipfrag_high_thresh", "net/ipv4/ipfrag_time"), ipv6)
+    return {"bytes": relay.reassembly_memory << 20, "seconds": relay.reassembly_time, "memory_settings": list(memory), "time_settings": list(time)}
 
 
 def detour(relay: BorderRelay) -> dict[str, str]:
@@ -134,13 +170,26 @@ def map_entries(relay: BorderRelay, carrier: str) -> list[dict[str, str]]:
             except ValueError as exc:
                 raise MapError(f"map_br_domains[{number}].rules[{index}]", rule["ipv6_prefix"], str(exc)) from exc
     made = programs.entries("rules", rules)
+    if carrier in LATE:
+        made.append(treatment_entry(relay))
     if carrier == TUNNEL:
         return made + programs.entries("br_aliases", [alias for domain in relay.domains for alias in bpf_rule.br_alias_entries(domain)])
     dmr = relay.domains[0]["dmr"]
     if carrier == BPF:
-        return [programs.entry("config", programs.ONLY, bpf_rule.translator_config(dmr, relay.ipv6_mtu), f"The DMR {dmr}."), *made]
+        return [programs.entry("config", programs.ONLY, translator_config(relay, dmr), f"The DMR {dmr}."), *made]
     config = bpf_rule.config_value(dmr, internal, check_only=carrier == "jool_mapt")
     return [programs.entry("config", programs.ONLY, config, f"The DMR {dmr}, and the internal prefix."), *made]
+
+
+def translator_config(relay: BorderRelay, dmr: str) -> str:
+    return bpf_rule.translator_config(dmr, relay.ipv6_mtu, icmp_source=str(relay.icmp_source or bpf_rule.DUMMY_ADDRESS))
+
+
+def treatment_entry(relay: BorderRelay) -> dict[str, str]:
+    """What the programs do to headers, and leave to netfilter."""
+    dscp = "that of IPv4" if relay.dscp is None else str(relay.dscp)
+    syn = "the fast path takes every packet of TCP" if relay.mss == "off" else "netfilter lowers the MSS"
+    return programs.entry("treatment", programs.ONLY, bpf_rule.treatment(relay.dscp, relay.mss != "off"), f"DSCP towards the CEs: {dscp}; {syn}.")
 
 
 def hooks(relay: BorderRelay, carrier: str) -> list[tuple[str, str, int, str, str]]:
@@ -204,9 +253,9 @@ def generation(relay: dict[str, Any], compiled: bytes) -> dict[str, Any]:
 def jool_configuration(relay: dict[str, Any]) -> dict[str, Any]:
     if relay["softwire"] == "jool_mapt":
         rules = [rule for domain in relay["domains"] for rule in domain["rules"]]
-        return jool.mapt_br(relay["instance"], relay["dmr"], rules)
+        return jool.mapt_br(relay["instance"], relay["dmr"], rules, relay["icmp_source"])
     eamt = [(entry["ipv4"], entry["internal"]) for entry in relay["ipv4_prefixes"]]
-    return jool.siit(relay["instance"], relay["dmr"], relay["ipv6_mtu"], eamt)
+    return jool.siit(relay["instance"], relay["dmr"], relay["ipv6_mtu"], eamt, relay["icmp_source"])
 
 
 def machine(relay: dict[str, Any]) -> dict[str, Any]:

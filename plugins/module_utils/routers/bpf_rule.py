@@ -4,7 +4,7 @@
 
 """The map entries of the BPF programs, as bpftool takes them, and the names of their counters.
 
-The bytes are those of struct rule_key, struct rule (plugins/module_utils/routers/bpf/map.h), struct config (one each in
+The bytes are those of struct rule_key, struct rule (plugins/module_utils/routers/bpf/map.h), struct treatment (fast.h), struct config (one each in
 mapt.bpf.c, translate.bpf.c, mape.bpf.c and napt.bpf.c) and struct br_alias (mape.bpf.c), for a little-endian router.
 """
 
@@ -138,11 +138,19 @@ def rule_entry(rule: dict, domain: dict, internal_prefix: str | None = None) -> 
     return {"key": key.hex(" "), "value": value.hex(" "), "comment": comment}
 
 
-def translator_config(dmr: str, ipv6_mtu: int, ce: dict | None = None) -> str:
+def treatment(dscp: int | None, lowers_mss: bool) -> str:
+    """The only entry (key 00 00 00 00) of the map `treatment` of a border relay's programs, as hexadecimal bytes with spaces.
+
+    dscp: of IPv6 headers towards the customer edges, 0 to 63; None: that of IPv4. lowers_mss: whether netfilter has to see each SYN of TCP.
+    """
+    return bytes([dscp is not None, (dscp or 0) << 2, lowers_mss, 0]).hex(" ")
+
+
+def translator_config(dmr: str, ipv6_mtu: int, ce: dict | None = None, icmp_source: str = DUMMY_ADDRESS) -> str:
     """The only entry (key 00 00 00 00) of the map `config` of translate.bpf.c, as hexadecimal bytes with spaces.
 
     dmr: an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits (RFC 6052 section 2.2). ipv6_mtu: of the IPv6 domain, bytes.
-    ce: the dict of the filter softwire.map.ce, for a customer edge.
+    ce: the dict of the filter softwire.map.ce, for a customer edge. icmp_source: of errors from routers without an IPv4 address.
     """
     prefix = ipaddress.IPv6Network(dmr)
     own, address, ipv4 = bytes(32), bytes(16), ipaddress.IPv4Network("0.0.0.0/0")
@@ -153,7 +161,7 @@ def translator_config(dmr: str, ipv6_mtu: int, ce: dict | None = None) -> str:
         ipv4 = ipaddress.IPv4Network(ce["ipv4_prefix"] or ce["ipv4_address"])
     value = (
         own + address + prefix.network_address.packed + bytes([prefix.prefixlen, 0, 0, 0]) + ipv4.network_address.packed
-        + ipv4.netmask.packed + ipaddress.IPv4Address(DUMMY_ADDRESS).packed + struct.pack("<II", ipv6_mtu, 0)
+        + ipv4.netmask.packed + ipaddress.IPv4Address(icmp_source).packed + struct.pack("<II", ipv6_mtu, 0)
     )
     return value.hex(" ")
 

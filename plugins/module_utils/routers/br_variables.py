@@ -10,17 +10,21 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv6Network
+from ipaddress import IPv4Address, IPv6Network
 from typing import Any
 
 from ..mapping import checks
 from ..mapping.domain import parse_domains
-from ..mapping.errors import Faults
+from ..mapping.errors import Faults, MapError
 from . import instance as instances
 from .variables import Variables
 
 FAST_PATH = {"auto": None, "true": True, "false": False}
 FILE = re.compile(r"[^\x00-\x1f]+")
+MSS = (536, 1460)  # bytes: what every IPv4 host takes (RFC 9293 section 3.7.1), and what Ethernet has room for
+DSCP = (0, 63)  # RFC 2474
+MEMORY = (4, 4096)  # MiB; Linux's own limit of 4 has a lower one beside it, below which it must not be
+SECONDS = (1, 30)  # the programs know for 30 s whose datagram in fragments it is
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class BorderRelay:
     internal_prefix: IPv6Network | None  # of MAP-T
     bpf_object: str
     fast_path: bool | None  # None: where nothing on the router has to see the packets; never with Jool
+    mss: int | str  # bytes, "auto" (what fits the softwire) or "off"
+    dscp: int | None  # of IPv6 headers towards the customer edges; None: that of IPv4
+    reassembly_memory: int  # MiB, of each IP version; not with Jool
+    reassembly_time: int  # seconds
+    icmp_source: IPv4Address | None  # of errors; None: what the router chooses, and RFC 7600's dummy for those of IPv6 routers
 
 
 def read(variables: Variables, instance: str | None, warn: Callable[[str], None] | None = None) -> BorderRelay:
@@ -53,6 +62,11 @@ def read(variables: Variables, instance: str | None, warn: Callable[[str], None]
     if domains and wanted:
         explicit = any(rule["psid"] is not None for domain in domains for rule in domain["rules"])
         carriers = faults.check(instances.carriers, "br", domains[0]["transport"], wanted, explicit)
+    dscp = variables.get("dscp", _word_or_integer, ("copy",), *DSCP)
+    if isinstance(dscp, int) and carriers:
+        carriers = tuple(carrier for carrier in carriers if carrier not in instances.JOOL)
+        if not carriers:
+            variables.fault("dscp", dscp, "cannot be set with Jool, which loses DSCP; use map_br_translator: bpf, or copy")
     bpf_object = variables.optional("bpf_object", checks.text, FILE, "the path of a file on the controller") or ""
     if bpf_object and len(carriers) > 1:
         variables.fault("bpf_object", bpf_object, "has the programs of one translator; say which with map_br_translator")
@@ -69,6 +83,11 @@ def read(variables: Variables, instance: str | None, warn: Callable[[str], None]
         internal_prefix=internal if isinstance(internal, IPv6Network) else None,
         bpf_object=bpf_object,
         fast_path=_fast_path(variables),
+        mss=variables.get("mss", _word_or_integer, ("auto", "off"), *MSS),
+        dscp=dscp if isinstance(dscp, int) else None,
+        reassembly_memory=variables.get("reassembly_memory", checks.integer, *MEMORY),
+        reassembly_time=variables.get("reassembly_time", checks.integer, *SECONDS),
+        icmp_source=_icmp_source(variables, domains),
     )
     variables.refuse_unknown()
     faults.refuse()
@@ -105,6 +124,33 @@ def _fast_path(variables: Variables) -> bool | None:
     written = variables.raw("fast_path")
     name = variables.faults.check(checks.choice, str(written).lower() if isinstance(written, bool) else written, "map_br_fast_path", tuple(FAST_PATH))
     return FAST_PATH.get(name)
+
+
+def _word_or_integer(value: Any, path: str, words: tuple[str, ...], low: int, high: int) -> str | int:
+    """One of some words, or an integer from low to high. YAML reads the word off as false."""
+    word = "off" if value is False else value
+    if word in words:
+        return str(word)
+    try:
+        return checks.integer(value, path, low, high)
+    except MapError:
+        raise MapError(path, value, f"must be {' or '.join(words)}, or an integer between {low} and {high}") from None
+
+
+def _icmp_source(variables: Variables, domains: list[Mapping[str, Any]]) -> IPv4Address | None:
+    """The source of ICMP errors: an address that a host can have, and no customer edge has."""
+    source = variables.optional("icmp_source", checks.address, 4)
+    if source is None:
+        return None
+    if source.packed[0] in (0, 127) or source.packed[0] >= 224:
+        variables.fault("icmp_source", str(source), "is no address that a host on the internet can have; give one of the operator's own",
+                        "RFC 1812 section 5.3.7")
+    for index, domain in enumerate(domains):
+        for place, rule in enumerate(domain["rules"]):
+            if source in ipaddress.ip_network(rule["ipv4_prefix"]):
+                variables.fault("icmp_source", str(source), f"lies in {rule['ipv4_prefix']} of map_br_domains[{index}].rules[{place}], "
+                                "whose addresses are the customer edges'; give another one of the operator's own")
+    return source
 
 
 def _internal_prefix(variables: Variables, domains: list[Mapping[str, Any]]) -> IPv6Network | None:

@@ -12,10 +12,10 @@ from typing import Any
 MAPT_IPV6_MTU = 1280  # bytes
 
 
-def siit(instance: str, dmr: str, ipv6_mtu: int, eamt: list[tuple[str, str]]) -> dict[str, Any]:
+def siit(instance: str, dmr: str, ipv6_mtu: int, eamt: list[tuple[str, str]], icmp_source: str | None = None) -> dict[str, Any]:
     """A stateless translator with an explicit address mapping table (RFC 7757).
 
-    eamt: a list of (IPv4 prefix, IPv6 prefix).
+    eamt: a list of (IPv4 prefix, IPv6 prefix). icmp_source: of errors from routers without an IPv4 address (RFC 6791).
     """
     return {
         "instance": instance,
@@ -26,6 +26,7 @@ def siit(instance: str, dmr: str, ipv6_mtu: int, eamt: list[tuple[str, str]]) ->
             "lowest-ipv6-mtu": ipv6_mtu,
             # IPv4 allows UDP without a checksum, IPv6 does not; Jool's default drops it.
             "amend-udp-checksum-zero": True,
+            **error_source(icmp_source),
         },
         "eamt": [{"ipv4 prefix": ipv4, "ipv6 prefix": ipv6} for ipv4, ipv6 in eamt],
     }
@@ -47,14 +48,19 @@ def mapt_ce(instance: str, ce: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def mapt_br(instance: str, dmr: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
-    """A MAP-T border relay of Jool 4.2 with its forwarding mapping rule table."""
+def mapt_br(instance: str, dmr: str, rules: list[dict[str, Any]], icmp_source: str | None = None) -> dict[str, Any]:
+    """A MAP-T border relay of Jool 4.2 with its forwarding mapping rule table; icmp_source: as of siit()."""
     return {
         "instance": instance,
         "framework": "netfilter",
-        "global": {"pool6": dmr, "lowest-ipv6-mtu": MAPT_IPV6_MTU, "map-t-type": "BR"},
+        "global": {"pool6": dmr, "lowest-ipv6-mtu": MAPT_IPV6_MTU, "map-t-type": "BR", **error_source(icmp_source)},
         "fmrt": [rule(entry) for entry in rules],
     }
+
+
+def error_source(address: str | None) -> dict[str, str]:
+    """Jool's pool of RFC 6791, of one address; without one it takes an address of the router's own."""
+    return {"rfc6791v4-prefix": f"{address}/32"} if address else {}
 
 
 def rule(entry: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .commands import StepError, finished, in_namespace, query, run, succeeds
 from .files import lines_of, tables
 from .paths import read_record
 
-BPF_MAPS = ("rules", "br_aliases", "config", "index_to_port", "port_to_index")
+BPF_MAPS = ("rules", "br_aliases", "config", "treatment", "index_to_port", "port_to_index")
 # Of nftables, whose elements come and go by themselves: the clients counted at the moment, what lasts some seconds after a load.
 CHANGING_SETS = ("clients", "settling")
 NAMESPACES = Path("/run/netns")

@@ -127,7 +127,7 @@ class Fuzz:
         data = dice.randbytes(self.size())
         ports = struct.pack("!HH", source.port, destination.port)
         if protocol == TCP:
-            upper = ports + dice.randbytes(8) + bytes([0x50, 0x18]) + dice.randbytes(6) + data
+            upper = ports + dice.randbytes(8) + bytes([0x50, dice.choice((0x18, 0x18, 0x02, 0x12))]) + dice.randbytes(6) + data
         elif protocol == UDP:
             upper = ports + struct.pack("!HH", 8 + len(data), 0) + data
         elif protocol == UDPLITE:  # the sum covers all of it

@@ -23,7 +23,7 @@ PASS, SHOT, REDIRECT = 0xFFFFFFFF, 2, 7  # TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_RE
 CHECKSUM_COMPLETE = 1 << 2  # BPF_F_TEST_SKB_CHECKSUM_COMPLETE
 SIZES = {
     "rules": (12, 32), "config": (4, 48), "counters": (4, 8), "bindings": (24, 16), "first_fragments": (24, 4),
-    "br_aliases": (32, 1), "outer": (4, 34), "begun": (8, 16), "whole": (4, 24), "softwire_device": (4, 4), "dmr_route": (4, 8),
+    "br_aliases": (32, 1), "outer": (4, 34), "begun": (8, 16), "whole": (4, 24), "treatment": (4, 4), "softwire_device": (4, 4), "dmr_route": (4, 8),
 }  # of a map per CPU: the next multiple of 8
 INTERNAL = "2001:db8:aaaa::/96"
 MACS = bytes.fromhex("020000000001 020000000002")
@@ -126,9 +126,15 @@ class Relay:
             self.maps[name].clear()
         for index in range(len(bpf_rule.COUNTERS)):
             self.maps["counters"].update(struct.pack("=I", index), bytes(8 * self.cpus), self.cpus)
+        if "treatment" in self.maps:
+            self.treat()
         for domain in domains:
             for rule in domain["rules"]:
                 self.add("rules", bpf_rule.rule_entry(rule, domain, INTERNAL))
+
+    def treat(self, dscp=None, lowers_mss=False):
+        """What a border relay does to packets besides; nothing after forget()."""
+        self.maps["treatment"].update(bytes(4), bytes.fromhex(bpf_rule.treatment(dscp, lowers_mss)))
 
     def add(self, name, entry):
         self.maps[name].update(bytes.fromhex(entry["key"]), bytes.fromhex(entry["value"]))
@@ -175,9 +181,9 @@ class Translator(Relay):
 
     sizes = SIZES | {"config": (4, 88)}
 
-    def configure_relay(self, *domains, ipv6_mtu=1500):
+    def configure_relay(self, *domains, ipv6_mtu=1500, icmp_source=bpf_rule.DUMMY_ADDRESS):
         """Forgets everything and becomes the border relay of these domains, of one DMR."""
-        self._configure(domains, bpf_rule.translator_config(domains[0]["dmr"], ipv6_mtu))
+        self._configure(domains, bpf_rule.translator_config(domains[0]["dmr"], ipv6_mtu, icmp_source=icmp_source))
 
     def configure_edge(self, ce, ipv6_mtu=1500):
         """Forgets everything and becomes a customer edge; ce: its dict."""

@@ -112,6 +112,24 @@ def has_ports(version: int, protocol: int, upper: bytes) -> bool:
     return protocol in TAKEN[version] and len(upper) >= (18 if protocol == packets.TCP else 8) and isinstance(ports_of(protocol, upper)[0], int)
 
 
+def is_syn(protocol: int, upper: bytes) -> bool:
+    return protocol == packets.TCP and bool(upper[13] & packets.SYN)
+
+
+class Treatment:
+    """What the operator of a border relay wants of its packets, at random."""
+
+    def __init__(self, seed: int):
+        dice = random.Random(f"treatment {seed}")
+        self.dscp, self.lowers_mss = dice.choice((None, None, 0, 46, 63)), dice.random() < 0.5
+
+    def class_of(self, tos: int) -> int:
+        return tos if self.dscp is None else self.dscp << 2 | tos & 3
+
+    def is_for_netfilter(self, protocol: int, upper: bytes) -> bool:
+        return self.lowers_mss and is_syn(protocol, upper)
+
+
 class FastPath:
     """Both paths of a border relay in a router. device: of the softwire, which the fast path has to know."""
 
@@ -160,16 +178,11 @@ class TunnelFuzz(MeshFuzz):
         return self.dice.getrandbits(128) if self.fault == "destination" else self.dice.choice(RELAYS)
 
 
-def congestion(tos: int) -> int:
-    """The traffic class around a packet (RFC 6040, compatibility mode)."""
-    return tos & 0xFC | 2 if tos & 3 == 3 else tos
-
-
 class TunnelJudge:
     """Says of a packet whether it has to be taken, and what the general path makes of it."""
 
-    def __init__(self, tunnel, network: TunnelNetwork, mtu: int):
-        self.tunnel, self.network, self.mtu = tunnel, network, mtu
+    def __init__(self, tunnel, network: TunnelNetwork, mtu: int, treatment: Treatment):
+        self.tunnel, self.network, self.mtu, self.treatment = tunnel, network, mtu, treatment
 
     def _address(self, packet: bytes, at: int, port: int) -> int | None:
         """The MAP address of the customer edge at one end of a packet; None where there is none, or one at the other end, too."""
@@ -181,15 +194,15 @@ class TunnelJudge:
             return None
 
     def out(self, packet: bytes) -> bytes | None:
-        if not is_plain(packet) or length_of(packet) > self.mtu:
+        if not is_plain(packet) or length_of(packet) > self.mtu or self.treatment.is_for_netfilter(packet[9], packet[20:]):
             return None
         packet = packet[:length_of(packet)]
         address = self._address(packet, 16, ports_of(packet[9], packet[20:])[1])
         if address is None:
             return None
-        source, destination, tos, hop_limit = self.tunnel.run_out(lowered(packet))
-        assert int(IPv6Address(destination)) == address
-        return packets.ipv6(source, destination, packets.IPIP, lowered(packet), hop_limit, congestion(tos))
+        source, destination, traffic_class, hop_limit = self.tunnel.run_out(lowered(packet))
+        assert (int(IPv6Address(destination)), traffic_class) == (address, self.treatment.class_of(packet[1]))
+        return packets.ipv6(source, destination, packets.IPIP, lowered(packet), hop_limit, traffic_class)
 
     def into(self, packet: bytes) -> bytes | None:
         if len(packet) < 68 or packet[6] != packets.IPIP or packet[0] >> 4 != 6:
@@ -199,6 +212,8 @@ class TunnelJudge:
         if not is_plain(inner) or length_of(packet) != 40 + length_of(inner) or (ecn & 1 and ecn != inner[1] & 3) or length_of(inner) > LARGEST:
             return None
         inner = inner[:length_of(inner)]
+        if self.treatment.is_for_netfilter(inner[9], inner[20:]):
+            return None
         if self._address(inner, 12, ports_of(inner[9], inner[20:])[0]) != source or destination not in RELAYS:
             return None
         assert self.tunnel.run_in(str(IPv6Address(source)), str(IPv6Address(destination)), inner) == PASS
@@ -217,7 +232,7 @@ def tunnel_frames(network: TunnelNetwork, dice: random.Random):
         if case.into_softwire:
             yield "out", case.packet
         else:
-            traffic_class = dice.choice((case.packet[1], congestion(case.packet[1]), dice.getrandbits(8)))
+            traffic_class = dice.choice((case.packet[1], case.packet[1] & 0xFC | 2, dice.getrandbits(8)))
             yield "in", packets.ipv6(IPv6Address(case.source), IPv6Address(case.destination), packets.IPIP, case.packet, dice.randint(1, 255), traffic_class)
 
 
@@ -227,7 +242,9 @@ def test_tunnelled_packets(tunnel, router, seed):
     network, ipv6_mtu = TunnelNetwork(dice), dice.choice((1280, 1500, 9000))
     router.set_mtu(ipv6_mtu, ipv6_mtu - 40)
     tunnel.configure(network.fields)
-    path, judge = FastPath(tunnel, router, "mape"), TunnelJudge(tunnel, network, ipv6_mtu - 40)
+    treatment = Treatment(seed)
+    tunnel.treat(treatment.dscp, treatment.lowers_mss)
+    path, judge = FastPath(tunnel, router, "mape"), TunnelJudge(tunnel, network, ipv6_mtu - 40, treatment)
     with network_namespace(router.path):
         for direction, packet in tunnel_frames(network, dice):
             check(path, direction, packet, dice, judge.out if direction == "out" else judge.into)
@@ -259,8 +276,8 @@ def told(packet: bytes | None) -> str:
 class TranslatorJudge:
     """The same of the translator."""
 
-    def __init__(self, translator, network: Network, interface: int):
-        self.translator, self.network, self.interface = translator, network, interface
+    def __init__(self, translator, network: Network, interface: int, treatment: Treatment):
+        self.translator, self.network, self.interface, self.treatment = translator, network, interface, treatment
         self.oracle = network.oracle()
 
     def _translated(self, program: str, packet: bytes) -> bytes:
@@ -271,18 +288,22 @@ class TranslatorJudge:
         return lowered(after)
 
     def out(self, packet: bytes) -> bytes | None:
-        if not is_plain(packet) or length_of(packet) > self.network.ipv6_mtu - 28:
+        if not is_plain(packet) or length_of(packet) > self.network.ipv6_mtu - 28 or self.treatment.is_for_netfilter(packet[9], packet[20:]):
             return None
         packet = packet[:length_of(packet)]
         if packet[9] == packets.UDP and packet[26:28] == bytes(2) or self.oracle.rules.of(int.from_bytes(packet[12:16], "big")):
             return None
-        return self._translated("br_out", packet) if isinstance(self.oracle.to_ipv6(packet), bytes) else None
+        if not isinstance(self.oracle.to_ipv6(packet), bytes):
+            return None
+        made = self._translated("br_out", packet)
+        assert struct.unpack_from("!H", made)[0] >> 4 & 0xFF == self.treatment.class_of(packet[1])
+        return made
 
     def into(self, packet: bytes) -> bytes | None:
         if len(packet) < 48 or packet[0] >> 4 != 6 or packet[7] < 2 or not 48 <= length_of(packet) <= min(len(packet), self.network.ipv6_mtu, LARGEST + 20):
             return None
         packet = packet[:length_of(packet)]
-        if not has_ports(6, packet[6], packet[40:]):
+        if not has_ports(6, packet[6], packet[40:]) or self.treatment.is_for_netfilter(packet[6], packet[40:]):
             return None
         made = self.oracle.to_ipv4(packet)
         if not isinstance(made, bytes) or self.oracle.rules.of(int.from_bytes(made[16:20], "big")) or is_martian(int.from_bytes(made[12:16], "big")):
@@ -303,8 +324,10 @@ def test_translated_packets(translator, router, seed):
     network = relay_network(dice)
     router.set_mtu(network.ipv6_mtu, network.ipv6_mtu - 28)
     translator.configure_relay(*network.domains, ipv6_mtu=network.ipv6_mtu)
+    treatment = Treatment(seed)
+    translator.treat(treatment.dscp, treatment.lowers_mss)
     path = FastPath(translator, router, "br")
-    judge = TranslatorJudge(translator, network, path.index["map0"])
+    judge = TranslatorJudge(translator, network, path.index["map0"], treatment)
     with network_namespace(router.path):
         for case in Fuzz(network, dice).cases(PACKETS):
             if len(case.packet) >= (20 if case.into_softwire else 40):

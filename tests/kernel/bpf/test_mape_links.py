@@ -188,15 +188,28 @@ def far_packet(**fields):
     return udp(FAR, SHARED, 53, CE_PORT, **fields)
 
 
-@pytest.mark.parametrize("tos, traffic_class", [(1, 1), (2, 2), (3, 2), (0xBB, 0xBA)])
-def test_congestion_is_written_as_the_device_writes_it(fast, tos, traffic_class):
+def class_of(outer):
+    return struct.unpack("!I", outer[:4])[0] >> 20 & 0xFF
+
+
+@pytest.mark.parametrize("tos", [1, 2, 3, 0xBB])
+def test_the_outer_header_has_the_congestion_of_the_inner_one(fast, tos):
+    """RFC 6040 section 4.1; the device writes ECT(0) for it, which the role's guard mends (test_relay_treatment.py)."""
+    packet = far_packet(tos=tos)
+    fast.send("far0", packet, "eth0")
+    assert fast.in_tunnel() == (outer_header(packet, CE, tos), forwarded(packet), False)
+
+
+@pytest.mark.parametrize("dscp, tos, traffic_class", [(0, 0xB9, 0x01), (46, 0, 0xB8), (46, 2, 0xBA), (63, 0x28, 0xFC)])
+def test_the_outer_header_gets_the_dscp_that_is_wanted(fast, dscp, tos, traffic_class):
+    fast.relay.treat(dscp=dscp)
     packet = far_packet(tos=tos)
     fast.send("far0", packet, "eth0")
     assert fast.in_tunnel() == (outer_header(packet, CE, traffic_class), forwarded(packet), False)
     fast.tc("filter", "del", "dev", "eth0", "ingress")
     fast.send("far0", packet, "eth0")
-    outer, _inner, by_device = fast.in_tunnel()
-    assert by_device and struct.unpack("!I", outer[:4])[0] >> 20 & 0xFF == traffic_class
+    outer, inner, by_device = fast.in_tunnel()
+    assert by_device and inner == forwarded(packet) and class_of(outer) == traffic_class
 
 
 @pytest.mark.parametrize("packet", [

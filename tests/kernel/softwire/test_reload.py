@@ -45,6 +45,7 @@ done
 nft list ruleset
 tc qdisc show; for link in $(ls /sys/class/net); do tc filter show dev $link ingress; tc filter show dev $link egress; done 2>&1
 cd /proc/sys/net; grep . ipv[46]/conf/*/accept_r[ae]* ipv[46]/conf/*/forwarding ipv4/conf/*/rp_filter ipv6/conf/*/proxy_ndp
+grep . ipv4/ipfrag_high_thresh ipv4/ipfrag_time ipv6/ip6frag_high_thresh ipv6/ip6frag_time
 """
 CHANGING = re.compile(
     r"^\d+: (?=[\w-]+[@:])|@\w+|link/ether \S+ brd \S+|link-netnsid \d+|designated_root \S+|bridge_id \S+"
@@ -72,6 +73,7 @@ def mapt_br(*rules, translator="auto"):
     return {"domains": [{"transport": "map-t", "dmr": "64:ff9b::/96", "rules": list(rules)}], "translator": translator}
 
 
+TREATED = {"mss": 1300, "icmp_source": "203.0.113.66"}
 MORE_RULES = copy.deepcopy(MAPE["domain"])
 MORE_RULES["rules"].append(MAPT_RULES[1])
 # What is changed into what; both ways are tried.
@@ -93,6 +95,8 @@ BORDER_RELAYS = {
     "another rule of MAP-T": (mapt_br(*MAPT_RULES), mapt_br(MAPT_RULES[0], MORE_EA_BITS)),
     "a rule of MAP-E": (mape_br(MAPT_RULES[0]), mape_br(*MAPT_RULES)),
     "another rule of MAP-E": (mape_br(*MAPT_RULES), mape_br(MORE_EA_BITS)),
+    "what MAP-T does to packets": (mapt_br(MAPT_RULES[0]), {**mapt_br(MAPT_RULES[0]), **TREATED}),
+    "what MAP-E does to packets": (mape_br(MAPT_RULES[0]), {**mape_br(MAPT_RULES[0]), **TREATED, "mss": "off", "dscp": 46}),
     "an address of MAP-E": (mape_br(MAPT_RULES[0]), mape_br(MAPT_RULES[0], br_address=["2001:db8:ffff::1", "2001:db8:ffff::2"])),
 }
 

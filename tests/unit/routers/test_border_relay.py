@@ -59,6 +59,20 @@ REFUSALS = {
     "interface": ({"ipv6_interface": "enp 1"}, "map_br_ipv6_interface", "'enp 1", "the name of a network interface"),
     "mtu": ({"ipv6_mtu": 1200}, "map_br_ipv6_mtu", "1200", "between 1280 and 65535"),
     "fast path": ({"fast_path": "on"}, "map_br_fast_path", "'on", "must be one of auto, true, false"),
+    "mss word": ({"mss": "on"}, "map_br_mss", "'on", "must be auto or off, or an integer between 536 and 1460"),
+    "mss true": ({"mss": True}, "map_br_mss", "True", "must be auto or off, or an integer between 536 and 1460"),
+    "mss small": ({"mss": 535}, "map_br_mss", "535", "between 536 and 1460"),
+    "mss large": ({"mss": "1461"}, "map_br_mss", "'1461", "between 536 and 1460"),
+    "dscp": ({"dscp": 64}, "map_br_dscp", "64", "must be copy, or an integer between 0 and 63"),
+    "dscp name": ({"dscp": "ef"}, "map_br_dscp", "'ef", "must be copy, or an integer between 0 and 63"),
+    "dscp with Jool": ({"dscp": 0, "translator": "jool_siit"}, "map_br_dscp", "0", "cannot be set with Jool, which loses DSCP; use map_br_translator: bpf"),
+    "source of errors": ({"icmp_source": "2001:db8::1"}, "map_br_icmp_source", "'2001:db8::1", "must be an IPv4 address"),
+    "source of errors that nobody has": ({"icmp_source": "127.0.0.1"}, "map_br_icmp_source", "'127.0.0.1", "is no address that a host on"),
+    "multicast source of errors": ({"icmp_source": "224.0.0.1"}, "map_br_icmp_source", "'224.0.0.1", "is no address that a host on the internet can have"),
+    "source of errors in a rule": (
+        {"icmp_source": "192.0.2.1"}, "map_br_icmp_source", "'192.0.2.1", "lies in 192.0.2.0/24 of map_br_domains[0].rules[0]"),
+    "memory": ({"reassembly_memory": 3}, "map_br_reassembly_memory", "3", "between 4 and 4096"),
+    "time": ({"reassembly_time": 31}, "map_br_reassembly_time", "31", "between 1 and 30"),
     "object of which": ({"bpf_object": "/no/such.o"}, "map_br_bpf_object", "'/no/such.o", "has the programs of one translator; say which"),
     "object": ({"bpf_object": "/no/such.o", "translator": "bpf"}, "map_br_bpf_object", "'/no/such.o", "cannot be read on the controller: No such file"),
 }
@@ -141,7 +155,7 @@ def test_the_programs_know_every_rule_and_only_check_beside_jool_mapt(generation
         updates = [line.split() for line in files["main/bpftool"].splitlines() if line.startswith("map update")]
         config = [words for words in updates if words[3].endswith("/config")]
         assert len(config) == 1
-        assert len(updates) - 1 == sum(len(domain["rules"]) for domain in domains)
+        assert len([words for words in updates if words[3].endswith("/rules")]) == sum(len(domain["rules"]) for domain in domains)
         if name == "bpf":
             assert "/br_in\n" in files["main/tc"] and "/br_out\n" in files["main/tc"]
             continue
@@ -223,6 +237,65 @@ def test_who_decides_on_the_fast_path(fast_path, place, case, carrier, names):
             to, back = found[place]
             assert (to[3], to[-1].rsplit("/", 1)[1], back[3], back[-1].rsplit("/", 1)[1]) == (interface, names[0], "isp", names[1])
             assert to[6] != back[6]
+
+
+@pytest.mark.parametrize("variables, carrier, mss", [
+    ({}, "bpf", 1432), ({}, "jool_siit", 1440), ({"domains": [MAP_E]}, "ip6_tunnel", 1420), ({"ipv6_mtu": 9000}, "bpf", 8932),
+    ({"mss": 1300}, "bpf", 1300), ({"mss": "536"}, "jool_siit", 536), ({"mss": "off"}, "bpf", None), ({"mss": False}, "jool_siit", None)])
+def test_the_mss_is_what_fits_the_softwire_or_what_is_wanted(variables, carrier, mss):
+    """YAML reads off as false."""
+    files = role_variables.br_generations(**variables)[carrier]
+    assert json.loads(files["parameters.json"])["mss"] == mss
+    assert f"tcp option maxseg size > {mss} tcp option maxseg size set {mss} counter name \"mss_lowered\"\n" in files["main/guard.nft"] or mss is None
+    assert ("maxseg" in files["main/guard.nft"]) is (mss is not None)
+
+
+def treatment(files):
+    """What the programs are told: DSCP of IPv6, and whether netfilter lowers the MSS."""
+    (line,) = [line for line in files["main/bpftool"].splitlines() if "/maps/treatment " in line]
+    return line.rsplit(" value hex ", 1)[1]
+
+
+@pytest.mark.parametrize("variables, value", [
+    ({}, "00 00 01 00"), ({"mss": "off"}, "00 00 00 00"), ({"dscp": 0}, "01 00 01 00"), ({"dscp": "46", "mss": False}, "01 b8 00 00"),
+    ({"dscp": 63}, "01 fc 01 00")])
+@pytest.mark.parametrize("carrier, case", [("bpf", {}), ("ip6_tunnel", {"domains": [MAP_E]})])
+def test_the_programs_are_told_what_is_wanted(variables, value, carrier, case):
+    assert treatment(role_variables.br_generations(**case, **variables)[carrier]) == value
+
+
+def test_where_a_dscp_is_wanted_jool_is_no_alternative():
+    assert list(role_variables.br_generations(dscp=46)) == ["bpf"]
+
+
+@pytest.mark.parametrize("variables, source, expected", [({}, "c0 00 00 08", None), ({"icmp_source": "198.51.100.66"}, "c6 33 64 42", "198.51.100.66/32")])
+def test_translators_report_errors_of_ipv6_routers_from_the_address_that_is_wanted(variables, source, expected):
+    files = role_variables.br_generations(**variables)
+    (config,) = [line for line in files["bpf"]["main/bpftool"].splitlines() if "/maps/config " in line]
+    assert config.endswith(f"{source} dc 05 00 00 00 00 00 00")
+    mapt = role_variables.br_generations(translator="jool_mapt", **variables)["jool_mapt"]
+    for made in (files["jool_siit"], mapt):
+        assert json.loads(made["main/jool.json"])["global"].get("rfc6791v4-prefix") == expected
+
+
+def test_errors_about_every_rule_get_the_source_that_is_wanted():
+    for carrier, case in (("bpf", {}), ("jool_siit", {}), ("ip6_tunnel", {"domains": [MAP_E]})):
+        rules = role_variables.br_generations(**case, icmp_source="198.51.100.66")[carrier]["main/guard.nft"]
+        prefix, bits = ("203.0.113.0/24", "0xcb0071") if case else ("192.0.2.0/24", "0xc00002")
+        assert f'ip daddr {prefix} ip saddr set 198.51.100.66 counter name "icmp_source" accept\n' in rules
+        assert f'@th,192,24 {bits} ip saddr set 198.51.100.66 counter name "icmp_source" accept\n' in rules
+        assert "icmp_source" not in role_variables.br_generations(**case)[carrier]["main/guard.nft"]
+
+
+@pytest.mark.parametrize("case, carrier, ipv6", [
+    ({"domains": [MAP_E]}, "ip6_tunnel", ("net/ipv6/ip6frag_high_thresh", "net/ipv6/ip6frag_time")),
+    ({}, "bpf", ("net/netfilter/nf_conntrack_frag6_high_thresh", "net/netfilter/nf_conntrack_frag6_timeout")), ({}, "jool_siit", None)])
+@pytest.mark.parametrize("variables, values", [({}, (64 << 20, 15)), ({"reassembly_memory": 4, "reassembly_time": 30}, (4194304, 30))])
+def test_reassembly_has_the_limits_that_are_wanted(case, carrier, ipv6, variables, values):
+    settings = dict(line.split(" = ") for line in role_variables.br_generations(**case, **variables)[carrier]["main/sysctl"].splitlines() if " = " in line)
+    found = {name: value for name, value in settings.items() if "frag" in name}
+    names = ("net/ipv4/ipfrag_high_thresh", "net/ipv4/ipfrag_time", *ipv6) if ipv6 else ()
+    assert found == dict(zip(names, map(str, values * 2)))
 
 
 def test_the_tunnel_needs_a_kernel_whose_tunnel_keys_have_the_source():

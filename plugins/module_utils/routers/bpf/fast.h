@@ -30,6 +30,49 @@ struct {
 	__type(value, __u32);
 } softwire_device SEC(".maps");
 
+/* What an operator wants of a border relay's packets; all zeros: nothing. */
+struct treatment {
+	__u8 sets_class; /* whether IPv6 headers towards the CEs get `class`, not the DSCP of IPv4 */
+	__u8 class;      /* a DSCP as part of a traffic class */
+	__u8 lowers_mss; /* whether netfilter lowers the MSS of TCP, and so has to see each SYN */
+	__u8 zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct treatment);
+} treatment SEC(".maps");
+
+static __always_inline const struct treatment *wanted_treatment(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&treatment, &zero);
+}
+
+/* The traffic class of IPv6 towards a CE for a TOS octet of IPv4; ECN stays (RFC 6040 section 4.1, RFC 7915 section 4.1). */
+static __always_inline __u8 class_for(__u8 tos)
+{
+	const struct treatment *t = wanted_treatment();
+
+	return t && t->sets_class ? t->class | (tos & ECN_MASK) : tos;
+}
+
+/* Whether a packet is one whose MSS netfilter may lower. `l4`: offset of its upper layer. */
+static __always_inline int is_for_mss(struct __sk_buff *skb, __u8 protocol, __u32 l4)
+{
+	const struct treatment *t;
+	__u8 tcp_flags;
+
+	if (protocol != IPPROTO_TCP)
+		return 0;
+	t = wanted_treatment();
+	return t && t->lowers_mss &&
+	       (bpf_skb_load_bytes(skb, l4 + TCP_FLAGS, &tcp_flags, sizeof(tcp_flags)) || tcp_flags & TCP_SYN);
+}
+
 static __always_inline void remember_device(struct __sk_buff *skb)
 {
 	__u32 zero = 0, *device = bpf_map_lookup_elem(&softwire_device, &zero);

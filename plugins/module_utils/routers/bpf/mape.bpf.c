@@ -29,10 +29,7 @@
 #include "fast.h"
 
 #define HOP_LIMIT 64
-#define ECN_MASK 3
-#define ECN_ECT_1 1 /* the bit that congestion has, too */
-#define ECN_ECT_0 2
-#define ECN_CE 3
+#define ECN_ECT_1 1               /* the bit that congestion has, too */
 #define LOOPBACK 1                /* what the router itself sends "comes from" the interface lo */
 #define FROM_BORDER_RELAY 0x10000 /* in the place of a PSID */
 
@@ -248,11 +245,11 @@ static __always_inline enum counter find_destination(struct __sk_buff *skb, cons
 	return reason;
 }
 
-/* Tells the tunnel device the outer addresses of a packet. */
-static __always_inline int set_outer(struct __sk_buff *skb, const struct packet *p, const __be32 *source,
+/* Tells the tunnel device the outer addresses of a packet and their DSCP, of `class`; it copies ECN by itself. */
+static __always_inline int set_outer(struct __sk_buff *skb, __u8 class, const __be32 *source,
 				     const __be32 *destination)
 {
-	struct bpf_tunnel_key outer = { .tunnel_ttl = HOP_LIMIT, .tunnel_tos = p->ip.tos };
+	struct bpf_tunnel_key outer = { .tunnel_ttl = HOP_LIMIT, .tunnel_tos = class };
 
 	__builtin_memcpy(outer.remote_ipv6, destination, 16);
 	__builtin_memcpy(outer.local_ipv6, source, 16);
@@ -275,7 +272,7 @@ static __always_inline int to_ce(struct __sk_buff *skb, __u32 start)
 	reason = find_destination(skb, &p, &ce);
 	if (reason)
 		return drop(MAP_OUT, reason);
-	if (set_outer(skb, &p, ce.rule->peer, ce.address))
+	if (set_outer(skb, class_for(p.ip.tos), ce.rule->peer, ce.address))
 		return drop(MAP_OUT, MAP_DROPPED_FAILED);
 	remember_device(skb);
 	count(MAP_OUT, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
@@ -404,7 +401,7 @@ static __always_inline int into_softwire(struct __sk_buff *skb, __u32 start)
 		if (is_equal(ce.address, c->address))
 			return drop(MAP_OUT, MAP_DROPPED_ITSELF);
 	}
-	if (set_outer(skb, &p, c->address, ce.address))
+	if (set_outer(skb, p.ip.tos, c->address, ce.address))
 		return drop(MAP_OUT, MAP_DROPPED_FAILED);
 	count(MAP_OUT, p.later ? MAP_PASSED_LATER_FRAGMENT : MAP_PASSED);
 	return PASS;
@@ -439,8 +436,7 @@ static __always_inline enum counter find_ce_fast(const struct iphdr *ip, __u64 h
 /* Puts the outer header in front and takes one from the TTL. */
 static __always_inline int encapsulate(struct __sk_buff *skb, const struct iphdr *inner, const struct ce *ce)
 {
-	/* congestion that has been met stays inside, as the tunnel device does it */
-	__u8 class = (inner->tos & ECN_MASK) == ECN_CE ? (inner->tos & ~ECN_MASK) | ECN_ECT_0 : inner->tos;
+	__u8 class = class_for(inner->tos);
 	struct ipv6hdr outer = {
 		.version = 6,
 		.priority = class >> 4,
@@ -478,7 +474,7 @@ int mape_fast_out(struct __sk_buff *skb)
 	ce.rule = rule_of(ce.ipv4);
 	if (!ce.rule)
 		return PASS;
-	if (!is_plain(&ip))
+	if (!is_plain(&ip) || is_for_mss(skb, ip.protocol, ETH_HLEN + sizeof(ip)))
 		return PASS;
 	if (rule_of(ip.saddr)) /* by itself: clang 14 would OR the pointer with the rest, which the verifier refuses */
 		return PASS;
@@ -553,7 +549,7 @@ int mape_fast_in(struct __sk_buff *skb)
 	ce.rule = rule_of(ce.ipv4);
 	if (!ce.rule)
 		return PASS;
-	if (!is_plain(&ip))
+	if (!is_plain(&ip) || is_for_mss(skb, ip.protocol, ETH_HLEN + sizeof(*outer) + sizeof(ip)))
 		return PASS;
 	if (rule_of(ip.daddr))
 		return PASS;

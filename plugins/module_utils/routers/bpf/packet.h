@@ -22,6 +22,10 @@
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETERPROB 12
 
+#define ECN_MASK 3   /* of a traffic class or a TOS octet; the rest is the DSCP (RFC 2474, RFC 3168) */
+#define TCP_FLAGS 13 /* offset in a TCP header */
+#define TCP_SYN 2
+
 #define IPV4_DF 0x4000
 #define IPV4_MF 0x2000
 #define IPV4_OFFSET 0x1fff /* in units of 8 bytes */

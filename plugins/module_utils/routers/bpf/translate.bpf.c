@@ -732,7 +732,7 @@ static __always_inline int to_ipv6(struct __sk_buff *skb, const int is_ce)
 		}
 	}
 
-	set_class(new, ip.tos);
+	set_class(new, is_ce ? ip.tos : class_for(ip.tos));
 	new->nexthdr = nexthdr_of(ip.protocol);
 	if (part.fragment) {
 		fragment = fragment_of(&ip, new->nexthdr);

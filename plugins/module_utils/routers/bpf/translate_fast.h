@@ -83,7 +83,7 @@ static __always_inline int to_ipv6_fast(struct __sk_buff *skb)
 	rule = rule_of(ip.daddr);
 	if (!rule)
 		return PASS;
-	if (!is_plain(&ip) || is_odd_gso(skb, ip.protocol))
+	if (!is_plain(&ip) || is_odd_gso(skb, ip.protocol) || is_for_mss(skb, ip.protocol, L3 + sizeof(ip)))
 		return PASS;
 	if (rule_of(ip.saddr)) /* by itself: clang 14 would OR the pointer with the rest, which the verifier refuses */
 		return PASS;
@@ -97,7 +97,7 @@ static __always_inline int to_ipv6_fast(struct __sk_buff *skb)
 	if (trim(skb, L3 + length))
 		return PASS;
 	embed(&c->dmr, ip.saddr, new.saddr.in6_u.u6_addr32);
-	set_class(&new, ip.tos);
+	set_class(&new, class_for(ip.tos));
 	new.payload_len = bpf_htons(length - sizeof(ip));
 	new.nexthdr = nexthdr_of(ip.protocol);
 	new.hop_limit = ip.ttl - 1;
@@ -157,7 +157,8 @@ static __always_inline int to_ipv4_fast(struct __sk_buff *skb)
 		return PASS;
 	}
 	length = sizeof(new) + bpf_ntohs(ip6.payload_len);
-	if (length > 0xffff || !is_taken_protocol(new.protocol, length) || is_odd_gso(skb, new.protocol))
+	if (length > 0xffff || !is_taken_protocol(new.protocol, length) || is_odd_gso(skb, new.protocol) ||
+	    is_for_mss(skb, new.protocol, L3 + sizeof(ip6)))
 		return PASS;
 	rule = rule_of_map_address(ip6.saddr.in6_u.u6_addr32, &new.saddr);
 	if (!rule)
