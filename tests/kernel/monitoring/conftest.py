@@ -157,8 +157,10 @@ def relay(watched):
     send(100)
     answer(100)
     yield "well br", watched.shown()
+    router.sh(f"ip -n wan addr del {ce['map_address']}/128 dev wan0")  # not even an error comes from there
     answer(100)
     yield "no customers", watched.shown()
+    router.sh(f"ip -n wan addr add {ce['map_address']}/128 dev wan0 nodad")
     send(120, high + 1)
     yield "spoofed", watched.shown()
 

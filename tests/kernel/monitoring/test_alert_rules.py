@@ -89,7 +89,7 @@ HAPPENS = {
     "a rollback": ("ce", {"SoftwireDeploymentRolledBack": 1}, {"SoftwireDeploymentRolledBack": 1}, {}),
     "unconfirmed": ("ce", {"SoftwireDeploymentUnconfirmed": 1}, {}, {}),
     "a change": ("ce", {"SoftwireStateDiffers": 1}, {}, {}),
-    "no programs": ("ce", {"SoftwireProgramsMissing": 1, "SoftwireStateDiffers": 1, "SoftwireMetricsIncomplete": 1}, {}, {}),
+    "no programs": ("ce", {"SoftwireProgramsMissing": 1, "SoftwireMetricsIncomplete": 1}, {}, {}),
     "spoofed": ("br", {"SoftwireSpoofingRises": 1, "SoftwireNothingPasses": 2}, {}, {}),
     "no customers": ("br", {"SoftwireNothingPasses": 1}, {}, {}),
     "well ce": ("ce", {}, {}, {}),
