@@ -114,6 +114,7 @@ def edge(watched):
     files, = role_variables.ce_generations(**{**MAPE, "napt_namespace": ""}).values()
     watched.up(files, TUNNEL)
     router.sh(TALK.format(count=20))
+    router.run("ip", "netns", "exec", "server", "python3", "-c", SEND % ("AF_INET", "198.51.100.1", 53, 5, "192.0.2.18", 1233))  # nobody asked for it
     yield "well ce", watched.shown()
     router.run("ip", "netns", "exec", "host", "python3", "-c", PORTS % 240)
     yield "ports", watched.shown()
@@ -122,7 +123,7 @@ def edge(watched):
     router.sh(f"{DEAF}; {TALK.format(count=100)}; {HEARS}")
     yield "nothing comes back", watched.shown()
     for what, make, undo in (
-        ("repairs", REPAIRS.format(1, 0, 5), REPAIRS.format(1, 0, 0)),
+        ("repairs", REPAIRS.format(6, 1, 5), REPAIRS.format(6, 1, 0)),
         ("a rollback", ROLLED_BACK, "None"),
         ("unconfirmed", UNCONFIRMED, CONFIRMED),
     ):
@@ -161,7 +162,7 @@ def relay(watched):
     answer(100)
     yield "no customers", watched.shown()
     router.sh(f"ip -n wan addr add {ce['map_address']}/128 dev wan0 nodad")
-    send(120, high + 1)
+    send(1000, high + 1)
     yield "spoofed", watched.shown()
 
 

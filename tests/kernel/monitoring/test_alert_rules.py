@@ -85,7 +85,7 @@ def promtool(home, *tests):
 HAPPENS = {
     "ports": ("ce", {"SoftwirePortsNearlyUsedUp": 1}, {}, {}),
     "nothing comes back": ("ce", {"SoftwireNothingComesBack": 1}, {}, {}),
-    "repairs": ("ce", {"SoftwireRepairsDoNotHold": 1, "SoftwireRepairedOften": 1}, {}, {}),
+    "repairs": ("ce", {"SoftwireRepairsDoNotHold": 1, "SoftwireRepairedOften": 1}, {"SoftwireRepairedOften": 1}, {}),
     "a rollback": ("ce", {"SoftwireDeploymentRolledBack": 1}, {"SoftwireDeploymentRolledBack": 1}, {}),
     "unconfirmed": ("ce", {"SoftwireDeploymentUnconfirmed": 1}, {}, {}),
     "a change": ("ce", {"SoftwireStateDiffers": 1}, {}, {}),
@@ -95,7 +95,7 @@ HAPPENS = {
     "well ce": ("ce", {}, {}, {}),
     "well br": ("br", {}, {}, {}),
     "well jool": ("jool", {}, {}, {}),
-    "nobody writes": ("ce", {"SoftwireMetricsOld": 1, }, {}, {"written": False}),
+    "nobody writes": ("ce", {"SoftwireMetricsOld": 1}, {}, {"written": False}),
     "no file": ("ce", {"SoftwireMetricsGone": 1}, {}, {"there": False}),
     "no node exporter": ("ce", {}, {}, {"up": False}),
 }
@@ -117,4 +117,12 @@ def test_who_is_told_of_what_happens(what, texts, tmp_path):
         "interval": "1m", "input_series": series(phases), "promql_expr_test": [
             firing(WELL - 1, {}), firing(WELL + 3, at_once), firing(WELL + ILL - 1, expected),
             firing(WELL + ILL + AFTER - 1, LASTING.get(what, {}))]})
+    assert not said, said
+
+
+def test_a_noise_that_stays_is_told_once(texts, tmp_path):
+    phases = [Phase(texts["well br"], WELL), Phase(texts["spoofed"], 1440)]
+    noise = {"expr": 'count(ALERTS{alertname="SoftwireSpoofingRises", alertstate="firing"})'}
+    said = promtool(tmp_path, {"interval": "1m", "input_series": series(phases), "promql_expr_test": [
+        {**noise, "eval_time": "240m", "exp_samples": [{"labels": "{}", "value": 1}]}, {**noise, "eval_time": "1500m", "exp_samples": []}]})
     assert not said, said
