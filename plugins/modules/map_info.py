@@ -117,6 +117,13 @@ state:
       type: list
       elements: str
   sample: {"equal": false, "applied": "0001-3f2a9c01de", "faults": ["nftables table inet softwire_ce_guard (namespace main): missing"]}
+unconfirmed:
+  description:
+    - Whether a deployment waits for its confirmation, which takes C(map_ce_confirm_timeout) at most. Longer than that nobody watches over it, and the next
+      boot goes back to the generation before.
+  type: bool
+  returned: success
+  sample: false
 repairs:
   description: What was put right without a controller since the boot.
   type: dict

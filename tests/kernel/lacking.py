@@ -21,6 +21,7 @@ NEEDED = {
     "line": {"kea-dhcp6": "kea-dhcp6-server", "dnsmasq": "dnsmasq-base", "dhclient": "isc-dhcp-client", "dhcpcd": "dhcpcd-base", "radvd": "radvd",
              "/lib/systemd/systemd-networkd": "systemd", "/usr/bin/python3": "python3"},
     "modules": {**RELAY, "nft": "nftables", "conntrack": "conntrack", "ping": "iputils-ping"},
+    "monitoring": {**RELAY, "nft": "nftables", "conntrack": "conntrack", "ping": "iputils-ping", "prometheus": "prometheus", "promtool": "prometheus"},
     "napt": {"nft": "nftables", "conntrack": "conntrack", "ethtool": "ethtool"},
     "playbooks": {},
     "provider": {"openssl": "openssl", "/usr/bin/python3": "python3"},

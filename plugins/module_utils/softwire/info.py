@@ -52,6 +52,7 @@ def collect(directory, list_ports=False, audit_lines=0):
         "generation": generation.directory.name,
         "parameters": parameters,
         "state": state(generation, tried("state", functools.partial(drift.differences, generation))),
+        "unconfirmed": generation.paths.unconfirmed.exists(),
         "repairs": tried("repairs", functools.partial(keeper.repairs, generation.paths)),
         "audit": tried("audit", functools.partial(audit.read, generation.paths, audit_lines)),
         "rules": [counter for counters in rules for counter in counters or []],

@@ -17,6 +17,7 @@ def families(info):
     yield "repairs_total", "counter", "How often something that somebody changed was put right since the boot.", [
         ({"result": result}, repairs[key]) for result, key in (("good", "repairs"), ("failed", "failures")) if repairs]
     yield "repairs_in_a_row", "gauge", "How many repairs in a row did not hold; the next ones wait longer.", [({}, repairs["in_a_row"])] if repairs else []
+    yield "deployment_unconfirmed", "gauge", "Whether a deployment waits for its confirmation.", [({}, int(info["unconfirmed"]))]
     counts = info["audit"]["counts"] if info["audit"] else {}
     for name, label, description in (("deployments", "result", "How deployments ended, since the audit trail began."),
                                      ("rollbacks", "reason", "Why deployments were rolled back, since the audit trail began.")):

@@ -265,7 +265,8 @@ def test_who_says_what_is_known(monkeypatch):
 def test_metrics_count_it(trail):
     trail.add("rollback", reason="unconfirmed", result="good", detail="")
     info = {"state": {"applied": "", "equal": True, "faults": []}, "ports": None, "tunnel": None, "role": "ce", "softwire": "bpf", "generation": "0001-aa",
-            "repairs": None, "notices": [], "rules": [], "programs": None, "translator": None, "instance": "ce", "audit": audit.read(trail.instance, 0)}
+            "unconfirmed": False, "repairs": None, "notices": [], "rules": [], "programs": None, "fast_path": None, "translator": None, "instance": "ce",
+            "audit": audit.read(trail.instance, 0)}
     text = metrics.text(info)
     for sample in ('deployments_total{softwire="ce",result="rolled_back"} 1', 'deployments_total{softwire="ce",result="confirmed"} 0',
                    'rollbacks_total{softwire="ce",reason="unconfirmed"} 1', 'rollbacks_total{softwire="ce",reason="reboot"} 0',
