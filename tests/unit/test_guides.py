@@ -15,9 +15,11 @@ import doc_samples
 import yaml
 from ansible.errors import AnsibleParserError
 from ansible.parsing.dataloader import DataLoader
+from ansible_collections.softwire.map.plugins.module_utils.mapping.errors import MapError
+from ansible_collections.softwire.map.plugins.module_utils.mapping.isp import not_map, service_name, services
 from softwire_map import command
 
-CALCULATED = ["guide_one_router", "guide_arithmetic", "dhcpv6"]
+CALCULATED = ["guide_one_router", "guide_one_router_ja", "guide_arithmetic", "dhcpv6"]
 
 
 @pytest.mark.parametrize("page", CALCULATED)
@@ -32,6 +34,37 @@ def test_samples_give_the_stated_results(page, tmp_path):
             assert sample.expected in given[name], sample.task["name"]
         else:
             assert given[name] == sample.expected, sample.task["name"]
+
+
+def tables(page):
+    """The list tables of a page: of each its rows below the header, lists of cells."""
+    text = (doc_samples.PAGES / f"{page}.rst").read_text()
+    found = re.findall(r"^\.\. list-table::\n   :header-rows: 1\n\n((?: {3}.*\n)+)", text, re.MULTILINE)
+    return [[re.findall(r"^ {3}[* ] - (.*)", row, re.MULTILINE) for row in re.split(r"^(?= {3}\* - )", body, flags=re.MULTILINE)[2:]] for body in found]
+
+
+def test_the_japanese_page_has_the_services_as_they_are_known():
+    known, others, _prefixes = tables("guide_one_router_ja")
+    assert {key for _name, key, _ports, _lines in known} == {f"``{key}``" for key in services()}
+    for name, key, ports, lines in known:
+        assert service_name(name, "isp") == key.strip("`")
+        service = services()[key.strip("`")]
+        assert str(service["port_count"]) == ports
+        assert {str(2 ** rule["psid_length"]) for rule in service["rules"]} == {lines}
+        # Of no prefix more than the first 56 bits counts, as the page says.
+        assert {int(rule["ipv6_prefix"].partition("/")[2]) + rule["ea_length"] for rule in service["rules"]} == {56}
+    refused = set()
+    for name, technique in others:
+        with pytest.raises(MapError, match=f"is {technique.partition(' ')[0]}[ ,].*not MAP") as caught:
+            service_name(name, "isp")
+        refused.add(caught.value.reason)
+    assert len(refused) == len(others) == len(not_map())
+
+
+def test_no_line_of_the_japanese_page_ends_between_two_wide_characters():
+    """A browser shows the end of a line as a blank, which Japanese does not have there; a backslash takes it away."""
+    text = (doc_samples.PAGES / "guide_one_router_ja.rst").read_text()
+    assert re.findall(r".*[^\0-\xff]\n *[^\0-\xff].*", text) == []
 
 
 def test_the_commands_of_the_calculator_print_what_its_page_says(tmp_path):

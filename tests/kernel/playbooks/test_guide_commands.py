@@ -17,7 +17,7 @@ import pytest
 import doc_samples
 import yaml
 
-GUIDES = ["guide_one_router", "guide_fleet", "guide_arithmetic", "export"]
+GUIDES = ["guide_one_router", "guide_one_router_ja", "guide_fleet", "guide_arithmetic", "export"]
 # What the inventories name, and what a stand-in has.
 INTERFACES = {"eth0": "isp", "eth1": "lan"}
 STANDIN = ["-e", "ansible_connection=standin", "-e", "ansible_python_interpreter=/usr/bin/python3", "-e", "ansible_become=false"]
