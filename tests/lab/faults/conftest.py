@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from leaks import fault
-from nodes import RELAYS, captures, mac
 from play import Play
 from router import HERE, LAB, PACKAGES, ROUTERS, SERVER, Router, everywhere
+from nodes import RELAYS, captures, mac  # which router.py says where to find
 
 PACKETS = Path(__file__).resolve().parents[2] / "helpers" / "packets.py"
 FAILED = pytest.StashKey[bool]()

@@ -20,12 +20,14 @@ def roots(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RUN", tmp_path / "run")
     monkeypatch.setattr(paths, "LOGS", tmp_path / "log")
     monkeypatch.setattr(paths, "LINE", tmp_path / "line")
+    monkeypatch.setattr(paths, "PROVIDER", tmp_path / "provider")
+    monkeypatch.setattr(paths, "PROVIDER_KEPT", tmp_path / "kept")
 
 
 def test_all_places_follow_the_roots(tmp_path):
     places = {name: path for name, path in vars(paths.Paths("ce")).items() if name != "name"}
     assert {path.relative_to(tmp_path).parts[:2] for path in places.values()} == {
-        ("etc", "ce"), ("run", "ce"), ("log", "ce.jsonl"), ("log", "ce.jsonl.1"), ("line", "ce")}
+        ("etc", "ce"), ("run", "ce"), ("log", "ce.jsonl"), ("log", "ce.jsonl.1"), ("line", "ce"), ("provider", "ce"), ("kept", "ce")}
     assert len(set(places.values())) == len(places)
     assert paths.Paths("ce", tmp_path / "other").current == tmp_path / "other/ce/current"
 
